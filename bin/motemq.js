@@ -1,0 +1,17 @@
+#!/usr/bin/env node
+import { existsSync } from 'node:fs'
+import { setFlagsFromString } from 'node:v8'
+
+// The young generation stays at 8 MB: a broker with millions of waiting messages must fit a Pi's memory.
+setFlagsFromString('--semi-space-growth-factor=1')
+
+const program = new URL('../dist/cli/main.js', import.meta.url)
+if (existsSync(program)) {
+  const { main } = await import(program.href)
+  await main(process.argv)
+} else {
+  process.stderr.write(
+    'motemq: not built yet: run "npm install" (or "npm run build") in the folder of Motemq first\n'
+  )
+  process.exitCode = 1
+}

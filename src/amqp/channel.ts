@@ -1,0 +1,400 @@
+/**
+ * A channel: its consumers, its open deliveries, the confirms it owes its publisher, and the replies that
+ * wait for the disk. Replies leave in the order of their methods, whatever each of them waits for.
+ */
+import type { Logger } from 'pino'
+import type { Broker } from '../broker/broker.ts'
+import type { Consumer, Publisher } from '../broker/consumer.ts'
+import { cancel } from '../broker/consumers.ts'
+import { reject, requeue, settle } from '../broker/settle.ts'
+import type { Exchange } from '../core/exchange.ts'
+import type { Message } from '../core/message.ts'
+import type { Principal } from '../core/principal.ts'
+import type { Queue } from '../core/queue.ts'
+import type { Session } from '../core/session.ts'
+import type { Vhost } from '../core/vhost.ts'
+import { ContentAssembler } from './codec/content.ts'
+import { BASIC } from './codec/methods.ts'
+import type { ConfirmRing, ConfirmSink } from './confirm-ring.ts'
+import { type FrameTarget, writeConfirm } from './outbound.ts'
+import { AmqpError, REPLY } from './reply-codes.ts'
+import { Unacked } from './unacked.ts'
+
+/** What a channel asks of its connection. */
+export interface ChannelConnection extends Publisher, FrameTarget {
+  readonly broker: Broker
+  readonly log: Logger
+  readonly client: ClientCapabilities
+  /** Largest payload of a frame that we take. */
+  readonly payloadBytesMax: number
+  /** The one message that is being published. */
+  readonly message: Message
+  /** Exchange and key of the last publish: the next one is often the same. */
+  lastExchangeName: string
+  lastKey: string
+  /** Permission to publish to it was asked. */
+  lastExchange: Exchange | null
+  /** It declared some: they end with it. */
+  hasExclusiveQueues: boolean
+  /** Channels with confirms that wait for nothing: released when all frames are read. */
+  readonly dirtyChannels: AmqpChannel[]
+  writeFrame(frame: Buffer): void
+  openChannel(id: number): void
+  removeChannel(channel: AmqpChannel): void
+  /** Whether a publish may be taken now; if not, its frame is to be held. */
+  mayPublish(): boolean
+  /** A consumer may have credit again. */
+  wake(consumer: ChannelConsumer): void
+  /** Goes on with frames that were held. */
+  resume(): void
+  /** Answers what a handler threw while it worked on a method. */
+  fail(error: unknown, channel: AmqpChannel | null, classId: number, methodId: number): void
+}
+
+/** What the client said of itself. */
+export interface ClientCapabilities {
+  name: string
+  authenticationFailureClose: boolean
+  consumerCancelNotify: boolean
+  connectionBlocked: boolean
+}
+
+/** What a channel asks of its consumers. */
+export interface ChannelConsumer extends Consumer {
+  readonly tag: string
+  readonly queue: Queue
+  readonly holder: Holder
+  isCancelled: boolean
+  /** It had no credit when a delivery was there for it: it is woken when it may have some. */
+  isStarved: boolean
+  /** On the connection's list of those to wake. */
+  isWaking: boolean
+  /** Its consume-ok has left: deliveries may follow. */
+  start(): void
+}
+
+/** What becomes of a delivery. */
+export const SETTLE = 0
+export const REQUEUE = 1
+export const REJECT = 2
+export type Outcome = typeof SETTLE | typeof REQUEUE | typeof REJECT
+
+/** Who took deliveries that are open: a consumer, or the channel itself by basic.get. */
+export class Holder {
+  readonly index: number
+  readonly queue: Queue
+  /** Null for basic.get. */
+  readonly consumer: ChannelConsumer | null
+  unackedCount: number
+
+  constructor(index: number, queue: Queue, consumer: ChannelConsumer | null) {
+    this.index = index
+    this.queue = queue
+    this.consumer = consumer
+    this.unackedCount = 0
+  }
+}
+
+/** A reply in its place of the order. */
+interface OwedReply {
+  readonly ticket: number
+  /** Null: no-wait, nothing is sent; what hangs on it still has its place. */
+  readonly frame: Buffer | null
+  /** It may be given deliveries once its consume-ok has left. */
+  readonly consumer: ChannelConsumer | null
+  /** channel.close-ok: the channel ends with it. */
+  readonly isLast: boolean
+}
+
+export class AmqpChannel implements Publisher, ConfirmSink {
+  readonly connection: ChannelConnection
+  readonly id: number
+  /** channel.close was sent: everything but its close-ok is thrown away. */
+  isClosing: boolean
+  /** It holds nothing any more. */
+  isClosed: boolean
+  readonly assembler: ContentAssembler
+  /** Null until confirm.select. */
+  confirms: ConfirmRing | null
+  hasReadyConfirms: boolean
+  readonly unacked: Unacked
+  readonly consumers: Map<string, ChannelConsumer>
+  /** By index; null: free. */
+  readonly holders: (Holder | null)[]
+  /** For consumers to come; 0 = unlimited. */
+  prefetchCount: number
+  /** For all of the channel together; 0 = unlimited. */
+  globalPrefetchCount: number
+  /** Open deliveries of consumers: basic.get does not count against a prefetch. */
+  consumedCount: number
+  /** The queue that was declared last: what an empty name stands for. */
+  lastQueue: string
+  /** A basic.get waits for the disk: nothing further is read meanwhile. */
+  isGetting: boolean
+  private lastTag: number
+  private owed: OwedReply[]
+  private isWaiting: boolean
+
+  constructor(connection: ChannelConnection, id: number) {
+    this.connection = connection
+    this.id = id
+    this.isClosing = false
+    this.isClosed = false
+    this.assembler = new ContentAssembler()
+    this.confirms = null
+    this.hasReadyConfirms = false
+    this.unacked = new Unacked()
+    this.consumers = new Map()
+    this.holders = []
+    this.prefetchCount = 0
+    this.globalPrefetchCount = 0
+    this.consumedCount = 0
+    this.lastQueue = ''
+    this.isGetting = false
+    this.lastTag = 0
+    this.owed = []
+    this.isWaiting = false
+  }
+
+  get principal(): Principal {
+    return this.connection.principal
+  }
+
+  get clientId(): string {
+    return ''
+  }
+
+  get vhost(): Vhost {
+    return this.connection.vhost
+  }
+
+  get session(): Session | null {
+    return null
+  }
+
+  /** Replies that have not left. */
+  get owedCount(): number {
+    return this.owed.length
+  }
+
+  // Replies
+
+  /** A reply that may leave when `ticket` is durable (0: now), after those before it. */
+  reply(ticket: number, frame: Buffer | null): void {
+    this.enqueue({ ticket, frame, consumer: null, isLast: false })
+  }
+
+  /** consume-ok, or with no-wait nothing; then the consumer may be given deliveries. */
+  replyConsume(consumer: ChannelConsumer, frame: Buffer | null): void {
+    this.enqueue({ ticket: 0, frame, consumer, isLast: false })
+  }
+
+  /** close-ok. */
+  replyLast(frame: Buffer): void {
+    this.enqueue({ ticket: 0, frame, consumer: null, isLast: true })
+  }
+
+  private enqueue(reply: OwedReply): void {
+    if (this.owed.length === 0 && reply.ticket <= this.connection.broker.journal.durableTicket) {
+      this.send(reply)
+      return
+    }
+    this.owed.push(reply)
+    this.wait()
+  }
+
+  private send(reply: OwedReply): void {
+    if (reply.frame !== null) this.connection.writeFrame(reply.frame)
+    if (reply.isLast) this.connection.removeChannel(this)
+    reply.consumer?.start()
+  }
+
+  private wait(): void {
+    if (this.isWaiting) return
+    this.isWaiting = true
+    this.connection.broker.waiting.add(this)
+  }
+
+  // Publisher
+
+  onDurable(ticket: number): void {
+    const owed = this.owed
+    let count = 0
+    while (count < owed.length && owed[count]!.ticket <= ticket) this.send(owed[count++]!)
+    if (count > 0) owed.splice(0, count)
+    if (!this.isClosed) this.confirms?.release(ticket, this)
+    if (owed.length === 0 && (this.isClosed || !this.confirms?.isWaiting)) this.stopWaiting()
+    if (count > 0) this.connection.resume()
+  }
+
+  private stopWaiting(): void {
+    if (!this.isWaiting) return
+    this.isWaiting = false
+    this.connection.broker.waiting.delete(this)
+  }
+
+  /** Reading is the connection's. */
+  onPause(): void {
+    this.connection.onPause()
+  }
+
+  onResume(): void {
+    this.connection.onResume()
+  }
+
+  onDiskAlarm(raised: boolean): void {
+    this.connection.onDiskAlarm(raised)
+  }
+
+  // Confirms
+
+  /** A publish was taken, its number is the next one; the confirm leaves when `ticket` is durable. */
+  confirm(ticket: number): void {
+    if (this.confirms === null) return
+    this.confirms.push(ticket)
+    if (ticket > 0) this.wait()
+    else if (!this.hasReadyConfirms) {
+      this.hasReadyConfirms = true
+      this.connection.dirtyChannels.push(this)
+    }
+  }
+
+  /** A publish was refused. */
+  refuse(): void {
+    if (this.confirms === null) return
+    writeConfirm(this.connection, this.id, BASIC.nack.methodId, this.confirms.skip(), 0)
+  }
+
+  /** Sends the confirms that wait for nothing: once a chunk, so that one frame tells many. */
+  releaseConfirms(): void {
+    this.hasReadyConfirms = false
+    if (!this.isClosed) this.confirms?.release(this.connection.broker.journal.durableTicket, this)
+  }
+
+  onConfirm(sequence: number, multiple: boolean): void {
+    writeConfirm(this.connection, this.id, BASIC.ack.methodId, sequence, multiple ? 1 : 0)
+  }
+
+  // Deliveries
+
+  /** The tag of the next delivery; tags are shared by deliver and get-ok. */
+  nextTag(): number {
+    return ++this.lastTag
+  }
+
+  /** A delivery that is to be acknowledged. */
+  hold(holder: Holder, tag: number, sequence: number): void {
+    this.unacked.push(tag, sequence, holder.index)
+    holder.unackedCount++
+    if (holder.consumer !== null) this.consumedCount++
+  }
+
+  addHolder(queue: Queue, consumer: ChannelConsumer | null): Holder {
+    let index = this.holders.indexOf(null)
+    if (index < 0) index = this.holders.length
+    const holder = new Holder(index, queue, consumer)
+    this.holders[index] = holder
+    return holder
+  }
+
+  /** The holder of what basic.get takes from a queue. */
+  getHolder(queue: Queue): Holder {
+    for (const holder of this.holders) {
+      if (holder !== null && holder.consumer === null && holder.queue === queue) return holder
+    }
+    return this.addHolder(queue, null)
+  }
+
+  /** Its consumer is gone; the index is free once nothing of it is open. */
+  forget(holder: Holder): void {
+    if (holder.unackedCount === 0) this.holders[holder.index] = null
+  }
+
+  /** basic.ack, basic.nack, basic.reject. Throws 406 for a tag of which nothing is open. */
+  finish(tag: number, multiple: boolean, outcome: Outcome): void {
+    if (!multiple) {
+      if (!this.unacked.remove(tag)) throw unknownTag(tag)
+      this.finishOne(outcome)
+      return
+    }
+    if (tag !== 0 && !this.unacked.has(tag)) throw unknownTag(tag)
+    this.finishUpTo(tag === 0 ? this.lastTag : tag, outcome)
+  }
+
+  /** basic.recover: everything open goes back to its place. */
+  requeueAll(): void {
+    this.finishUpTo(this.lastTag, REQUEUE)
+  }
+
+  /** What goes back to a queue may come again at once, with a tag above `tagMax`. */
+  private finishUpTo(tagMax: number, outcome: Outcome): void {
+    while (this.unacked.removeFirst(tagMax)) this.finishOne(outcome)
+  }
+
+  /** The delivery that `unacked` took out last. */
+  private finishOne(outcome: Outcome): void {
+    const holder = this.holders[this.unacked.holder]!
+    const { broker } = this.connection
+    const sequence = this.unacked.sequence
+    if (outcome === SETTLE) settle(broker, holder.queue, sequence)
+    else if (outcome === REQUEUE) requeue(broker, holder.queue, sequence)
+    else reject(broker, holder.queue, sequence)
+    holder.unackedCount--
+    const consumer = holder.consumer
+    if (consumer === null || consumer.isCancelled) {
+      this.forget(holder)
+    } else if (consumer.isStarved) this.connection.wake(consumer)
+    if (consumer === null) return
+    this.consumedCount--
+    // One of the channel's places is free: whoever waits for it may have it.
+    if (this.isShared(this.consumedCount + 1)) this.wakeAll()
+  }
+
+  /** With this many open deliveries the channel as a whole took no more. */
+  private isShared(count: number): boolean {
+    const most = this.globalPrefetchCount
+    return (most > 0 && count >= most) || count >= this.connection.broker.limits.channelUnackedMax
+  }
+
+  /** Room for one more delivery, as far as the channel as a whole goes. */
+  get hasRoom(): boolean {
+    return !this.isClosed && !this.isShared(this.consumedCount)
+  }
+
+  wakeAll(): void {
+    for (const consumer of this.consumers.values()) {
+      if (consumer.isStarved) this.connection.wake(consumer)
+    }
+  }
+
+  // End
+
+  /** Of a whole connection first, so that none of them is given what another one gives back. */
+  cancelConsumers(): void {
+    const consumers = [...this.consumers.values()]
+    this.consumers.clear()
+    for (const consumer of consumers) consumer.isCancelled = true
+    for (const consumer of consumers) cancel(this.connection.broker, consumer.queue, consumer)
+  }
+
+  /** Cancels the consumers and gives back what is open. Nothing is sent. Idempotent. */
+  close(): void {
+    if (this.isClosed) return
+    this.cancelConsumers()
+    this.isClosed = true
+    this.assembler.reset()
+    this.requeueAll()
+    if (this.owed.length === 0) this.stopWaiting()
+  }
+
+  /** The connection is gone: replies have nobody to go to. */
+  drop(): void {
+    this.close()
+    this.owed.length = 0
+    this.stopWaiting()
+  }
+}
+
+function unknownTag(tag: number): AmqpError {
+  return new AmqpError(REPLY.preconditionFailed, `unknown delivery tag ${tag}`)
+}

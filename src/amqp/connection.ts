@@ -1,0 +1,498 @@
+/**
+ * One AMQP connection: from the protocol header to the last frame (AMQP 0-9-1 §2.2, §4.2). It takes the frames
+ * apart, gives methods to their handlers, turns what they throw into channel.close or connection.close,
+ * and stops reading where a publisher has to wait.
+ */
+import type { Logger } from 'pino'
+import type { Broker } from '../broker/broker.ts'
+import { connectionClosed } from '../broker/definitions.ts'
+import { ready } from '../broker/deliver.ts'
+import { BrokerError } from '../core/errors.ts'
+import type { Exchange } from '../core/exchange.ts'
+import { Message } from '../core/message.ts'
+import type { Principal } from '../core/principal.ts'
+import type { PropertiesDecoder } from '../core/properties.ts'
+import type { Session } from '../core/session.ts'
+import type { Vhost } from '../core/vhost.ts'
+import type { PeerSocket, SocketHandler } from '../net/socket.ts'
+import {
+  AmqpChannel,
+  type ChannelConnection,
+  type ChannelConsumer,
+  type ClientCapabilities
+} from './channel.ts'
+import { syntaxError } from './codec/field-table.ts'
+import { type FrameHandler, FrameSplitter, HOLD } from './codec/frame-splitter.ts'
+import {
+  CHANNEL,
+  CONNECTION,
+  encodeMethod,
+  FRAME_BODY,
+  FRAME_EXTRA_BYTES,
+  FRAME_HEADER,
+  FRAME_HEARTBEAT,
+  FRAME_METHOD
+} from './codec/methods.ts'
+import { PROTOCOL_HEADER, ProtocolHeader } from './codec/protocol-header.ts'
+import type { AmqpContext, PeerInfo } from './context.ts'
+import { explain } from './explain.ts'
+import { Heartbeat } from './heartbeat.ts'
+import { AmqpError, notOpen, REPLY } from './reply-codes.ts'
+import type { Login } from './sasl.ts'
+
+/** Waits for the protocol header. */
+export const AWAIT_HEADER = 0
+export const AWAIT_START_OK = 1
+/** The credentials are being looked at. */
+export const AUTHENTICATING = 2
+export const AWAIT_TUNE_OK = 3
+export const AWAIT_OPEN = 4
+export const RUNNING = 5
+/** connection.close was sent: only its close-ok counts. */
+export const CLOSING = 6
+export const CLOSED = 7
+
+/** How long a peer may take to answer connection.close. */
+const CLOSE_OK_MS = 30_000
+/** Some peers count a frame's head and end as none of frame-max (amqp-semantics.md §2.2). */
+const FRAME_TOLERANCE_BYTES = 8
+
+export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConnection {
+  readonly context: AmqpContext<AmqpConnection>
+  /** The vhost of the listener: the first login is for it. */
+  readonly defaultVhost: string
+  /** The peer counts as local. */
+  readonly isTrusted: boolean
+  /** The peer's address, without its port. */
+  readonly address: string
+  /** Kept until connection.open, which may name another vhost. */
+  login: Login | null
+  readonly broker: Broker
+  readonly decoders: readonly PropertiesDecoder[]
+  log: Logger
+  state: number
+  principal: Principal
+  vhost: Vhost
+  readonly client: ClientCapabilities
+  /** Largest payload of a frame that the peer takes, and that we take. */
+  payloadBytesOut: number
+  payloadBytesMax: number
+  channelMax: number
+  readonly heartbeat: Heartbeat
+  readonly channels: Map<number, AmqpChannel>
+  /** Channels with confirms that wait for nothing. */
+  readonly dirtyChannels: AmqpChannel[]
+  /** The one message that is being published. */
+  readonly message: Message
+  lastExchangeName: string
+  lastKey: string
+  /** Permission to publish to it was asked. */
+  lastExchange: Exchange | null
+  /** It declared some: they end with it. */
+  hasExclusiveQueues: boolean
+  private peerSocket: PeerSocket | null
+  private readonly splitter: FrameSplitter
+  private readonly header: ProtocolHeader
+  private lastChannel: AmqpChannel | null
+  private readonly waking: ChannelConsumer[]
+  /** connection.blocked was sent, or would have been. */
+  private isBlocked: boolean
+  /** A publish is held until the broker takes it again. */
+  private isPublishHeld: boolean
+  private stateMs: number
+  private isTornDown: boolean
+
+  constructor(context: AmqpContext<AmqpConnection>, peer: PeerInfo) {
+    this.context = context
+    this.defaultVhost = peer.vhost
+    this.isTrusted = peer.isTrusted
+    this.address = peer.address
+    this.login = null
+    this.broker = context.broker
+    this.decoders = context.broker.propertyDecoders
+    this.log = context.broker.log
+    this.state = AWAIT_HEADER
+    this.principal = context.nobody
+    this.vhost = context.nowhere
+    this.client = {
+      name: '',
+      authenticationFailureClose: false,
+      consumerCancelNotify: false,
+      connectionBlocked: false
+    }
+    this.payloadBytesMax = context.broker.limits.preLoginBytesMax
+    this.payloadBytesOut = this.payloadBytesMax
+    this.channelMax = 0
+    this.heartbeat = new Heartbeat()
+    this.channels = new Map()
+    this.dirtyChannels = []
+    this.message = new Message()
+    this.lastExchangeName = ''
+    this.lastKey = ''
+    this.lastExchange = null
+    this.hasExclusiveQueues = false
+    this.peerSocket = null
+    this.splitter = new FrameSplitter(this.payloadBytesMax)
+    this.header = new ProtocolHeader()
+    this.lastChannel = null
+    this.waking = []
+    this.isBlocked = false
+    this.isPublishHeld = false
+    this.stateMs = 0
+    this.isTornDown = false
+  }
+
+  /** The socket is made with its handler, so it comes right after the constructor. */
+  attach(socket: PeerSocket): void {
+    this.peerSocket = socket
+  }
+
+  get socket(): PeerSocket {
+    return this.peerSocket as PeerSocket
+  }
+
+  get clientId(): string {
+    return ''
+  }
+
+  get session(): Session | null {
+    return null
+  }
+
+  get nowMs(): number {
+    return this.broker.nowMs
+  }
+
+  // Input
+
+  onBytes(buffer: Buffer, start: number, end: number): void {
+    if (this.state === AWAIT_HEADER) {
+      start = this.readHeader(buffer, start, end)
+      if (start === end) return
+    }
+    if (this.state === CLOSED) return
+    try {
+      this.splitter.feed(buffer, start, end, this)
+    } catch (error) {
+      this.onBrokenFrames(error)
+    }
+    this.afterFrames()
+  }
+
+  /** Goes on with what was held, if it may. */
+  resume(): void {
+    if (!this.splitter.isHeld || this.state === AUTHENTICATING || this.state === CLOSED) return
+    try {
+      this.splitter.resume(this)
+    } catch (error) {
+      this.onBrokenFrames(error)
+    }
+    this.afterFrames()
+    if (!this.splitter.isHeld) this.socket.resumeReading()
+  }
+
+  /** Returns how far it read. */
+  private readHeader(buffer: Buffer, start: number, end: number): number {
+    start = this.header.read(buffer, start, end)
+    if (this.header.isComplete) {
+      this.state = AWAIT_START_OK
+      this.writeFrame(this.context.startFrame)
+    } else if (this.header.isForeign) {
+      this.writeFrame(PROTOCOL_HEADER)
+      this.end('not AMQP 0-9-1')
+      return end
+    }
+    return start
+  }
+
+  onFrame(
+    type: number,
+    channel: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    limit: number
+  ): number {
+    let classId = 0
+    let methodId = 0
+    try {
+      if (type === FRAME_METHOD) {
+        if (end - start < 4) throw syntaxError('method cut short')
+        classId = (buffer[start]! << 8) | buffer[start + 1]!
+        methodId = (buffer[start + 2]! << 8) | buffer[start + 3]!
+      }
+      if (this.state < RUNNING || this.state > RUNNING || channel === 0) {
+        return this.onControlFrame(type, channel, buffer, start, end)
+      }
+      return this.onChannelFrame(type, channel, buffer, start, end, limit)
+    } catch (error) {
+      this.fail(error, this.channels.get(channel) ?? null, classId, methodId)
+      return end + 1
+    }
+  }
+
+  /** A frame on channel 0, or outside of an open connection. */
+  private onControlFrame(
+    type: number,
+    channel: number,
+    buffer: Buffer,
+    start: number,
+    end: number
+  ): number {
+    if (this.state === AUTHENTICATING) return HOLD
+    if (this.state === CLOSED) return end + 1
+    if (type === FRAME_HEARTBEAT && channel === 0) return end + 1
+    if (type !== FRAME_METHOD) {
+      if (this.state === CLOSING) return end + 1
+      throw frameTypeError(type, 'on channel 0')
+    }
+    if (channel !== 0) {
+      if (this.state === CLOSING) return end + 1
+      throw new AmqpError(REPLY.commandInvalid, 'a channel before the connection is open')
+    }
+    this.context.handlers.onConnectionMethod(this, buffer, start, end)
+    return end + 1
+  }
+
+  private onChannelFrame(
+    type: number,
+    channelId: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    limit: number
+  ): number {
+    let channel = this.lastChannel
+    if (channel === null || channel.id !== channelId) {
+      channel = this.channels.get(channelId) ?? null
+      this.lastChannel = channel
+    }
+    if (type === FRAME_METHOD)
+      return this.context.handlers.onMethod(this, channel, channelId, buffer, start, end, limit)
+    if (type !== FRAME_HEADER && type !== FRAME_BODY) throw frameTypeError(type, 'on a channel')
+    if (channel === null) throw notOpen()
+    if (channel.isClosing || channel.isClosed) return end + 1
+    const isComplete =
+      type === FRAME_HEADER
+        ? channel.assembler.onHeader(buffer, start, end, this.broker.limits.amqpMessageBytesMax)
+        : channel.assembler.onBody(buffer, start, end)
+    if (isComplete) this.context.handlers.onContent(channel)
+    return end + 1
+  }
+
+  /** What became possible while frames were read, once for all of them. */
+  private afterFrames(): void {
+    if (this.state === CLOSED) return
+    const dirty = this.dirtyChannels
+    if (dirty.length > 0) {
+      for (let i = 0; i < dirty.length; i++) dirty[i]!.releaseConfirms()
+      dirty.length = 0
+    }
+    if (this.waking.length > 0) this.wakeConsumers()
+    if (this.splitter.isHeld) this.socket.pauseReading()
+  }
+
+  private wakeConsumers(): void {
+    const consumers = this.waking
+    // Delivering may make others wait and be woken: they come at the end of the same list.
+    for (let i = 0; i < consumers.length; i++) {
+      const consumer = consumers[i]!
+      consumer.isWaking = false
+      if (consumer.isCancelled) continue
+      consumer.isStarved = false
+      ready(this.broker, consumer.queue)
+    }
+    consumers.length = 0
+  }
+
+  /** A consumer may have credit again. */
+  wake(consumer: ChannelConsumer): void {
+    if (consumer.isWaking) return
+    consumer.isWaking = true
+    this.waking.push(consumer)
+  }
+
+  // Waiting publishers
+
+  /** Whether a publish may be taken now; if not, its frame is held and nothing more is read. */
+  mayPublish(): boolean {
+    if (!this.broker.isPaused && !this.broker.diskAlarm) return true
+    this.isPublishHeld = true
+    if (this.broker.diskAlarm) this.block()
+    return false
+  }
+
+  onPause(): void {
+    // The next publish finds out by itself; who does not publish is read on.
+  }
+
+  onResume(): void {
+    this.unhold()
+  }
+
+  onDiskAlarm(raised: boolean): void {
+    if (raised) return
+    if (this.isBlocked) {
+      this.isBlocked = false
+      if (this.client.connectionBlocked && this.state === RUNNING) {
+        this.writeFrame(encodeMethod(CONNECTION.unblocked, 0, {}))
+      }
+    }
+    this.unhold()
+  }
+
+  private unhold(): void {
+    if (!this.isPublishHeld || this.broker.isPaused || this.broker.diskAlarm) return
+    this.isPublishHeld = false
+    this.resume()
+  }
+
+  private block(): void {
+    if (this.isBlocked) return
+    this.isBlocked = true
+    if (!this.client.connectionBlocked) return
+    this.writeFrame(encodeMethod(CONNECTION.blocked, 0, { reason: 'low on disk' }))
+  }
+
+  /** Channels owe their own acknowledgements; the connection owes none. */
+  onDurable(_ticket: number): void {}
+
+  // Output
+
+  writeFrame(frame: Buffer): void {
+    this.socket.write(frame, 0, frame.length)
+  }
+
+  onDrained(): void {
+    for (const channel of this.channels.values()) channel.wakeAll()
+    this.afterFrames()
+  }
+
+  // Channels
+
+  /** Limits that both sides agreed on. */
+  setFrameMax(frameMax: number): void {
+    this.payloadBytesOut = frameMax - FRAME_EXTRA_BYTES
+    this.payloadBytesMax = this.payloadBytesOut + FRAME_TOLERANCE_BYTES
+    this.splitter.payloadBytesMax = this.payloadBytesMax
+  }
+
+  openChannel(id: number): void {
+    if (this.channels.size >= this.channelMax) {
+      const explanation = `number of channels opened (${this.channels.size}) has reached the negotiated channel_max (${this.channelMax})`
+      throw new AmqpError(REPLY.notAllowed, explanation)
+    }
+    const channel = new AmqpChannel(this, id)
+    this.channels.set(id, channel)
+    this.lastChannel = channel
+    channel.reply(0, encodeMethod(CHANNEL.openOk, id, { reserved: Buffer.alloc(0) }))
+  }
+
+  /** Its number may be used again. */
+  removeChannel(channel: AmqpChannel): void {
+    channel.drop()
+    if (this.channels.get(channel.id) === channel) this.channels.delete(channel.id)
+    if (this.lastChannel === channel) this.lastChannel = null
+  }
+
+  // Errors and the end
+
+  /** Answers what a handler threw while it worked on a method. */
+  fail(error: unknown, channel: AmqpChannel | null, classId: number, methodId: number): void {
+    let answer: AmqpError
+    if (error instanceof AmqpError) answer = error
+    else if (error instanceof BrokerError) answer = explain(error, this.vhost.name)
+    else {
+      this.log.error({ err: error, classId, methodId }, 'bug: amqp connection closed')
+      answer = new AmqpError(REPLY.internalError, 'internal error')
+    }
+    if (answer.closesConnection || channel === null) {
+      this.closeWith(answer, classId, methodId)
+      return
+    }
+    this.log.info({ channel: channel.id, reply: answer.message }, 'amqp channel closed')
+    channel.isClosing = true
+    channel.close()
+    const { replyCode, message: replyText } = answer
+    channel.reply(
+      0,
+      encodeMethod(CHANNEL.close, channel.id, { replyCode, replyText, classId, methodId })
+    )
+  }
+
+  /** Sends connection.close and waits for close-ok. */
+  closeWith(error: AmqpError, classId: number, methodId: number): void {
+    if (this.state >= CLOSING) return
+    this.log.info({ reply: error.message }, 'amqp connection closed by us')
+    this.tearDown()
+    const { replyCode, message: replyText } = error
+    this.writeFrame(encodeMethod(CONNECTION.close, 0, { replyCode, replyText, classId, methodId }))
+    this.state = CLOSING
+    this.stateMs = 0
+  }
+
+  /** No frame can be found any more: the answer leaves, nothing is waited for. */
+  private onBrokenFrames(error: unknown): void {
+    this.splitter.discard()
+    this.fail(error, null, 0, 0)
+    this.end('broken frames')
+  }
+
+  /** Gives everything back: exclusive queues are gone when this returns. Idempotent. */
+  tearDown(): void {
+    if (this.isTornDown) return
+    this.isTornDown = true
+    for (const channel of this.channels.values()) channel.cancelConsumers()
+    for (const channel of this.channels.values()) channel.drop()
+    this.channels.clear()
+    this.lastChannel = null
+    if (this.hasExclusiveQueues) connectionClosed(this.broker, this)
+    this.broker.publishers.delete(this)
+  }
+
+  /** Ends the connection after what was written has left. */
+  end(reason: string): void {
+    this.tearDown()
+    this.state = CLOSED
+    this.splitter.discard()
+    this.socket.close(reason)
+  }
+
+  onClosed(): void {
+    this.tearDown()
+    this.state = CLOSED
+    this.splitter.discard()
+    this.context.onConnectionClosed(this)
+  }
+
+  /** Called by the server's timer. `elapsedMs` since the last call, `tickMs` until the next. */
+  onTick(elapsedMs: number, tickMs: number): void {
+    this.stateMs += elapsedMs
+    if (this.state < RUNNING && this.stateMs >= this.broker.limits.loginTimeoutMs) {
+      if (this.header.count > 0) this.log.info('amqp handshake timed out')
+      this.end('handshake timeout')
+      return
+    }
+    if (this.state === CLOSING && this.stateMs >= CLOSE_OK_MS) {
+      this.end('no close-ok')
+      return
+    }
+    if (this.state !== RUNNING) return
+    const isReading = !this.splitter.isHeld
+    if (this.heartbeat.check(this.socket, elapsedMs, tickMs, isReading)) return
+    this.log.info({ heartbeatSeconds: this.heartbeat.seconds }, 'amqp client missed heartbeats')
+    this.end('missed heartbeats')
+  }
+
+  /** The handshake is over. */
+  run(): void {
+    this.state = RUNNING
+    this.broker.publishers.add(this)
+  }
+}
+
+function frameTypeError(type: number, where: string): AmqpError {
+  const isKnown = type === FRAME_HEADER || type === FRAME_BODY || type === FRAME_HEARTBEAT
+  const code = isKnown ? REPLY.unexpectedFrame : REPLY.frameError
+  return new AmqpError(code, `frame of type ${type} ${where}`)
+}

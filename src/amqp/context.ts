@@ -1,0 +1,48 @@
+/** What the connections of the front-end share, and what each of them is told of its peer. */
+import type { Authenticator } from '../auth/authenticator.ts'
+import type { Broker } from '../broker/broker.ts'
+import type { Principal } from '../core/principal.ts'
+import type { Vhost } from '../core/vhost.ts'
+import type { AmqpChannel, ChannelConnection } from './channel.ts'
+import type { AmqpOptions } from './options.ts'
+
+/** Who connected, and where. */
+export interface PeerInfo {
+  readonly vhost: string
+  readonly isTrusted: boolean
+  readonly address: string
+}
+
+/** What the front-end's connections share. */
+export interface AmqpContext<C> {
+  readonly broker: Broker
+  readonly authenticator: Authenticator
+  readonly options: AmqpOptions
+  readonly handlers: AmqpHandlers<C>
+  /** connection.start, the same for all. */
+  readonly startFrame: Buffer
+  /** Stand for principal and vhost until a connection has its own. */
+  readonly nobody: Principal
+  readonly nowhere: Vhost
+  /** A heartbeat is sent by half its interval: the timer must be fine enough. */
+  watchHeartbeat(seconds: number): void
+  onConnectionClosed(connection: C): void
+}
+
+/** Who works on methods. Handed in, since the handlers know the connection. */
+export interface AmqpHandlers<C> {
+  /** A method on channel 0, payload `buffer[start..end)`, four bytes at least. */
+  onConnectionMethod(connection: C, buffer: Buffer, start: number, end: number): void
+  /** A method on a channel, which is null if it is not open. Returns how far it took, or HOLD. */
+  onMethod(
+    connection: ChannelConnection,
+    channel: AmqpChannel | null,
+    channelId: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    limit: number
+  ): number
+  /** A content that was gathered is complete. */
+  onContent(channel: AmqpChannel): void
+}

@@ -1,0 +1,160 @@
+/** Methods of the basic class (AMQP 0-9-1 §1.8), but for publish and the acknowledgements. */
+import { DELIVER_REDELIVERED } from '../broker/consumer.ts'
+import { cancel, consume } from '../broker/consumers.ts'
+import { requeue } from '../broker/settle.ts'
+import { lookupQueue } from '../broker/definitions.ts'
+import { get } from '../broker/get.ts'
+import { fieldOf, integerOf } from '../core/field-table.ts'
+import type { Message } from '../core/message.ts'
+import { mayResource } from '../core/permissions.ts'
+import type { Queue } from '../core/queue.ts'
+import type { AmqpChannel } from './channel.ts'
+import { type ArgumentsOf, BASIC, encodeMethod } from './codec/methods.ts'
+import { AmqpConsumer } from './consumer.ts'
+import { accessRefused } from './explain.ts'
+import { queueNamed } from './names.ts'
+import { writeGetOk } from './outbound.ts'
+import { AmqpError, REPLY } from './reply-codes.ts'
+
+const TAG_RANDOM_BYTES = 16
+const DIRECT_REPLY_QUEUE = 'amq.rabbitmq.reply-to'
+
+export function handleQos(channel: AmqpChannel, values: ArgumentsOf<typeof BASIC.qos.shape>): void {
+  if (values.prefetchSize !== 0) {
+    throw new AmqpError(REPLY.notImplemented, `prefetch_size!=0 (${values.prefetchSize})`)
+  }
+  if (values.global) {
+    channel.globalPrefetchCount = values.prefetchCount
+    channel.wakeAll()
+  } else channel.prefetchCount = values.prefetchCount
+  channel.reply(0, encodeMethod(BASIC.qosOk, channel.id, {}))
+}
+
+export function handleConsume(
+  channel: AmqpChannel,
+  values: ArgumentsOf<typeof BASIC.consume.shape>
+): void {
+  const { connection } = channel
+  const { broker } = connection
+  if (channel.consumers.has(values.consumerTag)) {
+    const explanation = `attempt to reuse consumer tag '${values.consumerTag}'`
+    throw new AmqpError(REPLY.notAllowed, explanation)
+  }
+  const queue = readableQueue(channel, values.queue)
+  const priority = fieldOf(values.arguments, 'x-priority')
+  const tag = values.consumerTag === '' ? generatedTag(channel) : values.consumerTag
+  const consumer = new AmqpConsumer(channel, queue, tag, values.noAck)
+  try {
+    consume(broker, queue, consumer, {
+      exclusive: values.exclusive,
+      priority: priority === null ? 0 : (integerOf(priority) ?? 0)
+    })
+  } catch (error) {
+    channel.forget(consumer.holder)
+    throw error
+  }
+  channel.consumers.set(tag, consumer)
+  const frame = values.noWait
+    ? null
+    : encodeMethod(BASIC.consumeOk, channel.id, { consumerTag: tag })
+  channel.replyConsume(consumer, frame)
+}
+
+function generatedTag(channel: AmqpChannel): string {
+  const random = channel.connection.broker.random(TAG_RANDOM_BYTES)
+  return `amq.ctag-${random.toString('base64url')}`
+}
+
+/** The queue, if it is there, not another connection's, and may be read. */
+function readableQueue(channel: AmqpChannel, given: string): Queue {
+  const { connection } = channel
+  const name = queueNamed(channel, given)
+  if (name === DIRECT_REPLY_QUEUE) {
+    throw new AmqpError(REPLY.notImplemented, 'direct reply-to is not served')
+  }
+  const queue = lookupQueue(connection.vhost, name, connection)
+  if (!mayResource(connection.principal, 'read', name)) {
+    throw accessRefused(connection, 'read', `queue '${name}'`)
+  }
+  return queue
+}
+
+/** An unknown tag is answered too: a cancel may cross ours on the way. */
+export function handleCancel(
+  channel: AmqpChannel,
+  values: ArgumentsOf<typeof BASIC.cancel.shape>
+): void {
+  const { consumerTag } = values
+  const consumer = channel.consumers.get(consumerTag)
+  if (consumer !== undefined) {
+    consumer.isCancelled = true
+    channel.consumers.delete(consumerTag)
+    channel.forget(consumer.holder)
+    cancel(channel.connection.broker, consumer.queue, consumer)
+  }
+  const frame = values.noWait ? null : encodeMethod(BASIC.cancelOk, channel.id, { consumerTag })
+  channel.reply(0, frame)
+}
+
+export function handleGet(channel: AmqpChannel, values: ArgumentsOf<typeof BASIC.get.shape>): void {
+  const queue = readableQueue(channel, values.queue)
+  channel.isGetting = true
+  get(channel.connection.broker, queue, new Getter(channel, queue, values.noAck), values.noAck)
+}
+
+/** Takes the one message that basic.get asked for; it may have to come from the disk. */
+class Getter {
+  private readonly channel: AmqpChannel
+  private readonly queue: Queue
+  private readonly noAck: boolean
+
+  constructor(channel: AmqpChannel, queue: Queue, noAck: boolean) {
+    this.channel = channel
+    this.queue = queue
+    this.noAck = noAck
+  }
+
+  onGot(message: Message | null, sequence: number, flags: number, remaining: number): void {
+    const { channel } = this
+    const { connection } = channel
+    channel.isGetting = false
+    if (channel.isClosed) {
+      if (message !== null) this.giveBack(sequence)
+      return
+    }
+    if (message === null) {
+      channel.reply(0, encodeMethod(BASIC.getEmpty, channel.id, { reserved: '' }))
+    } else {
+      const tag = channel.nextTag()
+      if (this.noAck) connection.socket.units++
+      else channel.hold(channel.getHolder(this.queue), tag, sequence)
+      const isRedelivered = (flags & DELIVER_REDELIVERED) !== 0
+      writeGetOk(connection, channel.id, tag, isRedelivered, message, remaining)
+    }
+    connection.resume()
+  }
+
+  /** The channel closed while the message was read from the disk. */
+  private giveBack(sequence: number): void {
+    const { broker } = this.channel.connection
+    if (this.noAck) broker.counters.dropFrom(this.queue.name, 'closed')
+    else requeue(broker, this.queue, sequence)
+  }
+}
+
+export function handleRecover(
+  channel: AmqpChannel,
+  values: ArgumentsOf<typeof BASIC.recover.shape>
+): void {
+  handleRecoverAsync(channel, values)
+  channel.reply(0, encodeMethod(BASIC.recoverOk, channel.id, {}))
+}
+
+/** The same without an answer. */
+export function handleRecoverAsync(
+  channel: AmqpChannel,
+  values: ArgumentsOf<typeof BASIC.recover.shape>
+): void {
+  if (!values.requeue) throw new AmqpError(REPLY.notImplemented, 'requeue=false')
+  channel.requeueAll()
+}

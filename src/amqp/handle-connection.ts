@@ -1,0 +1,212 @@
+/** Methods on channel 0: the handshake, and the end (AMQP 0-9-1 §1.4, §2.2.4). */
+import { type FieldTable, fieldOf } from '../core/field-table.ts'
+import { CONNECTION, encodeMethod, type Method, readArguments } from './codec/methods.ts'
+import {
+  type AmqpConnection,
+  AUTHENTICATING,
+  AWAIT_OPEN,
+  AWAIT_START_OK,
+  AWAIT_TUNE_OK,
+  CLOSED,
+  CLOSING
+} from './connection.ts'
+import { AmqpError, REPLY } from './reply-codes.ts'
+import { type Login, readLogin } from './sasl.ts'
+
+/** RabbitMQ asks for 8192 since 4.1, which broke the many clients whose default is 4096. */
+const FRAME_MAX_LEAST = 4096
+const CHANNEL_MAX_LEAST = 1
+
+/** A method frame's payload `buffer[start..end)`; four bytes at least. */
+export function handleConnectionMethod(
+  connection: AmqpConnection,
+  buffer: Buffer,
+  start: number,
+  end: number
+): void {
+  const id = buffer.readUInt32BE(start)
+  if (connection.state === CLOSING) {
+    handleWhileClosing(connection, id)
+    return
+  }
+  if (id === CONNECTION.close.id) {
+    handleClose(connection)
+    return
+  }
+  const at = start + 4
+  switch (connection.state) {
+    case AWAIT_START_OK:
+      expect(id, CONNECTION.startOk)
+      handleStartOk(connection, buffer, at, end)
+      return
+    case AWAIT_TUNE_OK:
+      expect(id, CONNECTION.tuneOk)
+      handleTuneOk(connection, buffer, at, end)
+      return
+    case AWAIT_OPEN:
+      expect(id, CONNECTION.open)
+      handleOpen(connection, readArguments(CONNECTION.open, buffer, at, end).virtualHost)
+      return
+    default:
+      if (id === CONNECTION.updateSecret.id) {
+        throw new AmqpError(REPLY.notImplemented, 'connection.update-secret')
+      }
+      throw new AmqpError(REPLY.commandInvalid, 'unexpected method on channel 0')
+  }
+}
+
+function expect(id: number, method: Method): void {
+  if (id === method.id) return
+  throw new AmqpError(REPLY.commandInvalid, 'unexpected method during the handshake')
+}
+
+/** Everything but the end is thrown away (§1.4.2.8). */
+function handleWhileClosing(connection: AmqpConnection, id: number): void {
+  if (id === CONNECTION.close.id) connection.writeFrame(encodeMethod(CONNECTION.closeOk, 0, {}))
+  if (id === CONNECTION.closeOk.id || id === CONNECTION.close.id) connection.end('closed by us')
+}
+
+function handleClose(connection: AmqpConnection): void {
+  // Exclusive queues are gone when the client reads close-ok.
+  connection.tearDown()
+  connection.writeFrame(encodeMethod(CONNECTION.closeOk, 0, {}))
+  connection.end('closed by the client')
+}
+
+function handleStartOk(connection: AmqpConnection, buffer: Buffer, at: number, end: number): void {
+  const { clientProperties, mechanism, response } = readArguments(
+    CONNECTION.startOk,
+    buffer,
+    at,
+    end
+  )
+  readClient(connection, clientProperties)
+  const login = readLogin(mechanism, response)
+  connection.login = login
+  connection.state = AUTHENTICATING
+  authenticate(
+    connection,
+    login,
+    connection.defaultVhost,
+    () => sendTune(connection),
+    () => refuseLogin(connection, mechanism)
+  )
+}
+
+function readClient(connection: AmqpConnection, properties: FieldTable): void {
+  const capabilities = fieldOf(properties, 'capabilities')
+  const table = capabilities?.type === 'F' ? capabilities.value : []
+  const has = (name: string): boolean => fieldOf(table, name)?.value === true
+  const name = fieldOf(properties, 'connection_name')
+  connection.client.name = name?.type === 'S' ? name.value : ''
+  connection.client.authenticationFailureClose = has('authentication_failure_close')
+  connection.client.consumerCancelNotify = has('consumer_cancel_notify')
+  connection.client.connectionBlocked = has('connection.blocked')
+}
+
+/** Asks for the principal; what the client sends meanwhile is held. */
+function authenticate(
+  connection: AmqpConnection,
+  login: Login,
+  vhost: string,
+  onAccepted: () => void,
+  onRefused: () => void
+): void {
+  const { authenticator } = connection.context
+  const credentials = {
+    protocol: 'amqp' as const,
+    username: login.username,
+    password: login.password,
+    clientId: connection.client.name,
+    vhost,
+    peer: connection.address,
+    isLoopback: connection.isTrusted
+  }
+  authenticator
+    .authenticate(credentials)
+    .then(result => {
+      if (connection.state === CLOSED) return
+      if (result.ok) {
+        connection.principal = result.principal
+        onAccepted()
+      } else onRefused()
+    })
+    .catch((error: unknown) => {
+      connection.fail(error, null, CONNECTION.startOk.classId, CONNECTION.startOk.methodId)
+    })
+    .finally(() => connection.resume())
+}
+
+/** Only a client that says so understands the answer; the others see the connection end. */
+function refuseLogin(connection: AmqpConnection, mechanism: string): void {
+  connection.broker.counters.loginFailures++
+  connection.log.warn({ user: connection.login?.username }, 'amqp login refused')
+  connection.login = null
+  if (!connection.client.authenticationFailureClose) {
+    connection.end('login refused')
+    return
+  }
+  const explanation = `Login was refused using authentication mechanism ${mechanism}. For details see the broker logfile.`
+  connection.closeWith(new AmqpError(REPLY.accessRefused, explanation, true), 0, 0)
+}
+
+function sendTune(connection: AmqpConnection): void {
+  const { channelMax, frameMax, heartbeatSeconds: heartbeat } = connection.context.options
+  connection.state = AWAIT_TUNE_OK
+  connection.writeFrame(encodeMethod(CONNECTION.tune, 0, { channelMax, frameMax, heartbeat }))
+}
+
+function handleTuneOk(connection: AmqpConnection, buffer: Buffer, at: number, end: number): void {
+  const tuned = readArguments(CONNECTION.tuneOk, buffer, at, end)
+  const { channelMax, frameMax } = connection.context.options
+  checkNegotiated('frame_max', tuned.frameMax, FRAME_MAX_LEAST, frameMax)
+  checkNegotiated('channel_max', tuned.channelMax, CHANNEL_MAX_LEAST, channelMax)
+  connection.setFrameMax(tuned.frameMax)
+  connection.channelMax = tuned.channelMax
+  connection.heartbeat.seconds = tuned.heartbeat
+  connection.context.watchHeartbeat(tuned.heartbeat)
+  connection.state = AWAIT_OPEN
+}
+
+/** 0 is "no limit", which is more than ours. */
+function checkNegotiated(name: string, value: number, least: number, most: number): void {
+  if (value !== 0 && value < least) {
+    const explanation = `negotiated ${name} = ${value} is lower than the minimum allowed value (${least})`
+    throw new AmqpError(REPLY.notAllowed, explanation)
+  }
+  if (value === 0 || value > most) {
+    const explanation = `negotiated ${name} = ${value} is higher than the maximum allowed value (${most})`
+    throw new AmqpError(REPLY.notAllowed, explanation)
+  }
+}
+
+function handleOpen(connection: AmqpConnection, name: string): void {
+  const { login } = connection
+  if (!connection.broker.vhosts.has(name)) {
+    throw new AmqpError(REPLY.notAllowed, `vhost ${name} not found`)
+  }
+  if (name === connection.defaultVhost || login === null) {
+    finishOpen(connection, name)
+    return
+  }
+  connection.state = AUTHENTICATING
+  const refuse = (): void => {
+    const explanation = `access to vhost '${name}' refused for user '${login.username}'`
+    const { classId, methodId } = CONNECTION.open
+    connection.closeWith(new AmqpError(REPLY.notAllowed, explanation), classId, methodId)
+  }
+  authenticate(connection, login, name, () => finishOpen(connection, name), refuse)
+}
+
+function finishOpen(connection: AmqpConnection, name: string): void {
+  connection.login = null
+  connection.vhost = connection.broker.vhosts.get(name)!
+  connection.log = connection.log.child({
+    user: connection.principal.name,
+    vhost: name,
+    clientId: connection.client.name
+  })
+  connection.log.info('amqp client connected')
+  connection.writeFrame(encodeMethod(CONNECTION.openOk, 0, { reserved: '' }))
+  connection.run()
+}

@@ -1,0 +1,193 @@
+/** Methods on a channel: the ones that make the traffic are read in place, the others from the table. */
+import type { AmqpChannel, ChannelConnection } from './channel.ts'
+import { REJECT, REQUEUE, SETTLE } from './channel.ts'
+import { HOLD } from './codec/frame-splitter.ts'
+import { syntaxError } from './codec/field-table.ts'
+import {
+  type ArgumentsOf,
+  BASIC,
+  CHANNEL,
+  CONFIRM,
+  CONNECTION,
+  encodeMethod,
+  EXCHANGE,
+  type Method,
+  QUEUE,
+  readArguments,
+  type Shape,
+  TX
+} from './codec/methods.ts'
+import {
+  handleCancel,
+  handleConsume,
+  handleGet,
+  handleQos,
+  handleRecover,
+  handleRecoverAsync
+} from './handle-basic.ts'
+import { handleFlow } from './handle-channel.ts'
+import { handleSelect } from './handle-confirm.ts'
+import {
+  handleExchangeBind,
+  handleExchangeDeclare,
+  handleExchangeDelete,
+  handleExchangeUnbind
+} from './handle-exchange.ts'
+import { handlePublish } from './handle-publish.ts'
+import {
+  handleQueueBind,
+  handleQueueDeclare,
+  handleQueueDelete,
+  handleQueuePurge,
+  handleQueueUnbind
+} from './handle-queue.ts'
+import { AmqpError, notOpen, REPLY } from './reply-codes.ts'
+
+const TWO_32 = 4294967296
+
+type Handler = (channel: AmqpChannel, buffer: Buffer, at: number, end: number) => void
+
+const handlers = new Map<number, Handler>()
+function on<S extends Shape>(
+  method: Method<S>,
+  handle: (channel: AmqpChannel, values: ArgumentsOf<S>) => void
+): void {
+  handlers.set(method.id, (channel, buffer, at, end) =>
+    handle(channel, readArguments(method, buffer, at, end))
+  )
+}
+
+on(CHANNEL.flow, handleFlow)
+on(EXCHANGE.declare, handleExchangeDeclare)
+on(EXCHANGE.delete, handleExchangeDelete)
+on(EXCHANGE.bind, handleExchangeBind)
+on(EXCHANGE.unbind, handleExchangeUnbind)
+on(QUEUE.declare, handleQueueDeclare)
+on(QUEUE.bind, handleQueueBind)
+on(QUEUE.unbind, handleQueueUnbind)
+on(QUEUE.purge, handleQueuePurge)
+on(QUEUE.delete, handleQueueDelete)
+on(BASIC.qos, handleQos)
+on(BASIC.consume, handleConsume)
+on(BASIC.cancel, handleCancel)
+on(BASIC.get, handleGet)
+on(BASIC.recover, handleRecover)
+on(BASIC.recoverAsync, handleRecoverAsync)
+on(CONFIRM.select, handleSelect)
+
+/** Known, and not served. */
+const UNSERVED: ReadonlySet<number> = new Set([TX.select.id, TX.commit.id, TX.rollback.id])
+const KNOWN_CLASSES: ReadonlySet<number> = new Set(
+  [
+    CONNECTION.start,
+    CHANNEL.open,
+    EXCHANGE.declare,
+    QUEUE.declare,
+    BASIC.qos,
+    CONFIRM.select,
+    TX.select
+  ].map(method => method.classId)
+)
+const BASIC_CLASS = BASIC.ack.classId
+
+/**
+ * A method frame's payload `buffer[start..end)`, four bytes at least. Returns the offset behind what was
+ * taken, or HOLD.
+ */
+export function handleMethod(
+  connection: ChannelConnection,
+  channel: AmqpChannel | null,
+  channelId: number,
+  buffer: Buffer,
+  start: number,
+  end: number,
+  limit: number
+): number {
+  const classId = (buffer[start]! << 8) | buffer[start + 1]!
+  const methodId = (buffer[start + 2]! << 8) | buffer[start + 3]!
+  const at = start + 4
+  if (channel === null) {
+    if (((classId << 16) | methodId) !== CHANNEL.open.id) throw notOpen()
+    connection.openChannel(channelId)
+    return end + 1
+  }
+  if (channel.isClosing || channel.isClosed) {
+    handleWhileClosing(channel, (classId << 16) | methodId)
+    return end + 1
+  }
+  if (channel.assembler.isOpen) {
+    throw new AmqpError(REPLY.unexpectedFrame, 'expected content, got a method frame instead')
+  }
+  if (channel.isGetting) return HOLD
+  if (classId === BASIC_CLASS) {
+    switch (methodId) {
+      case BASIC.publish.methodId:
+        if (!connection.mayPublish()) return HOLD
+        return handlePublish(channel, buffer, at, end, limit)
+      case BASIC.ack.methodId:
+        if (end - at !== 9) throw syntaxError('malformed basic.ack')
+        channel.finish(readTag(buffer, at), (buffer[at + 8]! & 1) !== 0, SETTLE)
+        return end + 1
+      case BASIC.nack.methodId: {
+        if (end - at !== 9) throw syntaxError('malformed basic.nack')
+        const flags = buffer[at + 8]!
+        const outcome = (flags & 2) !== 0 ? REQUEUE : REJECT
+        channel.finish(readTag(buffer, at), (flags & 1) !== 0, outcome)
+        return end + 1
+      }
+      case BASIC.reject.methodId:
+        if (end - at !== 9) throw syntaxError('malformed basic.reject')
+        channel.finish(readTag(buffer, at), false, (buffer[at + 8]! & 1) !== 0 ? REQUEUE : REJECT)
+        return end + 1
+      case BASIC.get.methodId:
+        // Its answer is written at once: it waits for the replies before it.
+        if (channel.owedCount > 0) return HOLD
+        break
+    }
+  }
+  handleCold(channel, (classId << 16) | methodId, buffer, at, end)
+  return end + 1
+}
+
+/** Tags are exact up to 2^53. */
+function readTag(buffer: Buffer, at: number): number {
+  return buffer.readUInt32BE(at) * TWO_32 + buffer.readUInt32BE(at + 4)
+}
+
+function handleCold(
+  channel: AmqpChannel,
+  id: number,
+  buffer: Buffer,
+  at: number,
+  end: number
+): void {
+  const handler = handlers.get(id)
+  if (handler !== undefined) {
+    handler(channel, buffer, at, end)
+    return
+  }
+  if (id === CHANNEL.close.id) {
+    channel.close()
+    channel.replyLast(encodeMethod(CHANNEL.closeOk, channel.id, {}))
+    return
+  }
+  if (id === CHANNEL.open.id) throw new AmqpError(REPLY.channelError, "second 'channel.open' seen")
+  // A client's answers to what we sent: nothing depends on them.
+  if (id === BASIC.cancelOk.id || id === CHANNEL.flowOk.id || id === CHANNEL.closeOk.id) return
+  if (UNSERVED.has(id)) throw new AmqpError(REPLY.notImplemented, 'transactions are not served')
+  const classId = id >> 16
+  const isKnown = KNOWN_CLASSES.has(classId)
+  throw new AmqpError(
+    isKnown ? REPLY.commandInvalid : REPLY.notImplemented,
+    `unknown method ${classId}.${id & 0xffff}`
+  )
+}
+
+/** Both sides may close at once: each close is answered, ours ends the channel when it is. */
+function handleWhileClosing(channel: AmqpChannel, id: number): void {
+  if (!channel.isClosing) return
+  if (id === CHANNEL.closeOk.id) channel.connection.removeChannel(channel)
+  else if (id === CHANNEL.close.id) {
+    channel.reply(0, encodeMethod(CHANNEL.closeOk, channel.id, {}))
+  }
+}

@@ -1,0 +1,269 @@
+/** basic.publish: from the frames to the broker, and what the publisher is told. Hot. */
+import { publishTo } from '../broker/publish.ts'
+import { ERROR_CODES, ERROR_NAMES } from '../core/errors.ts'
+import type { Exchange } from '../core/exchange.ts'
+import { type FieldTable, fieldOf } from '../core/field-table.ts'
+import { FORM_AMQP, type Message } from '../core/message.ts'
+import { mayResource } from '../core/permissions.ts'
+import { swapSeparators } from '../core/topic.ts'
+import { MQTT_EXCHANGE } from '../core/vhost.ts'
+import type { AmqpChannel, ChannelConnection } from './channel.ts'
+import { findContent, found } from './codec/content.ts'
+import { syntaxError } from './codec/field-table.ts'
+import { writeReturn } from './outbound.ts'
+import { accessRefused } from './explain.ts'
+import {
+  decodeProperties,
+  encodeProperties,
+  parseExpiration,
+  readHeaders,
+  replyTopicOf,
+  scanned,
+  scanProperties
+} from './properties.ts'
+import { AmqpError, REPLY } from './reply-codes.ts'
+
+const COPY_HEADERS = ['CC', 'BCC'] as const
+const MANDATORY = 1
+const IMMEDIATE = 2
+const PERSISTENT = 2
+/** Keys are compared byte by byte with the one before: this many are worth it. */
+const SAME_KEY_BYTES_MAX = 64
+
+/**
+ * The method of a publish, arguments in `buffer[at..end)`, and its content if that lies behind it. Returns
+ * the offset behind what was taken.
+ */
+export function handlePublish(
+  channel: AmqpChannel,
+  buffer: Buffer,
+  at: number,
+  end: number,
+  limit: number
+): number {
+  const connection = channel.connection
+  const exchangeStart = at + 3
+  const exchangeEnd = exchangeStart + buffer[at + 2]!
+  const keyStart = exchangeEnd + 1
+  const keyEnd = exchangeEnd < end ? keyStart + buffer[exchangeEnd]! : end
+  if (keyEnd + 1 !== end) throw syntaxError('malformed basic.publish')
+  const flags = buffer[keyEnd]!
+  if ((flags & IMMEDIATE) !== 0) throw new AmqpError(REPLY.notImplemented, 'immediate=true')
+  const exchange = sameText(connection.lastExchangeName, buffer, exchangeStart, exchangeEnd)
+  const key = sameText(connection.lastKey, buffer, keyStart, keyEnd)
+  connection.lastExchangeName = exchange
+  connection.lastKey = key
+  const isMandatory = (flags & MANDATORY) !== 0
+  const bodyBytesMax = connection.broker.limits.amqpMessageBytesMax
+  if (!findContent(buffer, end + 1, limit, channel.id, connection.payloadBytesMax, bodyBytesMax)) {
+    channel.assembler.open(exchange, key, isMandatory, buffer, keyStart, keyEnd)
+    return end + 1
+  }
+  const next = found.next
+  const message = connection.message
+  message.source = buffer
+  message.key = key
+  message.keyStart = keyStart
+  message.keyEnd = keyEnd
+  message.propertiesStart = found.propertiesStart
+  message.propertiesEnd = found.propertiesEnd
+  message.payloadStart = found.payloadStart
+  message.payloadEnd = found.payloadEnd
+  try {
+    publishMessage(channel, exchange, message, isMandatory)
+  } catch (error) {
+    // The content belongs to the method: what was wrong with it does not leave its frames behind.
+    connection.fail(error, channel, PUBLISH_CLASS, PUBLISH_METHOD)
+  }
+  return next
+}
+
+export const PUBLISH_CLASS = 60
+export const PUBLISH_METHOD = 40
+
+/** A content that came in several reads is complete. */
+export function handleAssembled(channel: AmqpChannel): void {
+  const { assembler } = channel
+  const { message } = channel.connection
+  message.source = assembler.buffer
+  message.key = assembler.key
+  message.keyStart = 0
+  message.keyEnd = assembler.keyEnd
+  message.propertiesStart = assembler.keyEnd
+  message.propertiesEnd = assembler.propertiesEnd
+  message.payloadStart = assembler.propertiesEnd
+  message.payloadEnd = assembler.end
+  const { exchange, isMandatory } = assembler
+  try {
+    publishMessage(channel, exchange, message, isMandatory)
+  } finally {
+    assembler.reset()
+  }
+}
+
+function publishMessage(
+  channel: AmqpChannel,
+  exchangeName: string,
+  message: Message,
+  isMandatory: boolean
+): void {
+  const { connection } = channel
+  const { broker } = connection
+  message.renew()
+  message.form = FORM_AMQP
+  message.retain = false
+  message.publisherId = 0
+  message.packetId = 0
+  message.exchange = exchangeName
+  readProperties(message, connection)
+  let exchange = writableExchange(channel, exchangeName)
+  if (exchangeName === '') exchange = redirectReply(channel, message, exchange)
+  message.isAwaited = message.qos > 0 && channel.confirms !== null
+  const ticket =
+    scanned.headersStart < 0
+      ? publishTo(broker, exchange, message, channel)
+      : publishWithHeaders(channel, exchange, message)
+  if (ticket < 0) {
+    refuse(channel, exchangeName, message.key, -ticket)
+    return
+  }
+  if (isMandatory && !broker.matched) {
+    writeReturn(connection, channel.id, REPLY.noRoute, 'NO_ROUTE', message)
+  }
+  channel.confirm(ticket)
+}
+
+/** Headers are read only where somebody looks at them: a headers exchange, or CC and BCC keys. */
+function publishWithHeaders(channel: AmqpChannel, exchange: Exchange, message: Message): number {
+  const { broker } = channel.connection
+  const mayMatch = exchange.kind === 'headers' || exchange.hasExchangeTargets
+  if (!mayMatch && !scanned.hasCopies) return publishTo(broker, exchange, message, channel)
+  const headers = readHeaders(message.source, scanned.headersStart, scanned.headersEnd)
+  const keys = scanned.hasCopies ? takeCopies(message, headers) : null
+  return publishTo(broker, exchange, message, channel, headers, keys)
+}
+
+/** Further keys (RabbitMQ's sender-selected distribution); BCC is taken out of what is delivered. */
+function takeCopies(message: Message, headers: FieldTable): string[] {
+  const keys: string[] = []
+  for (const name of COPY_HEADERS) {
+    const value = fieldOf(headers, name)
+    if (value === null) continue
+    if (value.type !== 'A') {
+      const explanation = `unsupported type of header '${name}': expected an array of long strings`
+      throw new AmqpError(REPLY.preconditionFailed, explanation)
+    }
+    for (const item of value.value) if (item.type === 'S') keys.push(item.value)
+  }
+  if (fieldOf(headers, 'BCC') === null) return keys
+  const { source, propertiesStart, propertiesEnd, payloadStart, payloadEnd } = message
+  const properties = decodeProperties(source, propertiesStart, propertiesEnd)
+  properties.headers = properties.headers.filter(([name]) => name !== 'BCC')
+  rebuild(message, message.key, encodeProperties(properties), source, payloadStart, payloadEnd)
+  return keys
+}
+
+/** Puts the message into a buffer of its own, with another key or other properties. */
+function rebuild(
+  message: Message,
+  key: string,
+  properties: Buffer,
+  payload: Buffer,
+  payloadStart: number,
+  payloadEnd: number
+): void {
+  const keyBytes = Buffer.from(key)
+  message.source = Buffer.concat([keyBytes, properties, payload.subarray(payloadStart, payloadEnd)])
+  message.key = key
+  message.keyStart = 0
+  message.keyEnd = keyBytes.length
+  message.propertiesStart = keyBytes.length
+  message.propertiesEnd = keyBytes.length + properties.length
+  message.payloadStart = message.propertiesEnd
+  message.payloadEnd = message.source.length
+}
+
+/** Checks the properties and takes over those that the broker acts on. */
+function readProperties(message: Message, connection: ChannelConnection): void {
+  const { source } = message
+  scanProperties(source, message.propertiesStart, message.propertiesEnd)
+  message.qos = scanned.deliveryMode === PERSISTENT ? 1 : 0
+  message.priority = scanned.priority
+  message.expiresAt = 0
+  if (scanned.expirationStart >= 0) {
+    const ms = parseExpiration(source, scanned.expirationStart, scanned.expirationEnd)
+    if (ms < 0) {
+      const text = source.toString('utf8', scanned.expirationStart, scanned.expirationEnd)
+      throw new AmqpError(REPLY.preconditionFailed, `invalid expiration '${text}'`)
+    }
+    // 0 stands for "never": the first millisecond of all is as good.
+    message.expiresAt = Math.max(1, Math.min(connection.nowMs + ms, Number.MAX_SAFE_INTEGER))
+  }
+  if (scanned.userIdStart >= 0) {
+    const user = source.toString('utf8', scanned.userIdStart, scanned.userIdEnd)
+    const { name } = connection.principal
+    if (user !== name) {
+      const explanation = `user_id property set to '${user}' but authenticated user was '${name}'`
+      throw new AmqpError(REPLY.preconditionFailed, explanation)
+    }
+  }
+}
+
+/** The exchange, if it is there and the channel may publish to it; the last answer is remembered. */
+function writableExchange(channel: AmqpChannel, name: string): Exchange {
+  const { connection } = channel
+  const exchange = connection.vhost.exchanges.get(name)
+  if (exchange === undefined) {
+    const vhost = connection.vhost.name
+    throw new AmqpError(REPLY.notFound, `no exchange '${name}' in vhost '${vhost}'`)
+  }
+  if (exchange === connection.lastExchange) return exchange
+  const { principal } = connection
+  if (!mayResource(principal, 'write', name))
+    throw accessRefused(connection, 'write', `exchange '${name}'`)
+  if (exchange.isInternal) {
+    const explanation = `cannot publish to internal exchange '${name}' in vhost '${connection.vhost.name}'`
+    throw new AmqpError(REPLY.accessRefused, explanation)
+  }
+  connection.lastExchange = exchange
+  return exchange
+}
+
+/** An answer to an MQTT request (design.md §2): its reply-to stands for a response topic. */
+function redirectReply(channel: AmqpChannel, message: Message, exchange: Exchange): Exchange {
+  const topic = replyTopicOf(message.key)
+  if (topic === null) return exchange
+  const { source, propertiesStart, propertiesEnd, payloadStart, payloadEnd } = message
+  const properties = Buffer.from(source.subarray(propertiesStart, propertiesEnd))
+  rebuild(message, swapSeparators(topic), properties, source, payloadStart, payloadEnd)
+  // The places that were found hold no longer.
+  if (scanned.headersStart >= 0)
+    scanProperties(message.source, message.propertiesStart, message.propertiesEnd)
+  message.exchange = MQTT_EXCHANGE
+  return writableExchange(channel, MQTT_EXCHANGE)
+}
+
+/** The broker kept and routed nothing. With confirms the publisher is told by a nack. */
+function refuse(channel: AmqpChannel, exchangeName: string, key: string, code: number): void {
+  const name = ERROR_NAMES[code - 1]!
+  if (code === ERROR_CODES.notAuthorized) {
+    throw accessRefused(channel.connection, 'write', `topic '${key}' in exchange '${exchangeName}'`)
+  }
+  if (code === ERROR_CODES.shuttingDown) {
+    throw new AmqpError(REPLY.connectionForced, 'broker forced connection closure: shutting down')
+  }
+  channel.connection.log.debug({ reason: name, exchange: exchangeName }, 'publish refused')
+  channel.refuse()
+}
+
+/** The bytes as text; `last` itself if they are the same, which costs less than decoding. */
+function sameText(last: string, buffer: Buffer, start: number, end: number): string {
+  const length = end - start
+  if (length === last.length && length <= SAME_KEY_BYTES_MAX) {
+    let i = 0
+    // Beyond ASCII no byte equals a character's code, so only equal ASCII texts pass.
+    while (i < length && buffer[start + i]! < 0x80 && last.charCodeAt(i) === buffer[start + i]) i++
+    if (i === length) return last
+  }
+  return buffer.toString('utf8', start, end)
+}

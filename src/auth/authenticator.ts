@@ -1,0 +1,24 @@
+import type { Principal } from '../core/principal.ts'
+
+/** What a client shows. `password` is binary (MQTT-3.1.3.5); null when none was sent. */
+export interface Credentials {
+  readonly protocol: 'mqtt' | 'amqp' | 'http'
+  readonly username: string | null
+  readonly password: Uint8Array | null
+  readonly clientId: string
+  readonly vhost: string
+  /** The peer's address, without its port. */
+  readonly peer: string
+  /** The address is of this machine, or the listener says `insecure: true` (`Listener.isTrusted`). */
+  readonly isLoopback: boolean
+}
+
+export type AuthenticationResult =
+  | { readonly ok: true; readonly principal: Principal }
+  /** `busy`: too many attempts at once or too many failures: try later. */
+  | { readonly ok: false; readonly reason: 'bad-credentials' | 'not-authorized' | 'busy' }
+
+/** Decides who a client is. Two kinds exist: users of this broker, and (later) tokens and hooks. */
+export interface Authenticator {
+  authenticate(credentials: Credentials): Promise<AuthenticationResult>
+}

@@ -1,0 +1,134 @@
+/**
+ * The users of this broker: who may connect, and as whom.
+ *
+ * No users: only peers on this machine (or on a listener that says `insecure: true`); MQTT clients are
+ * anonymous, AMQP and HTTP take guest/guest. The first user turns both off.
+ */
+import { Principal, type TopicRule, type User } from '../core/principal.ts'
+import type { AuthenticationResult, Authenticator, Credentials } from './authenticator.ts'
+import { LoginBackoff } from './login-backoff.ts'
+import { type Hasher, HasherBusyError, PasswordChecker } from './password.ts'
+
+const GUEST = 'guest'
+const NO_PASSWORD = new Uint8Array(0)
+
+const BAD: AuthenticationResult = { ok: false, reason: 'bad-credentials' }
+const NOT_AUTHORIZED: AuthenticationResult = { ok: false, reason: 'not-authorized' }
+const BUSY: AuthenticationResult = { ok: false, reason: 'busy' }
+
+export interface AuthenticationCounters {
+  succeeded: number
+  failed: number
+  /** Refused without a look: too many failures, or too many at once. */
+  busy: number
+}
+
+export class UserAuthenticator implements Authenticator {
+  readonly counters: AuthenticationCounters = { succeeded: 0, failed: 0, busy: 0 }
+  readonly #passwords: PasswordChecker
+  readonly #backoff = new LoginBackoff()
+  readonly #nowMs: () => number
+  #users: ReadonlyMap<string, User> = new Map()
+  #topics: readonly TopicRule[] = []
+  #isUnrestricted = true
+
+  constructor(hasher: Hasher, nowMs: () => number = () => performance.now()) {
+    this.#passwords = new PasswordChecker(hasher)
+    this.#nowMs = nowMs
+  }
+
+  get usersCount(): number {
+    return this.#users.size
+  }
+
+  /** Takes the users, and the topic rules that hold for each of them, from now on. */
+  setUsers(users: ReadonlyMap<string, User>, topics: readonly TopicRule[] = this.#topics): void {
+    for (const name of this.#users.keys()) {
+      if (!users.has(name)) this.#passwords.forget(name)
+    }
+    this.#users = users
+    this.#topics = topics
+    this.#isUnrestricted = topics.length === 0
+    for (const user of users.values()) {
+      if (user.topics.length > 0 || user.resources.length > 0) this.#isUnrestricted = false
+    }
+  }
+
+  async authenticate(credentials: Credentials): Promise<AuthenticationResult> {
+    const result = await this.#decide(credentials)
+    if (result.ok) this.counters.succeeded++
+    else if (result.reason === 'busy') this.counters.busy++
+    else this.counters.failed++
+    return result
+  }
+
+  /** The principal of a user, with the rules as they are now; null when there is no such user. */
+  principalOf(name: string, vhost: string): Principal | null {
+    const user = this.#users.get(name)
+    if (user === undefined) return null
+    const topics = this.#topics.length === 0 ? user.topics : [...user.topics, ...this.#topics]
+    return new Principal(name, user.tags, vhost, user.resources, topics, this.#isUnrestricted)
+  }
+
+  async #decide(credentials: Credentials): Promise<AuthenticationResult> {
+    if (this.#users.size === 0) return this.#admitLocal(credentials)
+    const { username, peer } = credentials
+    if (username === null) return NOT_AUTHORIZED
+    const password = credentials.password ?? NO_PASSWORD
+    const passwordHash = this.#users.get(username)?.passwordHash ?? ''
+    if (this.#backoff.isPaused(peer, username, this.#nowMs())) return BUSY
+    if (this.#passwords.isRemembered(username, passwordHash, password)) {
+      return this.#admit(credentials, username, passwordHash)
+    }
+    // A site that comes back at once with one password is one attempt, not a thousand.
+    if (this.#passwords.isUnderWay(username, passwordHash, password)) {
+      const isRight = await this.#passwords
+        .check(username, passwordHash, password)
+        .catch(busyAsNull)
+      if (isRight === null) return BUSY
+      return isRight ? this.#admit(credentials, username, passwordHash) : BAD
+    }
+    if (!this.#backoff.begin(peer, username, this.#nowMs())) return BUSY
+    let isRight: boolean | null = null
+    try {
+      isRight = await this.#passwords.check(username, passwordHash, password).catch(busyAsNull)
+    } finally {
+      if (isRight === null) this.#backoff.drop(peer, username)
+    }
+    if (isRight === null) return BUSY
+    if (isRight) {
+      this.#backoff.succeed(peer, username)
+      return this.#admit(credentials, username, passwordHash)
+    }
+    this.#backoff.fail(peer, username, this.#nowMs())
+    return BAD
+  }
+
+  /** The user may have been changed or taken away while its password was hashed. */
+  #admit(credentials: Credentials, username: string, passwordHash: string): AuthenticationResult {
+    if (this.#users.get(username)?.passwordHash !== passwordHash) return BAD
+    const principal = this.principalOf(username, credentials.vhost)
+    return principal === null ? BAD : { ok: true, principal }
+  }
+
+  #admitLocal(credentials: Credentials): AuthenticationResult {
+    if (!credentials.isLoopback) return NOT_AUTHORIZED
+    const { protocol, username, password, vhost } = credentials
+    const isUnrestricted = this.#topics.length === 0
+    if (protocol === 'mqtt') {
+      return { ok: true, principal: new Principal('', [], vhost, [], this.#topics, isUnrestricted) }
+    }
+    if (username !== GUEST || password === null || !Buffer.from(GUEST).equals(password)) return BAD
+    const tags = ['administrator']
+    return {
+      ok: true,
+      principal: new Principal(GUEST, tags, vhost, [], this.#topics, isUnrestricted)
+    }
+  }
+}
+
+/** Too many wait: no result. Anything else that fails is the caller's to see. */
+function busyAsNull(error: unknown): null {
+  if (error instanceof HasherBusyError) return null
+  throw error
+}

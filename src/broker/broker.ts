@@ -1,0 +1,180 @@
+/**
+ * The broker's state: what the verbs in the files beside this one work on. The verbs are functions
+ * that take it as their first argument; front-ends call them, nothing here calls a front-end but
+ * through the interfaces of consumer.ts.
+ */
+import type { Logger } from 'pino'
+import { ERROR_CODES } from '../core/errors.ts'
+import type { Limits } from '../core/limits.ts'
+import { Message } from '../core/message.ts'
+import type { Principal } from '../core/principal.ts'
+import type { PropertiesDecoder } from '../core/properties.ts'
+import type { Queue } from '../core/queue.ts'
+import type { Session } from '../core/session.ts'
+import { MEMORY, Slabs } from '../core/slabs.ts'
+import { type Liveness, State } from '../core/state.ts'
+import type { Journal } from '../journal/journal.ts'
+import { ByteWriter } from '../lib/byte-writer.ts'
+import type { Clock } from '../lib/clock.ts'
+import { DeadlineHeap } from '../lib/deadline-heap.ts'
+import type { Publisher } from './consumer.ts'
+import { Counters } from './counters.ts'
+import { BrokerEvents } from './events.ts'
+
+/** Called once at the end of the turn in which it was given to `afterTurn`. */
+export interface TurnTask {
+  onTurnEnd(): void
+}
+
+/** Something that happens at a store time: a session's end, a will. */
+export interface Timed {
+  onDue(broker: Broker): void
+}
+
+export interface BrokerOptions {
+  limits: Limits
+  clock: Clock
+  log: Logger
+  random: (bytes: number) => Buffer
+  /** The principal of a user who is not connected, with the rules as they are now; '' is anonymous. */
+  principalOf: (user: string, vhost: string) => Principal | null
+}
+
+export class Broker implements Liveness {
+  readonly limits: Limits
+  readonly clock: Clock
+  readonly log: Logger
+  readonly random: (bytes: number) => Buffer
+  readonly principalOf: (user: string, vhost: string) => Principal | null
+  readonly state: State
+  readonly slabs: Slabs
+  readonly counters: Counters
+  readonly events: BrokerEvents
+  /** Set by `attach`, before anything is published. */
+  journal: Journal
+  /** Who owes acknowledgements that wait for the disk. */
+  readonly waiting: Set<Publisher>
+  /** Every connection that may be paused and is told of alarms. */
+  readonly publishers: Set<Publisher>
+  /** Sessions with QoS 2 deliveries that wait for the disk. */
+  readonly held: Set<Session>
+  /** By the connection that they are exclusive to. */
+  readonly exclusiveQueues: Map<object, Set<Queue>>
+  /** Queues with many entries in memory: see spill.ts. */
+  readonly longQueues: Set<Queue>
+  readonly deadlines: DeadlineHeap<Timed>
+  /** Each front-end's reader of its own property bytes, by message form. */
+  readonly propertyDecoders: PropertiesDecoder[]
+  /** After publish: some queue, session or subscription matched. */
+  matched: boolean
+  /** Why nothing that lasts is taken now: an error code, or 0. */
+  refusal: number
+  isPaused: boolean
+  diskAlarm: boolean
+  isStopping: boolean
+  ticker: NodeJS.Timeout | null
+  /** What `view` reads a stored message into: true until it is asked again. */
+  readonly stored: Message
+  readonly writer: ByteWriter
+  #nowMs: number
+  #isNowFresh: boolean
+  #tasks: TurnTask[]
+  #isTurnScheduled: boolean
+
+  constructor(options: BrokerOptions) {
+    this.limits = options.limits
+    this.clock = options.clock
+    this.log = options.log
+    this.random = options.random
+    this.principalOf = options.principalOf
+    this.state = new State(this)
+    this.slabs = new Slabs()
+    this.counters = new Counters()
+    this.events = new BrokerEvents()
+    this.journal = NO_JOURNAL
+    this.waiting = new Set()
+    this.publishers = new Set()
+    this.held = new Set()
+    this.exclusiveQueues = new Map()
+    this.longQueues = new Set()
+    this.deadlines = new DeadlineHeap()
+    this.propertyDecoders = []
+    this.matched = false
+    this.refusal = 0
+    this.isPaused = false
+    this.diskAlarm = false
+    this.isStopping = false
+    this.ticker = null
+    this.stored = new Message()
+    this.writer = new ByteWriter()
+    this.#nowMs = 0
+    this.#isNowFresh = false
+    this.#tasks = []
+    this.#isTurnScheduled = false
+  }
+
+  get vhosts() {
+    return this.state.vhosts
+  }
+
+  /** Call with the journal before it replays. */
+  attach(journal: Journal): void {
+    this.journal = journal
+  }
+
+  /** Store time in milliseconds, read once a turn. */
+  get nowMs(): number {
+    if (!this.#isNowFresh) {
+      this.#nowMs = this.journal.storeTime()
+      this.#isNowFresh = true
+      this.#scheduleTurn()
+    }
+    return this.#nowMs
+  }
+
+  /** Runs `task.onTurnEnd` once, at the end of this turn. */
+  afterTurn(task: TurnTask): void {
+    this.#tasks.push(task)
+    this.#scheduleTurn()
+  }
+
+  #scheduleTurn(): void {
+    if (this.#isTurnScheduled) return
+    this.#isTurnScheduled = true
+    setImmediate(endTurn, this)
+  }
+
+  endTurn(): void {
+    this.#isTurnScheduled = false
+    this.#isNowFresh = false
+    const tasks = this.#tasks
+    if (tasks.length === 0) return
+    this.#tasks = []
+    for (const task of tasks) task.onTurnEnd()
+  }
+
+  claim(segment: number, bytes: number): void {
+    if (segment >= MEMORY) this.slabs.claim(segment)
+    else if (segment !== 0) this.journal.claim(segment, bytes)
+  }
+
+  release(segment: number, bytes: number): void {
+    if (segment >= MEMORY) this.slabs.release(segment)
+    else if (segment !== 0) this.journal.release(segment, bytes)
+  }
+
+  /** The refusal follows from the disk's level, the journal's health and whether we are stopping. */
+  judge(): void {
+    if (this.journal.failed) this.refusal = ERROR_CODES.journalFailed
+    else if (this.isStopping) this.refusal = ERROR_CODES.shuttingDown
+    else if (this.diskAlarm) this.refusal = ERROR_CODES.diskAlarm
+    else this.refusal = 0
+  }
+}
+
+function endTurn(broker: Broker): void {
+  broker.endTurn()
+}
+
+/** Stands for the journal until it is attached; nobody calls it. */
+const NO_JOURNAL = { failed: false } as Journal

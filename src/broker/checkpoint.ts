@@ -1,0 +1,183 @@
+/**
+ * The checkpoint's pass over all that lasts: every object a record of its own, in bounded pieces
+ * between turns while traffic goes on. A record says what is true at its place in the log: replay
+ * lets it replace what it names. What comes or goes during the pass has records of its own behind.
+ */
+import type { Binding, Exchange } from '../core/exchange.ts'
+import type { Queue } from '../core/queue.ts'
+import { writeBinding, writeExchange, writeQueue } from '../core/records/definitions.ts'
+import { KIND } from '../core/records/kinds.ts'
+import { writeCold, writeEntries } from '../core/records/queue-entries.ts'
+import { writeRetained } from '../core/records/retained.ts'
+import { writeSession, writeSubscription, writeWill } from '../core/records/session.ts'
+import { writeInbound } from '../core/records/settle.ts'
+import { writeUser } from '../core/records/user.ts'
+import type { Session } from '../core/session.ts'
+import type { Vhost } from '../core/vhost.ts'
+import { LAZY } from '../journal/journal.ts'
+import { append } from './append.ts'
+import type { Broker } from './broker.ts'
+import { connectionOf } from './consumer.ts'
+
+/** Bytes of records in one piece, about. */
+const PIECE_BYTES = 64 * 1024
+/** What a record costs beside its body: bounds the objects that one piece looks at, too. */
+const RECORD_BYTES = 32
+
+export class Checkpoint {
+  readonly #broker: Broker
+  #pass: Generator<void, void, void> | null
+  /** Written in this piece. */
+  #bytes: number
+
+  constructor(broker: Broker) {
+    this.#broker = broker
+    this.#pass = null
+    this.#bytes = 0
+  }
+
+  /** Writes the next piece; false when the pass is over. */
+  step(first: boolean): boolean {
+    if (first || this.#pass === null) this.#pass = this.#walk()
+    this.#bytes = 0
+    while (this.#bytes < PIECE_BYTES) {
+      if (this.#pass.next().done === true) {
+        this.#pass = null
+        return false
+      }
+    }
+    return true
+  }
+
+  /** Yields after each record, between which the world may change. */
+  *#walk(): Generator<void, void, void> {
+    const broker = this.#broker
+    const { state } = broker
+    this.#counters()
+    yield
+    for (const user of [...state.users.values()]) {
+      if (state.users.get(user.name) !== user) continue
+      writeUser(broker.writer, user)
+      this.#append(KIND.user)
+      yield
+    }
+    for (const vhost of [...state.vhosts.values()]) yield* this.#vhost(vhost)
+    for (const queue of [...state.queues.values()]) {
+      if (queue.isDeleted || !queue.isDurable) continue
+      const session = queue.isSession ? state.sessions.get(queue.id) : undefined
+      if (session === undefined) writeQueue(broker.writer, queue)
+      else writeSession(broker.writer, session, connectionOf(session) !== null, true)
+      this.#append(session === undefined ? KIND.queue : KIND.session)
+      yield
+      if (session !== undefined) yield* this.#session(session)
+      yield* this.#entries(queue)
+    }
+    for (const session of [...state.sessions.values()]) {
+      if (session.queue.isDeleted || session.will === null || session.isLasting) continue
+      this.#will(session)
+      yield
+    }
+    for (const orphan of [...state.orphanWills.values()]) {
+      if (!state.orphanWills.has(orphan.sessionId)) continue
+      const { sessionId, clientId, vhost, user, will } = orphan
+      writeWill(broker.writer, sessionId, clientId, vhost, user, will)
+      this.#append(KIND.will)
+      yield
+    }
+    for (const vhost of [...state.vhosts.values()]) {
+      yield* this.#bindings(vhost)
+      yield* this.#retained(vhost)
+    }
+  }
+
+  #append(kind: number): void {
+    this.#bytes += this.#broker.writer.length + RECORD_BYTES
+    append(this.#broker, kind, LAZY)
+  }
+
+  #counters(): void {
+    const { writer, state } = this.#broker
+    writer.varint(state.nextId)
+    writer.varint(state.retainedSequence)
+    this.#append(KIND.counters)
+  }
+
+  *#vhost(vhost: Vhost): Generator<void, void, void> {
+    for (const exchange of [...vhost.exchanges.values()]) {
+      if (!this.#isOurs(vhost, exchange)) continue
+      writeExchange(this.#broker.writer, vhost.name, exchange)
+      this.#append(KIND.exchange)
+      yield
+    }
+  }
+
+  /** Predeclared exchanges need no record; one that was deleted meanwhile has none. */
+  #isOurs(vhost: Vhost, exchange: Exchange): boolean {
+    if (exchange.name === '' || exchange.name.startsWith('amq.') || !exchange.isDurable) return false
+    return vhost.exchanges.get(exchange.name) === exchange
+  }
+
+  *#session(session: Session): Generator<void, void, void> {
+    const { writer } = this.#broker
+    if (session.will !== null) {
+      this.#will(session)
+      yield
+    }
+    if (session.queue.isDeleted) return
+    if (session.inbound !== null && session.inbound.size > 0) {
+      writeInbound(writer, session.id, session.inbound.keys())
+      this.#append(KIND.inbound)
+      yield
+    }
+    for (const subscription of [...session.subscriptions.values()]) {
+      if (session.subscriptions.get(subscription.filter) !== subscription) continue
+      writeSubscription(writer, session.id, subscription.filter, subscription)
+      this.#append(KIND.subscribe)
+      yield
+    }
+  }
+
+  #will(session: Session): void {
+    const { writer } = this.#broker
+    const { id, clientId, vhost, user, will } = session
+    writeWill(writer, id, clientId, vhost, user, will!)
+    this.#append(KIND.will)
+  }
+
+  *#entries(queue: Queue): Generator<void, void, void> {
+    for (const chunk of [...queue.chunks]) {
+      if (queue.isDeleted || !queue.isDurable) return
+      if (chunk.live === 0 || !queue.chunks.includes(chunk)) continue
+      if (chunk.words === null) writeCold(this.#broker.writer, queue, chunk)
+      else writeEntries(this.#broker.writer, queue, chunk)
+      this.#append(chunk.words === null ? KIND.queueCold : KIND.queueEntries)
+      yield
+    }
+  }
+
+  *#bindings(vhost: Vhost): Generator<void, void, void> {
+    for (const exchange of [...vhost.exchanges.values()]) {
+      if (!exchange.isDurable) continue
+      const bindings: Binding[] = []
+      exchange.forEachBinding(binding => bindings.push(binding))
+      for (const binding of bindings) {
+        const target = binding.target as Queue | Exchange
+        const { key, arguments: table } = binding
+        if (!target.isDurable || !exchange.hasBinding(target, key, table)) continue
+        writeBinding(this.#broker.writer, vhost.name, exchange, target, key, table)
+        this.#append(KIND.bind)
+        yield
+      }
+    }
+  }
+
+  *#retained(vhost: Vhost): Generator<void, void, void> {
+    for (const entry of [...vhost.retained.tree.entries()]) {
+      const slot = entry.value
+      if (slot === null || vhost.retained.get(slot.topic) !== slot) continue
+      writeRetained(this.#broker.writer, vhost.name, slot)
+      this.#append(KIND.retained)
+      yield
+    }
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * What is still live in a segment that is being emptied: copied with only the destinations that are
+ * still open, and each owner learns the new position (journal.md §5).
+ */
+import { Message } from '../core/message.ts'
+import { Chunk, ENTRY_SHARE_SHIFT, type Queue } from '../core/queue.ts'
+import { KIND } from '../core/records/kinds.ts'
+import {
+  DESTINATION_BYTES_MAX,
+  DestinationReader,
+  MessageRecord,
+  messageBytesMax,
+  readMessage,
+  writeDestination,
+  writeMessage
+} from '../core/records/message.ts'
+import { readIndex } from '../core/records/queue-entries.ts'
+import { RetainedSlot } from '../core/retained.ts'
+import { BytesReader } from '../lib/bytes-reader.ts'
+import { type BlockWaiter, LAZY } from '../journal/journal.ts'
+import type { Broker } from './broker.ts'
+import { warm } from './deliver.ts'
+import { cool } from './spill.ts'
+
+const SHARE_MASK = (1 << ENTRY_SHARE_SHIFT) - 1
+
+interface Survivor {
+  queue: Queue
+  sequence: number
+  flags: number
+  identifiers: number[] | null
+}
+
+export class Compaction implements BlockWaiter {
+  readonly #broker: Broker
+  readonly #message = new Message()
+  readonly #record = new MessageRecord()
+  readonly #destinations = new DestinationReader()
+  /** Chunks that were read back for this: they go cold again when the next one is. */
+  #warmed: { queue: Queue; chunk: Chunk } | null
+
+  constructor(broker: Broker) {
+    this.#broker = broker
+    this.#warmed = null
+  }
+
+  /** False: an index must be read first; ask again. */
+  compact(
+    kind: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    segment: number,
+    offset: number
+  ): boolean {
+    if (kind === KIND.message || kind === KIND.transient) {
+      return this.#copyMessage(kind, buffer, start, end, segment, offset)
+    }
+    if (kind === KIND.queueIndex) this.#copyIndex(buffer, start, end, segment, offset)
+    return true
+  }
+
+  onBlock(): void {
+    // The journal asks for the same record again by itself.
+  }
+
+  #copyMessage(
+    kind: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    segment: number,
+    offset: number
+  ): boolean {
+    const message = this.#message
+    if (!readMessage(buffer, start, end, message, this.#record)) return true
+    const survivors = this.#survivors(buffer, end, segment, offset)
+    if (survivors === null) return false
+    const slot = this.#retainedSlot(message, segment, offset)
+    if (survivors.length === 0 && slot === null) return true
+    let bytes = messageBytesMax(message)
+    for (const { identifiers } of survivors) {
+      bytes += DESTINATION_BYTES_MAX + (identifiers?.length ?? 0) * 5
+    }
+    const { journal, state } = this.#broker
+    const retainedSequence = slot === null ? 0 : slot.sequence
+    const vhost = this.#record.vhost
+    let at = journal.begin(bytes)
+    at = writeMessage(journal.buffer, at, message, 0, retainedSequence, vhost)
+    for (const { queue, sequence, flags, identifiers } of survivors) {
+      const isTransient = !queue.isDurable
+      at = writeDestination(journal.buffer, at, queue.id, sequence, flags, isTransient, identifiers)
+    }
+    journal.end(kind, at, LAZY)
+    const to = { segment: journal.segment, offset: journal.offset }
+    const shares = Math.min(survivors.length + (slot === null ? 0 : 1), 0xffff) << ENTRY_SHARE_SHIFT
+    const payload = message.payloadEnd - message.payloadStart
+    for (const { queue, sequence, flags } of survivors) {
+      const moved = (flags & SHARE_MASK) | shares
+      state.insertEntry(queue, sequence, to.segment, to.offset, payload, moved)
+    }
+    if (slot !== null) {
+      const { topic, sequence } = slot
+      const moved = new RetainedSlot(topic, to.segment, to.offset, payload, shares, sequence)
+      state.setRetained(vhost, moved)
+    }
+    return true
+  }
+
+  /** The destinations whose entries still point here; null: an index must be read first. */
+  #survivors(buffer: Buffer, end: number, segment: number, offset: number): Survivor[] | null {
+    const survivors: Survivor[] = []
+    const destinations = this.#destinations
+    destinations.open(buffer, this.#record.destinationsStart, end)
+    while (destinations.next()) {
+      const queue = this.#broker.state.queues.get(destinations.queueId)
+      if (queue === undefined) continue
+      const { sequence, identifiers } = destinations
+      const cold = queue.coldChunkOf(sequence)
+      if (cold !== null && !this.#warm(queue, cold)) return null
+      if (!queue.find(sequence) || queue.segment !== segment || queue.offset !== offset) continue
+      survivors.push({ queue, sequence, flags: queue.flags, identifiers })
+    }
+    return survivors
+  }
+
+  /** Reads a cold chunk back; the one before it goes to the disk again, with its new positions. */
+  #warm(queue: Queue, chunk: Chunk): boolean {
+    const { journal } = this.#broker
+    if (!journal.view(chunk.segment, chunk.offset)) {
+      journal.load(chunk.segment, chunk.offset, this)
+      return false
+    }
+    if (!warm(this.#broker, queue, chunk)) return true
+    const before = this.#warmed
+    this.#warmed = { queue, chunk }
+    if (before === null || before.queue.isDeleted || before.chunk.words === null) return true
+    if (before.queue.isCoolable(before.chunk)) cool(this.#broker, before.queue, before.chunk)
+    return true
+  }
+
+  #retainedSlot(message: Message, segment: number, offset: number): RetainedSlot | null {
+    if (this.#record.retainedSequence === 0) return null
+    const slot = this.#broker.state.vhost(this.#record.vhost)?.retained.get(message.keyText())
+    if (slot === null || slot === undefined) return null
+    return slot.segment === segment && slot.offset === offset ? slot : null
+  }
+
+  /** An index record that is still named: its chunk is taken out of it and written anew. */
+  #copyIndex(buffer: Buffer, start: number, end: number, segment: number, offset: number): void {
+    const reader = new BytesReader(buffer, start, end)
+    const queue = this.#broker.state.queues.get(reader.varint())
+    const first = reader.varint()
+    const chunk = queue?.coldChunkOf(first) ?? null
+    if (queue === undefined || chunk === null) return
+    if (chunk.segment !== segment || chunk.offset !== offset) return
+    reader.offset = start
+    const words = readIndex(reader, chunk)
+    if (words === null) return
+    this.#broker.state.warm(queue, chunk, words)
+    cool(this.#broker, queue, chunk)
+  }
+}

@@ -1,0 +1,44 @@
+/** Consume and cancel. */
+import { BrokerError } from '../core/errors.ts'
+import type { Queue } from '../core/queue.ts'
+import type { Broker } from './broker.ts'
+import type { Consumer } from './consumer.ts'
+import { consumersOf } from './deliver.ts'
+import { endQueue } from './end-queue.ts'
+
+export interface ConsumeOptions {
+  exclusive: boolean
+  priority: number
+}
+
+/**
+ * Adds a consumer. Its first delivery comes in another turn, so behind whatever the caller answers
+ * now. Throws `notAuthorized` when the queue is in exclusive use.
+ */
+export function consume(
+  broker: Broker,
+  queue: Queue,
+  consumer: Consumer,
+  options: ConsumeOptions
+): void {
+  const consumers = consumersOf(broker, queue)
+  if (consumers.exclusive !== null || (options.exclusive && consumers.list.length > 0)) {
+    const message = `queue '${queue.name}' in vhost '${queue.vhost}' in exclusive use`
+    throw new BrokerError('notAuthorized', message, {
+      kind: 'queue',
+      name: queue.name,
+      vhost: queue.vhost
+    })
+  }
+  consumers.list.push(consumer)
+  consumers.hadConsumers = true
+  if (options.exclusive) consumers.exclusive = consumer
+  consumers.schedule()
+}
+
+/** What it was sent stays open. An auto-delete queue goes with its last consumer. */
+export function cancel(broker: Broker, queue: Queue, consumer: Consumer): void {
+  const consumers = consumersOf(broker, queue)
+  if (!consumers.remove(consumer)) return
+  if (queue.options.isAutoDelete && consumers.list.length === 0) endQueue(broker, queue)
+}

@@ -1,0 +1,56 @@
+/** What the hot paths count. Plain numbers in fixed places: nothing is looked up by name there. */
+import { DROP_REASONS, type DropReason } from '../core/errors.ts'
+
+export class Counters {
+  /** By QoS. AMQP: 0 unconfirmed, 1 confirmed. */
+  readonly mqttReceived: number[]
+  readonly mqttSent: number[]
+  readonly amqpReceived: number[]
+  readonly amqpSent: number[]
+  acknowledged: number
+  mqttConnections: number
+  mqttConnectionsTotal: number
+  amqpConnections: number
+  amqpConnectionsTotal: number
+  bytesIn: number
+  bytesOut: number
+  loginFailures: number
+  /** Acknowledgements of what was not open, and the like: counted, ignored. */
+  unexpectedAcks: number
+  readonly dropped: Map<DropReason, number>
+  /** By queue name, for the reasons of a queue; bounded. */
+  readonly droppedByQueue: Map<string, number>
+
+  constructor() {
+    this.mqttReceived = [0, 0, 0]
+    this.mqttSent = [0, 0, 0]
+    this.amqpReceived = [0, 0, 0]
+    this.amqpSent = [0, 0, 0]
+    this.acknowledged = 0
+    this.mqttConnections = 0
+    this.mqttConnectionsTotal = 0
+    this.amqpConnections = 0
+    this.amqpConnectionsTotal = 0
+    this.bytesIn = 0
+    this.bytesOut = 0
+    this.loginFailures = 0
+    this.unexpectedAcks = 0
+    this.dropped = new Map(DROP_REASONS.map(reason => [reason, 0]))
+    this.droppedByQueue = new Map()
+  }
+
+  drop(reason: DropReason, count = 1): void {
+    this.dropped.set(reason, this.dropped.get(reason)! + count)
+  }
+
+  /** A drop that a queue's operator wants to see; `queue` is its name. */
+  dropFrom(queue: string, reason: DropReason, count = 1): void {
+    this.drop(reason, count)
+    const key = `${queue}\0${reason}`
+    const before = this.droppedByQueue.get(key)
+    if (before === undefined && this.droppedByQueue.size >= QUEUES_MAX) return
+    this.droppedByQueue.set(key, (before ?? 0) + count)
+  }
+}
+
+const QUEUES_MAX = 1_000

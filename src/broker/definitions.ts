@@ -1,0 +1,408 @@
+/**
+ * Queues, exchanges and bindings: declared, changed and deleted by AMQP clients, the config file and
+ * the admin API. Cold: a refusal is a thrown `BrokerError`. What is durable has a ticket, which the
+ * answer waits for.
+ */
+import { BrokerError } from '../core/errors.ts'
+import { Exchange, type ExchangeKind } from '../core/exchange.ts'
+import { type FieldTable, fieldOf } from '../core/field-table.ts'
+import { mayResource, type ResourceAccess } from '../core/permissions.ts'
+import type { Principal } from '../core/principal.ts'
+import { Queue } from '../core/queue.ts'
+import { queueOptions } from '../core/queue-options.ts'
+import {
+  writeBinding,
+  writeExchange,
+  writeExchangeName,
+  writeQueue
+} from '../core/records/definitions.ts'
+import { KIND } from '../core/records/kinds.ts'
+import { writePurge } from '../core/records/settle.ts'
+import type { Vhost } from '../core/vhost.ts'
+import { AWAITED } from '../journal/journal.ts'
+import { append } from './append.ts'
+import type { Broker } from './broker.ts'
+import { consumersOf } from './deliver.ts'
+import { endQueue } from './end-queue.ts'
+import { checkArguments, checkFlag } from './equivalence.ts'
+
+const KINDS: ReadonlySet<string> = new Set(['direct', 'fanout', 'topic', 'headers'])
+
+export interface DeclareQueue {
+  /** '' = the broker makes a name. */
+  name: string
+  passive: boolean
+  durable: boolean
+  exclusive: boolean
+  autoDelete: boolean
+  arguments: FieldTable
+  /** Null: the operator, who may do everything. */
+  principal: Principal | null
+  /** The connection, for what is exclusive to it. */
+  owner: object | null
+  /** The config file names it. */
+  isConfigured?: boolean
+}
+
+export interface DeclaredQueue {
+  queue: Queue
+  ticket: number
+  messageCount: number
+  consumerCount: number
+}
+
+export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue): DeclaredQueue {
+  const { name, owner, principal } = request
+  const existing = name === '' ? undefined : vhost.queues.get(name)
+  if (request.passive) return describe(broker, lookupQueue(vhost, name, owner))
+  if (existing !== undefined) {
+    may(principal, 'configure', 'queue', name, vhost)
+    checkOwner(existing, owner)
+    checkSame(existing, request)
+    return describe(broker, existing)
+  }
+  if (name.startsWith('amq.')) throw reserved('queue', name, vhost)
+  const id = broker.state.nextId
+  const ownName = name === '' ? `amq.gen-${broker.random(16).toString('base64url')}` : name
+  may(principal, 'configure', 'queue', ownName, vhost)
+  const options = queueOptions(
+    {
+      isDurable: request.durable && !request.exclusive,
+      isExclusive: request.exclusive,
+      isAutoDelete: request.autoDelete,
+      isConfigured: request.isConfigured ?? false
+    },
+    request.arguments
+  )
+  if (broker.state.queues.size >= broker.limits.queuesMax) throw quota('queues', vhost)
+  if (options.isDurable) checkDisk(broker)
+  const queue = new Queue(id, ownName, vhost.name, options, false)
+  if (request.exclusive && owner !== null) makeExclusive(broker, queue, owner)
+  broker.state.addQueue(queue)
+  broker.events.emit('queueDeclared', { vhost: vhost.name, name: ownName })
+  let ticket = 0
+  if (options.isDurable) {
+    writeQueue(broker.writer, queue)
+    ticket = append(broker, KIND.queue, AWAITED)
+  }
+  return { queue, ticket, messageCount: 0, consumerCount: 0 }
+}
+
+function makeExclusive(broker: Broker, queue: Queue, owner: object): void {
+  queue.owner = owner
+  const queues = broker.exclusiveQueues.get(owner)
+  if (queues === undefined) broker.exclusiveQueues.set(owner, new Set([queue]))
+  else queues.add(queue)
+}
+
+function describe(broker: Broker, queue: Queue): DeclaredQueue {
+  const consumerCount = consumersOf(broker, queue).list.length
+  // An earlier declaration may not be durable yet: what is answered must be.
+  const ticket = queue.isDurable ? broker.journal.ticket : 0
+  return { queue, ticket, messageCount: queue.readyCount, consumerCount }
+}
+
+/** Throws `notFound`, or `locked` when it is exclusive to another connection. */
+export function lookupQueue(vhost: Vhost, name: string, owner: object | null): Queue {
+  const queue = vhost.queues.get(name)
+  if (queue === undefined) throw notFound('queue', name, vhost)
+  checkOwner(queue, owner)
+  return queue
+}
+
+/** Throws `notFound`. */
+export function lookupExchange(vhost: Vhost, name: string): Exchange {
+  const exchange = vhost.exchanges.get(name)
+  if (exchange === undefined) throw notFound('exchange', name, vhost)
+  return exchange
+}
+
+function checkOwner(queue: Queue, owner: object | null): void {
+  if (queue.owner === null || queue.owner === owner) return
+  const { name, vhost } = queue
+  throw new BrokerError('locked', `queue '${name}' is exclusive to another connection`, {
+    kind: 'queue',
+    name,
+    vhost
+  })
+}
+
+function checkSame(queue: Queue, request: DeclareQueue): void {
+  const about = { kind: 'queue', name: queue.name, vhost: queue.vhost }
+  const { options } = queue
+  checkFlag(about, 'durable', request.durable && !request.exclusive, options.isDurable)
+  checkFlag(about, 'auto_delete', request.autoDelete, options.isAutoDelete)
+  if (request.exclusive !== options.isExclusive) {
+    throw new BrokerError('locked', `queue '${queue.name}' is not exclusive`, about)
+  }
+  checkArguments(about, request.arguments, options.arguments)
+}
+
+export interface DeleteQueue {
+  ifUnused: boolean
+  ifEmpty: boolean
+  principal: Principal | null
+  owner: object | null
+}
+
+/** A queue that is not there is deleted already: 0. */
+export function deleteQueue(
+  broker: Broker,
+  vhost: Vhost,
+  name: string,
+  request: DeleteQueue
+): { messageCount: number; ticket: number } {
+  may(request.principal, 'configure', 'queue', name, vhost)
+  const queue = vhost.queues.get(name)
+  if (queue === undefined) return { messageCount: 0, ticket: 0 }
+  checkOwner(queue, request.owner)
+  if (request.ifUnused && consumersOf(broker, queue).list.length > 0) {
+    throw precondition('queue', name, vhost, 'in use')
+  }
+  if (request.ifEmpty && queue.readyCount > 0) throw precondition('queue', name, vhost, 'not empty')
+  const messageCount = queue.readyCount
+  return { messageCount, ticket: endQueue(broker, queue) }
+}
+
+/** Drops what is ready; what was delivered stays open. */
+export function purgeQueue(
+  broker: Broker,
+  vhost: Vhost,
+  name: string,
+  request: { principal: Principal | null; owner: object | null }
+): { messageCount: number; ticket: number } {
+  const queue = lookupQueue(vhost, name, request.owner)
+  may(request.principal, 'read', 'queue', name, vhost)
+  const upTo = queue.nextSequence - 1
+  const open = queue.openSequences()
+  const messageCount = queue.readyCount
+  if (messageCount === 0) return { messageCount, ticket: 0 }
+  broker.state.purge(queue, upTo, open)
+  broker.counters.dropFrom(name, 'purged', messageCount)
+  if (!queue.isDurable || broker.journal.failed) return { messageCount, ticket: 0 }
+  writePurge(broker.writer, queue.id, upTo, open)
+  return { messageCount, ticket: append(broker, KIND.purge, AWAITED) }
+}
+
+export interface DeclareExchange {
+  name: string
+  kind: string
+  passive: boolean
+  durable: boolean
+  autoDelete: boolean
+  internal: boolean
+  arguments: FieldTable
+  principal: Principal | null
+}
+
+export function declareExchange(
+  broker: Broker,
+  vhost: Vhost,
+  request: DeclareExchange
+): { exchange: Exchange; ticket: number } {
+  const { name, kind, principal } = request
+  if (request.passive) return { exchange: lookupExchange(vhost, name), ticket: broker.journal.ticket }
+  if (name === '') throw reserved('exchange', name, vhost)
+  may(principal, 'configure', 'exchange', name, vhost)
+  if (!KINDS.has(kind)) {
+    throw new BrokerError('notImplemented', `exchange type '${kind}' is not served`, { kind, name })
+  }
+  const existing = vhost.exchanges.get(name)
+  if (existing !== undefined) {
+    const about = { kind: 'exchange', name, vhost: vhost.name }
+    checkFlag(about, 'type', kind, existing.kind)
+    checkFlag(about, 'durable', request.durable, existing.isDurable)
+    checkFlag(about, 'auto_delete', request.autoDelete, existing.isAutoDelete)
+    checkFlag(about, 'internal', request.internal, existing.isInternal)
+    checkArguments(about, request.arguments, existing.arguments)
+    return { exchange: existing, ticket: existing.isDurable ? broker.journal.ticket : 0 }
+  }
+  if (name.startsWith('amq.')) throw reserved('exchange', name, vhost)
+  if (fieldOf(request.arguments, 'alternate-exchange') !== null) {
+    throw new BrokerError('notImplemented', 'alternate-exchange is not served yet', { name })
+  }
+  if (request.durable) checkDisk(broker)
+  const exchange = new Exchange({
+    name,
+    kind: kind as ExchangeKind,
+    isDurable: request.durable,
+    isAutoDelete: request.autoDelete,
+    isInternal: request.internal,
+    arguments: request.arguments
+  })
+  broker.state.addExchange(vhost.name, exchange)
+  if (!request.durable) return { exchange, ticket: 0 }
+  writeExchange(broker.writer, vhost.name, exchange)
+  return { exchange, ticket: append(broker, KIND.exchange, AWAITED) }
+}
+
+export function deleteExchange(
+  broker: Broker,
+  vhost: Vhost,
+  name: string,
+  request: { ifUnused: boolean; principal: Principal | null }
+): { ticket: number } {
+  if (name === '' || name.startsWith('amq.')) throw reserved('exchange', name, vhost)
+  may(request.principal, 'configure', 'exchange', name, vhost)
+  const exchange = vhost.exchanges.get(name)
+  if (exchange === undefined) return { ticket: 0 }
+  if (request.ifUnused && exchange.bindingCount > 0) {
+    throw precondition('exchange', name, vhost, 'in use')
+  }
+  return { ticket: endExchange(broker, vhost, exchange) }
+}
+
+function endExchange(broker: Broker, vhost: Vhost, exchange: Exchange): number {
+  broker.state.removeExchange(vhost.name, exchange)
+  if (!exchange.isDurable || broker.journal.failed) return 0
+  writeExchangeName(broker.writer, vhost.name, exchange.name)
+  return append(broker, KIND.exchangeDelete, AWAITED)
+}
+
+export interface BindQueue {
+  queue: string
+  exchange: string
+  /** In AMQP form. */
+  key: string
+  arguments: FieldTable
+  principal: Principal | null
+  owner: object | null
+}
+
+export function bindQueue(broker: Broker, vhost: Vhost, request: BindQueue): { ticket: number } {
+  const queue = lookupQueue(vhost, request.queue, request.owner)
+  const exchange = lookupExchange(vhost, request.exchange)
+  may(request.principal, 'write', 'queue', queue.name, vhost)
+  may(request.principal, 'read', 'exchange', exchange.name, vhost)
+  return changeBinding(broker, vhost, exchange, queue, request.key, request.arguments, true)
+}
+
+/** A binding that is not there is removed already. */
+export function unbindQueue(broker: Broker, vhost: Vhost, request: BindQueue): { ticket: number } {
+  const queue = vhost.queues.get(request.queue)
+  const exchange = vhost.exchanges.get(request.exchange)
+  if (queue === undefined || exchange === undefined) return { ticket: 0 }
+  checkOwner(queue, request.owner)
+  may(request.principal, 'write', 'queue', queue.name, vhost)
+  may(request.principal, 'read', 'exchange', exchange.name, vhost)
+  return changeBinding(broker, vhost, exchange, queue, request.key, request.arguments, false)
+}
+
+export interface BindExchange {
+  destination: string
+  source: string
+  key: string
+  arguments: FieldTable
+  principal: Principal | null
+}
+
+export function bindExchange(
+  broker: Broker,
+  vhost: Vhost,
+  request: BindExchange
+): { ticket: number } {
+  const target = lookupExchange(vhost, request.destination)
+  const source = lookupExchange(vhost, request.source)
+  may(request.principal, 'write', 'exchange', target.name, vhost)
+  may(request.principal, 'read', 'exchange', source.name, vhost)
+  return changeBinding(broker, vhost, source, target, request.key, request.arguments, true)
+}
+
+export function unbindExchange(
+  broker: Broker,
+  vhost: Vhost,
+  request: BindExchange
+): { ticket: number } {
+  const target = vhost.exchanges.get(request.destination)
+  const source = vhost.exchanges.get(request.source)
+  if (target === undefined || source === undefined) return { ticket: 0 }
+  may(request.principal, 'write', 'exchange', target.name, vhost)
+  may(request.principal, 'read', 'exchange', source.name, vhost)
+  return changeBinding(broker, vhost, source, target, request.key, request.arguments, false)
+}
+
+function changeBinding(
+  broker: Broker,
+  vhost: Vhost,
+  source: Exchange,
+  target: Queue | Exchange,
+  key: string,
+  table: FieldTable,
+  isBind: boolean
+): { ticket: number } {
+  if (source.name === '' || (target instanceof Exchange && target.name === '')) {
+    throw reserved('exchange', '', vhost)
+  }
+  if (isBind && vhost.bindingCount >= broker.limits.bindingsMax) throw quota('bindings', vhost)
+  const isDurable = source.isDurable && target.isDurable
+  if (isDurable) checkDisk(broker)
+  const isChanged = broker.state.changeBinding(vhost, source, target, key, table, isBind)
+  if (!isDurable) {
+    endUnbound(broker, vhost, source, isBind)
+    return { ticket: 0 }
+  }
+  if (!isChanged) return { ticket: broker.journal.ticket }
+  writeBinding(broker.writer, vhost.name, source, target, key, table)
+  const ticket = append(broker, isBind ? KIND.bind : KIND.unbind, AWAITED)
+  endUnbound(broker, vhost, source, isBind)
+  return { ticket }
+}
+
+/** An auto-delete exchange goes with its last binding. */
+function endUnbound(broker: Broker, vhost: Vhost, source: Exchange, isBind: boolean): void {
+  if (isBind || !source.isAutoDelete || source.bindingCount > 0 || !source.hadBindings) return
+  endExchange(broker, vhost, source)
+}
+
+/** A connection ended: the queues that are exclusive to it end. */
+export function connectionClosed(broker: Broker, owner: object): void {
+  const queues = broker.exclusiveQueues.get(owner)
+  if (queues === undefined) return
+  broker.exclusiveQueues.delete(owner)
+  for (const queue of queues) endQueue(broker, queue)
+}
+
+function checkDisk(broker: Broker): void {
+  if (broker.refusal === 0) return
+  const code = broker.journal.failed ? 'journalFailed' : 'diskAlarm'
+  throw new BrokerError(code, 'nothing durable can be declared: the disk is full or failed')
+}
+
+function may(
+  principal: Principal | null,
+  access: ResourceAccess,
+  kind: 'queue' | 'exchange',
+  name: string,
+  vhost: Vhost
+): void {
+  if (principal === null || mayResource(principal, access, name)) return
+  const what = `${access} access to ${kind} '${name}' in vhost '${vhost.name}'`
+  throw new BrokerError('notAuthorized', `${what} refused for user '${principal.name}'`, {
+    kind,
+    name,
+    vhost: vhost.name
+  })
+}
+
+function notFound(kind: string, name: string, vhost: Vhost): BrokerError {
+  const message = `no ${kind} '${name}' in vhost '${vhost.name}'`
+  return new BrokerError('notFound', message, { kind, name, vhost: vhost.name })
+}
+
+function reserved(kind: string, name: string, vhost: Vhost): BrokerError {
+  const message =
+    name === ''
+      ? 'operation not permitted on the default exchange'
+      : `${kind} name '${name}' contains reserved prefix 'amq.*'`
+  return new BrokerError('reserved', message, { kind, name, vhost: vhost.name })
+}
+
+function precondition(kind: string, name: string, vhost: Vhost, why: string): BrokerError {
+  const message = `${kind} '${name}' in vhost '${vhost.name}' ${why}`
+  return new BrokerError('preconditionFailed', message, { kind, name, vhost: vhost.name })
+}
+
+function quota(what: string, vhost: Vhost): BrokerError {
+  const message = `no more ${what} in vhost '${vhost.name}': the limit is reached`
+  return new BrokerError('quotaExceeded', message, { kind: what, name: '', vhost: vhost.name })
+}

@@ -1,0 +1,250 @@
+/**
+ * From a queue to its consumers: while something is ready and somebody has credit. Bounded work a
+ * turn; what lies on the disk is asked for, and other queues go on meanwhile.
+ */
+import { identifiersOf } from '../core/records/message.ts'
+import { readIndex } from '../core/records/queue-entries.ts'
+import type { Message } from '../core/message.ts'
+import {
+  type Chunk,
+  COLD,
+  ENTRY_EXPIRES,
+  ENTRY_HAS_IDS,
+  ENTRY_QOS,
+  ENTRY_QOS_SHIFT,
+  ENTRY_REDELIVERED,
+  ENTRY_RETAIN,
+  NOTHING,
+  type Queue
+} from '../core/queue.ts'
+import type { Session } from '../core/session.ts'
+import { BytesReader } from '../lib/bytes-reader.ts'
+import type { BlockWaiter } from '../journal/journal.ts'
+import { DAMAGED, load, NOT_LOADED, view, viewed } from './bodies.ts'
+import type { Broker } from './broker.ts'
+import { type Consumer, DELIVER_REDELIVERED, DELIVER_RETAIN } from './consumer.ts'
+import { finish } from './finish.ts'
+import { Consumers } from './queue-consumers.ts'
+
+/** Deliveries of one queue in one turn. */
+const BUDGET = 512
+
+/** What hangs on a queue; made when it is first asked for. */
+export function consumersOf(broker: Broker, queue: Queue): Consumers {
+  if (queue.attached !== null) return queue.attached as Consumers
+  const session = queue.isSession ? (broker.state.sessions.get(queue.id) ?? null) : null
+  const consumers = new Consumers(broker, queue, session, deliver)
+  queue.attached = consumers
+  return consumers
+}
+
+/** A consumer of this queue has credit again. */
+export function ready(broker: Broker, queue: Queue): void {
+  if (queue.readyCount > 0 && queue.attached !== null) deliver(broker, queue.attached as Consumers)
+}
+
+/** Delivers what is ready to who has credit. */
+export function deliver(broker: Broker, consumers: Consumers): void {
+  const { queue } = consumers
+  if (consumers.isLoading || queue.isDeleted) return
+  if (queue.isDurable && broker.journal.failed) return
+  for (let left = BUDGET; left > 0; left--) {
+    const consumer = consumers.pick()
+    if (consumer === null) return
+    const sequence = queue.next()
+    if (sequence === NOTHING) return
+    if (sequence === COLD) {
+      warmNext(broker, consumers)
+      return
+    }
+    if (!deliverOne(broker, consumers, consumer, sequence)) return
+  }
+  if (queue.readyCount > 0) consumers.schedule()
+}
+
+/** One entry, whose fields the queue holds. False: stop here for now. */
+function deliverOne(
+  broker: Broker,
+  consumers: Consumers,
+  consumer: Consumer,
+  sequence: number
+): boolean {
+  const { queue, session } = consumers
+  if (session !== null && mustWait(session, queue, sequence)) return false
+  const found = view(broker, queue.segment, queue.offset)
+  if (found === NOT_LOADED) {
+    loadNext(broker, consumers)
+    return false
+  }
+  if (found === DAMAGED) {
+    finish(broker, queue, sequence)
+    broker.counters.dropFrom(queue.name, 'damaged')
+    broker.log.error({ queue: queue.name, sequence }, 'a message is damaged on the disk')
+    return true
+  }
+  const message = broker.stored
+  if ((queue.flags & ENTRY_EXPIRES) !== 0 && message.expiresAt <= broker.nowMs) {
+    finish(broker, queue, sequence)
+    broker.counters.dropFrom(queue.name, 'expired')
+    return true
+  }
+  let identifiers: number[] | null = null
+  if ((queue.flags & ENTRY_HAS_IDS) !== 0) {
+    identifiers = identifiersOf(message.source, message, viewed.end, queue.id)
+  }
+  hand(broker, queue, consumer, message, sequence, identifiers)
+  return true
+}
+
+/** Takes the entry whose fields the queue holds, and hands it over. */
+function hand(
+  broker: Broker,
+  queue: Queue,
+  consumer: Consumer,
+  message: Message,
+  sequence: number,
+  identifiers: readonly number[] | null
+): void {
+  const flags = queue.flags
+  queue.take(sequence)
+  consumer.deliver(message, queue, sequence, deliverFlags(flags, sequence < queue.redeliveredBelow), identifiers)
+  if (consumer.noAck) finish(broker, queue, sequence)
+}
+
+function deliverFlags(flags: number, isOld: boolean): number {
+  return (
+    ((flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT) |
+    ((flags & ENTRY_RETAIN) !== 0 ? DELIVER_RETAIN : 0) |
+    (isOld || (flags & ENTRY_REDELIVERED) !== 0 ? DELIVER_REDELIVERED : 0)
+  )
+}
+
+/**
+ * A message that was just put at the end of a queue: handed over at once when nothing waits before it,
+ * straight from the publisher's bytes.
+ */
+export function deliverNew(
+  broker: Broker,
+  queue: Queue,
+  message: Message,
+  sequence: number,
+  identifiers: readonly number[] | null
+): void {
+  const consumers = queue.attached as Consumers | null
+  if (consumers === null || consumers.list.length === 0 || consumers.isLoading) return
+  if (queue.isDurable && broker.journal.failed) return
+  if (queue.readyCount !== 1 || consumers.isScheduled) {
+    if (!consumers.isScheduled && queue.readyCount <= BUDGET) deliver(broker, consumers)
+    return
+  }
+  const { session } = consumers
+  if (!queue.find(sequence)) return
+  if (session !== null && mustWait(session, queue, sequence)) return
+  const consumer = consumers.pick()
+  if (consumer !== null) hand(broker, queue, consumer, message, sequence, identifiers)
+}
+
+/**
+ * A session's delivery waits while an older one has its packet identifier open; a QoS 2 delivery of a
+ * lasting session until its record is durable, else the identifier may be given twice over a crash.
+ */
+function mustWait(session: Session, queue: Queue, sequence: number): boolean {
+  const held = session.heldSequences
+  if (held.length > 0 && sequence >= held[0]!) return true
+  if (sequence - session.oldestOpen < 65_535) return false
+  const isOpen = session.isPacketIdOpen(sequence)
+  queue.find(sequence)
+  return isOpen
+}
+
+/** After a sync: QoS 2 deliveries whose records are durable may leave. */
+export function unhold(broker: Broker, durable: number): void {
+  for (const session of broker.held) {
+    let count = 0
+    while (count < session.heldTickets.length && session.heldTickets[count]! <= durable) count++
+    if (count === 0) continue
+    session.heldTickets.splice(0, count)
+    session.heldSequences.splice(0, count)
+    if (session.heldSequences.length === 0) broker.held.delete(session)
+    ready(broker, session.queue)
+  }
+}
+
+/** Goes on when the block of the next message is there. */
+class BodyWaiter implements BlockWaiter {
+  readonly #broker: Broker
+  readonly #consumers: Consumers
+  readonly #sequence: number
+
+  constructor(broker: Broker, consumers: Consumers, sequence: number) {
+    this.#broker = broker
+    this.#consumers = consumers
+    this.#sequence = sequence
+  }
+
+  onBlock(_segment: number, _offset: number, ok: boolean): void {
+    const { queue } = this.#consumers
+    this.#consumers.isLoading = false
+    if (!ok && finish(this.#broker, queue, this.#sequence)) {
+      this.#broker.counters.dropFrom(queue.name, 'damaged')
+      this.#broker.log.error({ queue: queue.name }, 'a message is damaged on the disk')
+    }
+    deliver(this.#broker, this.#consumers)
+  }
+}
+
+function loadNext(broker: Broker, consumers: Consumers): void {
+  const { queue } = consumers
+  consumers.isLoading = true
+  const waiter = new BodyWaiter(broker, consumers, queue.next())
+  load(broker, queue.segment, queue.offset, waiter)
+}
+
+/** Reads a cold chunk's entries back into memory. */
+class ChunkWaiter implements BlockWaiter {
+  readonly #broker: Broker
+  readonly #consumers: Consumers
+  readonly #chunk: Chunk
+
+  constructor(broker: Broker, consumers: Consumers, chunk: Chunk) {
+    this.#broker = broker
+    this.#consumers = consumers
+    this.#chunk = chunk
+  }
+
+  onBlock(segment: number, offset: number, ok: boolean): void {
+    const { queue } = this.#consumers
+    this.#consumers.isLoading = false
+    if (!ok || !warm(this.#broker, queue, this.#chunk)) {
+      this.#broker.log.error({ queue: queue.name, segment, offset }, 'index of a queue is damaged')
+      this.#broker.counters.dropFrom(queue.name, 'damaged', this.#chunk.live)
+      queue.dropCold(this.#chunk)
+    }
+    deliver(this.#broker, this.#consumers)
+  }
+}
+
+function warmNext(broker: Broker, consumers: Consumers): void {
+  const { queue } = consumers
+  const chunk = queue.coldChunk!
+  if (broker.journal.view(chunk.segment, chunk.offset) && warm(broker, queue, chunk)) {
+    consumers.schedule()
+    return
+  }
+  consumers.isLoading = true
+  load(broker, chunk.segment, chunk.offset, new ChunkWaiter(broker, consumers, chunk))
+}
+
+/** The chunk's index record is in memory: its entries are taken out of it. False: it is not that. */
+export function warm(broker: Broker, queue: Queue, chunk: Chunk): boolean {
+  if (chunk.words !== null) return true
+  const { journal } = broker
+  if (!journal.view(chunk.segment, chunk.offset)) return false
+  const words = readIndex(
+    new BytesReader(journal.viewBuffer, journal.viewStart, journal.viewEnd),
+    chunk
+  )
+  if (words === null) return false
+  broker.state.warm(queue, chunk, words)
+  return true
+}

@@ -1,0 +1,14 @@
+/** What happened, for programs that embed Motemq and for operators: never one a message. */
+import { EventEmitter } from 'node:events'
+
+export interface BrokerEventMap {
+  clientConnected: [{ clientId: string; protocol: string; peer: string; user: string }]
+  clientDisconnected: [{ clientId: string; protocol: string; reason: string }]
+  sessionEnded: [{ clientId: string; reason: string }]
+  queueDeclared: [{ vhost: string; name: string }]
+  queueDeleted: [{ vhost: string; name: string }]
+  diskLevel: [{ level: string }]
+  journalFailed: [{ message: string }]
+}
+
+export class BrokerEvents extends EventEmitter<BrokerEventMap> {}

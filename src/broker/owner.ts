@@ -1,0 +1,78 @@
+/** What the journal asks of the broker: replay, checkpoint, compaction, and news of the disk. */
+import { applyRecord } from '../core/records/apply.ts'
+import type { DiskLevel, JournalOwner } from '../journal/journal.ts'
+import type { Broker } from './broker.ts'
+import { Checkpoint } from './checkpoint.ts'
+import { Compaction } from './compaction.ts'
+import { unhold } from './deliver.ts'
+
+export class Owner implements JournalOwner {
+  readonly #broker: Broker
+  readonly #checkpoint: Checkpoint
+  readonly #compaction: Compaction
+
+  constructor(broker: Broker) {
+    this.#broker = broker
+    this.#checkpoint = new Checkpoint(broker)
+    this.#compaction = new Compaction(broker)
+  }
+
+  apply(
+    kind: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    segment: number,
+    offset: number
+  ): boolean {
+    return applyRecord(this.#broker.state, kind, buffer, start, end, segment, offset)
+  }
+
+  checkpointStep(first: boolean): boolean {
+    return this.#checkpoint.step(first)
+  }
+
+  compact(
+    kind: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    segment: number,
+    offset: number
+  ): boolean {
+    return this.#compaction.compact(kind, buffer, start, end, segment, offset)
+  }
+
+  onDurable(ticket: number): void {
+    const broker = this.#broker
+    if (broker.held.size > 0) unhold(broker, ticket)
+    for (const publisher of broker.waiting) publisher.onDurable(ticket)
+  }
+
+  onBackpressure(full: boolean): void {
+    const broker = this.#broker
+    broker.isPaused = full
+    for (const publisher of broker.publishers) {
+      if (full) publisher.onPause()
+      else publisher.onResume()
+    }
+  }
+
+  onDiskLevel(level: DiskLevel): void {
+    const broker = this.#broker
+    const raised = level === 'red'
+    broker.log[raised ? 'error' : 'info']({ level }, 'free space of the disk')
+    broker.events.emit('diskLevel', { level })
+    if (raised === broker.diskAlarm) return
+    broker.diskAlarm = raised
+    broker.judge()
+    for (const publisher of broker.publishers) publisher.onDiskAlarm(raised)
+  }
+
+  onFailure(error: Error): void {
+    const broker = this.#broker
+    broker.log.error({ err: error }, 'the journal failed: nothing durable is taken until a restart')
+    broker.judge()
+    broker.events.emit('journalFailed', { message: error.message })
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * A message comes in: permission, route, one record, queues, deliveries. The hot path: nothing is
+ * allocated for a message but where it must wait.
+ *
+ * Every destination is decided first (`targets`), then one record is written for all of them with the
+ * inbound packet identifier and the retained slot, then the entries take their places, then what can
+ * be delivered is. A session that ends with its connection and has credit gets its delivery straight
+ * from the publisher's bytes: nothing of it is stored.
+ */
+import { ERROR_CODES } from '../core/errors.ts'
+import type { Exchange } from '../core/exchange.ts'
+import type { FieldTable } from '../core/field-table.ts'
+import { FORM_MQTT, type Message } from '../core/message.ts'
+import { mayTopic } from '../core/permissions.ts'
+import { ENTRY_QOS_SHIFT, ENTRY_RETAIN, type Queue, UNACKED } from '../core/queue.ts'
+import { entryFlags } from '../core/records/message.ts'
+import { type Route, type SessionTarget, withoutNoLocal } from '../core/route.ts'
+import { MQTT_EXCHANGE } from '../core/vhost.ts'
+import type { Broker } from './broker.ts'
+import { connectionOf, type Publisher } from './consumer.ts'
+import { makeRoom } from './overflow.ts'
+import { routeKey, routeTopic, topicOf } from './routing.ts'
+import { store, targets } from './store.ts'
+
+const DOLLAR = 36
+
+/** MQTT: to the vhost's topic exchange. Returns a ticket, or a negated error code: then nothing was kept. */
+export function publish(broker: Broker, message: Message, publisher: Publisher): number {
+  broker.matched = false
+  const key = message.key
+  const principal = publisher.principal
+  broker.counters.mqttReceived[message.qos]!++
+  if (!principal.isUnrestricted || key.charCodeAt(0) === DOLLAR || principal.topics.length > 0) {
+    if (!mayTopic(principal, 'write', key, publisher.clientId)) {
+      broker.counters.drop('not_authorized')
+      return -ERROR_CODES.notAuthorized
+    }
+  }
+  const session = publisher.session
+  message.exchange = MQTT_EXCHANGE
+  message.publisherId = session === null ? 0 : session.id
+  message.isAwaited = message.qos > 0
+  return send(broker, message, publisher, routeTopic(broker, publisher.vhost, key))
+}
+
+/** AMQP: to any exchange. `message.isAwaited` is the caller's: somebody waits for the confirm. */
+export function publishTo(
+  broker: Broker,
+  exchange: Exchange,
+  message: Message,
+  publisher: Publisher,
+  headers: FieldTable | null = null,
+  moreKeys: readonly string[] | null = null
+): number {
+  broker.matched = false
+  broker.counters.amqpReceived[message.isAwaited ? 1 : 0]!++
+  const principal = publisher.principal
+  if (exchange.kind === 'topic' && principal.topics.length > 0) {
+    const topic = topicOf(message.form, message.keyText())
+    const isOurs = topic.charCodeAt(0) === DOLLAR
+    if (!isOurs && !mayTopic(principal, 'write', topic, publisher.clientId)) {
+      broker.counters.drop('not_authorized')
+      return -ERROR_CODES.notAuthorized
+    }
+  }
+  message.exchange = exchange.name
+  message.publisherId = 0
+  const key = message.keyText()
+  const route = routeKey(broker, publisher.vhost, exchange, key, headers, moreKeys)
+  return send(broker, message, publisher, route)
+}
+
+/** A message of ours (a will): permission was judged when it was accepted. */
+export function publishOwn(broker: Broker, message: Message, publisher: Publisher): number {
+  broker.matched = false
+  message.exchange = MQTT_EXCHANGE
+  message.isAwaited = message.qos > 0
+  return send(broker, message, publisher, routeTopic(broker, publisher.vhost, message.key))
+}
+
+function send(broker: Broker, message: Message, publisher: Publisher, route: Route): number {
+  broker.matched = route.sessions.length > 0 || route.queues.length > 0
+  const inbound = message.packetId > 0 && message.qos === 2 ? publisher.session : null
+  const isDirect = message.qos === 0 && !message.retain && route.queues.length === 0
+  if (isDirect && !broker.limits.queueQos0) {
+    if (!broker.matched) broker.counters.drop('no_match')
+    sendDirect(broker, message, publisher, route)
+    return 0
+  }
+  const needsDisk =
+    route.hasDurableQueue ||
+    (message.qos > 0 && route.hasLastingSession) ||
+    isRetained(message) ||
+    (inbound !== null && inbound.isLasting)
+  const lasts = broker.refusal === 0
+  if (needsDisk && !lasts) {
+    const reason = broker.journal.failed ? 'journal_failed' : 'disk_alarm'
+    broker.counters.drop(reason)
+    // QoS 0 goes on to whoever needs no disk for it.
+    if (message.qos > 0 || message.form !== FORM_MQTT) return -broker.refusal
+  }
+  if (isRetained(message) && lasts && !hasRetainedRoom(broker, message, publisher)) {
+    broker.counters.drop('retained_quota')
+    return -ERROR_CODES.quotaExceeded
+  }
+  targets.clear()
+  for (const target of route.sessions) addSession(broker, message, publisher, target, lasts)
+  let isRejected = false
+  for (const queue of route.queues) {
+    if (!addQueue(broker, message, queue, lasts)) isRejected = true
+  }
+  if (!broker.matched) broker.counters.drop('no_match')
+  const ticket = store(broker, message, publisher, inbound, lasts && isRetained(message))
+  return isRejected ? -ERROR_CODES.queueFull : ticket
+}
+
+/** Only what a client publishes with RETAIN over MQTT takes a slot. */
+function isRetained(message: Message): boolean {
+  return message.retain && message.form === FORM_MQTT
+}
+
+function hasRetainedRoom(broker: Broker, message: Message, publisher: Publisher): boolean {
+  const { retained } = publisher.vhost
+  const bytes = message.payloadEnd - message.payloadStart
+  if (bytes === 0) return true
+  const { retainedMax, retainedBytesMax } = broker.limits
+  if (retained.count < retainedMax && retained.bytes + bytes <= retainedBytesMax) return true
+  const old = retained.get(message.key)
+  return old !== null && retained.bytes - old.bytes + bytes <= retainedBytesMax
+}
+
+/** QoS 0 to connected sessions: in no queue. */
+function sendDirect(broker: Broker, message: Message, publisher: Publisher, route: Route): void {
+  const sessions = route.sessions
+  for (let i = 0; i < sessions.length; i++) {
+    const target = sessions[i]!
+    if (target.noLocal === null) deliverDirect(broker, message, target)
+    else addSession(broker, message, publisher, target, false)
+  }
+}
+
+function deliverDirect(broker: Broker, message: Message, target: SessionTarget): void {
+  const session = target.session
+  const connection = connectionOf(session)
+  if (connection === null) {
+    broker.counters.drop('offline_qos0')
+    return
+  }
+  const retain = message.retain && target.retainAsPublished
+  if (!connection.deliverDirect(message, retain, target.identifiers)) {
+    broker.counters.drop('slow_consumer')
+  }
+}
+
+function addSession(
+  broker: Broker,
+  message: Message,
+  publisher: Publisher,
+  matched: SessionTarget,
+  lasts: boolean
+): void {
+  let target: SessionTarget | null = matched
+  if (target.noLocal !== null && target.session.id === message.publisherId) {
+    target = publisher.session === null ? target : withoutNoLocal(target)
+  }
+  if (target === null) return
+  const qos = Math.min(message.qos, target.qos)
+  const { session } = target
+  if (qos === 0 && (session.connection !== null || !broker.limits.queueQos0 || !lasts)) {
+    deliverDirect(broker, message, target)
+    return
+  }
+  addWaiting(broker, message, target, qos)
+}
+
+function addWaiting(broker: Broker, message: Message, target: SessionTarget, qos: number): void {
+  const { session } = target
+  const retain = message.retain && target.retainAsPublished
+  const queue = session.queue
+  if (!session.isLasting && queue.readyCount === 0 && deliverUnstored(message, target, qos, retain)) {
+    return
+  }
+  const { sessionMessagesMax, sessionBytesMax } = broker.limits
+  const bytes = message.payloadEnd - message.payloadStart
+  makeRoom(broker, queue, bytes, sessionMessagesMax, sessionBytesMax)
+  const flags = entryFlags(qos, retain, target.identifiers !== null, message.expiresAt > 0)
+  targets.add(queue, flags, session.isLasting, target.identifiers)
+}
+
+/** A session that ends with its connection needs no body kept for what it was sent [MQTT-4.4.0-1]. */
+function deliverUnstored(
+  message: Message,
+  target: SessionTarget,
+  qos: number,
+  retain: boolean
+): boolean {
+  const { session } = target
+  const connection = connectionOf(session)
+  if (connection === null || !connection.hasCredit()) return false
+  const queue = session.queue
+  if (session.isPacketIdOpen(queue.nextSequence)) return false
+  const flags = UNACKED | (qos << ENTRY_QOS_SHIFT) | (retain ? ENTRY_RETAIN : 0)
+  const sequence = queue.push(0, 0, 0, flags)
+  connection.deliver(message, queue, sequence, qos | (retain ? 4 : 0), target.identifiers)
+  return true
+}
+
+/** False: the queue refuses it. */
+function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean): boolean {
+  const { options } = queue
+  if (queue.isDurable && !lasts) {
+    broker.counters.dropFrom(queue.name, broker.journal.failed ? 'journal_failed' : 'disk_alarm')
+    return true
+  }
+  const bytes = message.payloadEnd - message.payloadStart
+  if (options.messagesMax > 0 || options.bytesMax > 0) {
+    if (!makeRoom(broker, queue, bytes, options.messagesMax, options.bytesMax)) {
+      broker.counters.dropFrom(queue.name, 'queue_full')
+      return false
+    }
+  }
+  const expires = message.expiresAt > 0 || options.ttlMs >= 0
+  if (options.ttlMs >= 0) {
+    const end = broker.nowMs + options.ttlMs
+    if (message.expiresAt === 0 || end < message.expiresAt) message.expiresAt = end
+  }
+  targets.add(queue, entryFlags(Math.min(message.qos, 1), false, false, expires), queue.isDurable, null)
+  return true
+}

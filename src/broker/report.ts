@@ -1,0 +1,121 @@
+/** The broker's counts in the shape that the admin API and metrics read. */
+import type { Session } from '../core/session.ts'
+import type { Broker } from './broker.ts'
+import type { Consumers } from './queue-consumers.ts'
+import type { BrokerStats, QueueStats, StatsSource } from './stats.ts'
+
+/** What only the server knows. */
+export interface ServerCounts {
+  bytesInTotal: number
+  bytesOutTotal: number
+  loginFailuresTotal: number
+  connectionsOpen: number
+  connectionsRefusedTotal: number
+  connectionsDelayedTotal: number
+  loopLagP99Ms: number
+}
+
+export class Report implements StatsSource {
+  readonly #broker: Broker
+  readonly #startedAtMs: number
+  readonly #server: () => ServerCounts
+
+  constructor(broker: Broker, server: () => ServerCounts) {
+    this.#broker = broker
+    this.#startedAtMs = broker.clock.wallMs()
+    this.#server = server
+  }
+
+  stats(): BrokerStats {
+    const broker = this.#broker
+    const { counters, state, journal } = broker
+    const sums = this.#sums()
+    return {
+      startedAtMs: this.#startedAtMs,
+      protocols: [
+        {
+          protocol: 'mqtt',
+          connections: counters.mqttConnections,
+          connectionsTotal: counters.mqttConnectionsTotal,
+          receivedTotal: triple(counters.mqttReceived),
+          sentTotal: triple(counters.mqttSent)
+        },
+        {
+          protocol: 'amqp',
+          connections: counters.amqpConnections,
+          connectionsTotal: counters.amqpConnectionsTotal,
+          receivedTotal: triple(counters.amqpReceived),
+          sentTotal: triple(counters.amqpSent)
+        }
+      ],
+      acknowledgedTotal: counters.acknowledged,
+      droppedTotal: counters.dropped,
+      ...sums,
+      retained: state.vhost('/')?.retained.count ?? 0,
+      retainedBytes: state.vhost('/')?.retained.bytes ?? 0,
+      journal: journal.stats,
+      journalFailed: journal.failed,
+      diskLevel: journal.level,
+      ...this.#server()
+    }
+  }
+
+  #sums() {
+    const sums = {
+      sessionsConnected: 0,
+      sessionsOffline: 0,
+      sessionMessages: 0,
+      sessionBytes: 0,
+      subscriptions: 0,
+      queueCount: 0,
+      messagesReady: 0,
+      messagesUnacked: 0
+    }
+    for (const session of this.#broker.state.sessions.values()) addSession(sums, session)
+    for (const queue of this.#broker.state.queues.values()) {
+      if (queue.isSession) continue
+      sums.queueCount++
+      sums.messagesReady += queue.readyCount
+      sums.messagesUnacked += queue.unackedCount
+    }
+    return sums
+  }
+
+  queueStats(max: number): readonly QueueStats[] {
+    const found: QueueStats[] = []
+    for (const queue of this.#broker.state.queues.values()) {
+      if (queue.isSession) continue
+      if (found.length >= max) break
+      found.push({
+        vhost: queue.vhost,
+        name: queue.name,
+        ready: queue.readyCount,
+        unacked: queue.unackedCount,
+        bytes: queue.readyBytes,
+        consumers: (queue.attached as Consumers | null)?.list.length ?? 0
+      })
+    }
+    return found
+  }
+}
+
+function addSession(
+  sums: {
+    sessionsConnected: number
+    sessionsOffline: number
+    sessionMessages: number
+    sessionBytes: number
+    subscriptions: number
+  },
+  session: Session
+): void {
+  if (session.connection === null) sums.sessionsOffline++
+  else sums.sessionsConnected++
+  sums.sessionMessages += session.queue.readyCount
+  sums.sessionBytes += session.queue.readyBytes
+  sums.subscriptions += session.subscriptions.size
+}
+
+function triple(counts: readonly number[]): [number, number, number] {
+  return [counts[0]!, counts[1]!, counts[2]!]
+}

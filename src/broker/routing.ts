@@ -1,0 +1,122 @@
+/** Where a message goes: routes are looked up, or compiled and remembered. */
+import type { Exchange } from '../core/exchange.ts'
+import type { FieldTable } from '../core/field-table.ts'
+import { FORM_AMQP } from '../core/message.ts'
+import { mayTopic } from '../core/permissions.ts'
+import type { Queue } from '../core/queue.ts'
+import { compileRoute, Route } from '../core/route.ts'
+import { Routes, routeAll } from '../core/route-all.ts'
+import type { Session, Subscription } from '../core/session.ts'
+import { isMqttTopic, swapSeparators } from '../core/topic.ts'
+import type { Vhost } from '../core/vhost.ts'
+import type { Broker } from './broker.ts'
+import { connectionOf } from './consumer.ts'
+
+const found = new Routes()
+
+/** The route of an MQTT topic. For the hot path. */
+export function routeTopic(broker: Broker, vhost: Vhost, topic: string): Route {
+  const cache = vhost.topicRoutes
+  const route = cache.routes.get(topic)
+  if (route !== undefined && route.version === cache.exchange.version) return route
+  const compiled = compile(broker, vhost, cache.exchange, topic, topic, null, null)
+  cache.remember(cache.routes, topic, compiled, broker.limits.routeCacheMax)
+  return compiled
+}
+
+/** The route of an AMQP publish. `headers` are given for a headers exchange. */
+export function routeKey(
+  broker: Broker,
+  vhost: Vhost,
+  exchange: Exchange,
+  key: string,
+  headers: FieldTable | null,
+  moreKeys: readonly string[] | null
+): Route {
+  if (exchange.name === '' && moreKeys === null) return routeToQueue(broker, vhost, exchange, key)
+  if (moreKeys !== null || exchange.kind === 'headers' || exchange.hasExchangeTargets) {
+    return compileKey(broker, vhost, exchange, key, headers, moreKeys)
+  }
+  const cache = vhost.routesOf(exchange)
+  const map = exchange.kind === 'topic' ? cache.routesByAmqpKey : cache.routes
+  const route = map.get(key)
+  if (route !== undefined && route.version === exchange.version) return route
+  const compiled = compileKey(broker, vhost, exchange, key, null, null)
+  cache.remember(map, key, compiled, broker.limits.routeCacheMax)
+  return compiled
+}
+
+/** The default exchange: the key is a queue's name. */
+function routeToQueue(broker: Broker, vhost: Vhost, exchange: Exchange, key: string): Route {
+  const cache = vhost.routesOf(exchange)
+  const route = cache.routes.get(key)
+  if (route !== undefined) return route
+  const queue = vhost.queues.get(key)
+  if (queue === undefined) return NO_ROUTE
+  const compiled = new Route([], [queue], 0)
+  cache.remember(cache.routes, key, compiled, broker.limits.routeCacheMax)
+  return compiled
+}
+
+const NO_ROUTE = new Route([], [], 0)
+
+function compileKey(
+  broker: Broker,
+  vhost: Vhost,
+  exchange: Exchange,
+  key: string,
+  headers: FieldTable | null,
+  moreKeys: readonly string[] | null
+): Route {
+  const isTopic = exchange.kind === 'topic'
+  const topic = swapSeparators(key)
+  const own = isTopic ? topic : key
+  const more = moreKeys !== null && isTopic ? moreKeys.map(swapSeparators) : moreKeys
+  if (exchange.name === '') return routeDefault(vhost, key, moreKeys)
+  return compile(broker, vhost, exchange, own, topic, headers, more)
+}
+
+function routeDefault(vhost: Vhost, key: string, moreKeys: readonly string[] | null): Route {
+  const queues = new Set<Queue>()
+  for (const name of [key, ...(moreKeys ?? [])]) {
+    const queue = vhost.queues.get(name)
+    if (queue !== undefined) queues.add(queue)
+  }
+  return new Route([], [...queues], 0)
+}
+
+function compile(
+  broker: Broker,
+  vhost: Vhost,
+  exchange: Exchange,
+  key: string,
+  topic: string,
+  headers: FieldTable | null,
+  moreKeys: readonly string[] | null
+): Route {
+  found.clear()
+  routeAll(exchange, key, headers, found, moreKeys)
+  let subscriptions = found.subscriptions as unknown as Subscription[]
+  if (subscriptions.length > 0 && !isMqttTopic(topic, broker.limits)) {
+    broker.counters.drop('topic_not_mqtt', subscriptions.length)
+    subscriptions = []
+  }
+  const queues = (found.queues as unknown as Queue[]).slice()
+  const route = compileRoute(subscriptions, queues, exchange.version, session =>
+    mayRead(broker, vhost, session, topic)
+  )
+  found.clear()
+  return route
+}
+
+/** Reading is judged when the route is made; a change of permissions forgets all routes. */
+export function mayRead(broker: Broker, vhost: Vhost, session: Session, topic: string): boolean {
+  const connection = connectionOf(session)
+  const principal = connection?.principal ?? broker.principalOf(session.user, vhost.name)
+  return principal !== null && mayTopic(principal, 'read', topic, session.clientId)
+}
+
+/** The form of the key as `Message` has it says which way the topic is written. */
+export function topicOf(form: number, key: string): string {
+  return form === FORM_AMQP ? swapSeparators(key) : key
+}

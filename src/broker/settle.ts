@@ -1,0 +1,58 @@
+/** What happens to a delivery: acknowledged, received (PUBREC), put back, rejected; and PUBREL. */
+import { KIND } from '../core/records/kinds.ts'
+import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_STATE, type Queue, RELEASED, UNACKED } from '../core/queue.ts'
+import type { Session } from '../core/session.ts'
+import { AWAITED } from '../journal/journal.ts'
+import { appendPair } from './append.ts'
+import type { Broker } from './broker.ts'
+import { ready } from './deliver.ts'
+import { finish } from './finish.ts'
+
+/** PUBACK, PUBCOMP, basic.ack. False: it was not open. */
+export function settle(broker: Broker, queue: Queue, sequence: number): boolean {
+  const state = queue.stateOf(sequence)
+  if (state !== UNACKED && state !== RELEASED) return false
+  finish(broker, queue, sequence)
+  broker.counters.acknowledged++
+  return true
+}
+
+/**
+ * PUBREC: recorded, so that after a crash PUBREL is sent, not PUBLISH again. Returns the ticket that
+ * the PUBREL waits for; 0 when the session ends with its connection; -1 when that delivery is not open.
+ */
+export function received(broker: Broker, session: Session, sequence: number): number {
+  const { queue } = session
+  if (!queue.find(sequence) || (queue.flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT !== 2) return -1
+  const state = queue.flags & ENTRY_STATE
+  if (state === RELEASED) return 0
+  if (state !== UNACKED) return -1
+  broker.state.markReleased(queue, sequence)
+  if (!session.isLasting) return 0
+  return appendPair(broker, KIND.received, queue.id, sequence, AWAITED)
+}
+
+/** Inbound PUBREL: the packet identifier is free again. Returns PUBCOMP's ticket; -1: it was not known. */
+export function release(broker: Broker, session: Session, packetId: number): number {
+  if (!broker.state.closeInbound(session.id, packetId)) return -1
+  if (!session.isLasting) return 0
+  return appendPair(broker, KIND.release, session.id, packetId, AWAITED)
+}
+
+/** A repeat of an inbound QoS 2 PUBLISH: the ticket of the first; -1: there was none. */
+export function inboundTicket(session: Session, packetId: number): number {
+  return session.inbound?.get(packetId) ?? -1
+}
+
+/** Back to its original place, and to be delivered again. */
+export function requeue(broker: Broker, queue: Queue, sequence: number): void {
+  if (queue.requeue(sequence)) ready(broker, queue)
+}
+
+/** basic.reject and nack without requeue. */
+export function reject(broker: Broker, queue: Queue, sequence: number): boolean {
+  if (queue.stateOf(sequence) !== UNACKED) return false
+  finish(broker, queue, sequence)
+  broker.counters.dropFrom(queue.name, 'rejected')
+  return true
+}

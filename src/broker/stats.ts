@@ -1,0 +1,63 @@
+/**
+ * What the broker counts, as plain numbers: read by the admin API and `$SYS`, never on the hot path.
+ * Whatever ends in `Total` only rises; the rest are states of the moment.
+ */
+import type { DropReason } from '../core/errors.ts'
+import type { DiskLevel, JournalStats } from '../journal/journal.ts'
+
+export type Protocol = 'mqtt' | 'amqp'
+
+export interface ProtocolStats {
+  readonly protocol: Protocol
+  /** Open connections that are logged in. */
+  readonly connections: number
+  readonly connectionsTotal: number
+  /** By QoS 0, 1, 2; AMQP counts unconfirmed as 0, confirmed as 1. */
+  readonly receivedTotal: readonly [number, number, number]
+  readonly sentTotal: readonly [number, number, number]
+}
+
+export interface QueueStats {
+  readonly vhost: string
+  readonly name: string
+  readonly ready: number
+  readonly unacked: number
+  readonly bytes: number
+  readonly consumers: number
+}
+
+export interface BrokerStats {
+  readonly startedAtMs: number
+  readonly protocols: readonly ProtocolStats[]
+  readonly bytesInTotal: number
+  readonly bytesOutTotal: number
+  /** Deliveries that were acknowledged by their consumer. */
+  readonly acknowledgedTotal: number
+  readonly droppedTotal: ReadonlyMap<DropReason, number>
+  readonly loginFailuresTotal: number
+  readonly connectionsOpen: number
+  readonly connectionsRefusedTotal: number
+  readonly connectionsDelayedTotal: number
+  /** Sessions that outlive their connection, with and without a client now. */
+  readonly sessionsConnected: number
+  readonly sessionsOffline: number
+  readonly sessionMessages: number
+  readonly sessionBytes: number
+  readonly subscriptions: number
+  readonly retained: number
+  readonly retainedBytes: number
+  readonly queueCount: number
+  readonly messagesReady: number
+  readonly messagesUnacked: number
+  readonly journal: JournalStats
+  readonly journalFailed: boolean
+  readonly diskLevel: DiskLevel
+  readonly loopLagP99Ms: number
+}
+
+/** Implemented by the broker (with what the server adds). */
+export interface StatsSource {
+  stats(): BrokerStats
+  /** At most `max` AMQP-visible queues, for metrics by queue. */
+  queueStats(max: number): readonly QueueStats[]
+}

@@ -1,0 +1,198 @@
+/** One record for all destinations of a message, then their places in the queues, then deliveries. */
+import type { Message } from '../core/message.ts'
+import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_SHARE_SHIFT, type Queue } from '../core/queue.ts'
+import {
+  DESTINATION_BYTES_MAX,
+  messageBytesMax,
+  writeDestination,
+  writeMessage
+} from '../core/records/message.ts'
+import { KIND } from '../core/records/kinds.ts'
+import { RetainedSlot } from '../core/retained.ts'
+import type { Session } from '../core/session.ts'
+import { AWAITED, LAZY } from '../journal/journal.ts'
+import type { Broker } from './broker.ts'
+import type { Publisher } from './consumer.ts'
+import { deliverNew } from './deliver.ts'
+import { LONG_QUEUE, noteLong } from './spill.ts'
+
+/** The queues that take the message at hand. One object, filled anew for each message. */
+export class Targets {
+  count = 0
+  readonly queues: Queue[] = []
+  readonly flags: number[] = []
+  readonly sequences: number[] = []
+  readonly identifiers: (readonly number[] | null)[] = []
+  /** Some of them last. */
+  isDurable = false
+  bytesMax = 0
+
+  clear(): void {
+    this.count = 0
+    this.isDurable = false
+    this.bytesMax = 0
+  }
+
+  add(queue: Queue, flags: number, isDurable: boolean, identifiers: readonly number[] | null): void {
+    const at = this.count++
+    this.queues[at] = queue
+    this.flags[at] = flags
+    this.identifiers[at] = identifiers
+    if (isDurable) this.isDurable = true
+    this.bytesMax += DESTINATION_BYTES_MAX + (identifiers === null ? 0 : identifiers.length * 5)
+  }
+}
+
+export const targets = new Targets()
+
+/**
+ * Stores the message for `targets`, keeps `inbound`'s packet identifier and the retained slot.
+ * Returns the ticket that the publisher's acknowledgement waits for, 0 for none.
+ */
+export function store(
+  broker: Broker,
+  message: Message,
+  publisher: Publisher | null,
+  inbound: Session | null,
+  isRetained: boolean
+): number {
+  const count = targets.count
+  const keepsInbound = inbound !== null && inbound.isLasting
+  if (count === 0 && !isRetained) {
+    return inbound === null ? 0 : keepInbound(broker, inbound, message.packetId)
+  }
+  const isJournaled = targets.isDurable || isRetained || keepsInbound
+  const position = isJournaled
+    ? journalMessage(broker, message, publisher, keepsInbound ? inbound : null, isRetained)
+    : slabMessage(broker, message)
+  const ticket = isJournaled && message.isAwaited ? broker.journal.ticket : 0
+  if (inbound !== null) broker.state.openInbound(inbound.id, message.packetId, ticket)
+  enter(broker, message, position.segment, position.offset, isRetained, ticket)
+  if (isRetained) retain(broker, message, publisher!, position.segment, position.offset, count)
+  for (let i = 0; i < count; i++) {
+    deliverNew(broker, targets.queues[i]!, message, targets.sequences[i]!, targets.identifiers[i]!)
+  }
+  return ticket
+}
+
+/** An inbound QoS 2 message that nobody keeps: its identifier must be known until PUBREL all the same. */
+function keepInbound(broker: Broker, session: Session, packetId: number): number {
+  let ticket = 0
+  if (session.isLasting) ticket = appendPair16(broker, session.id, packetId)
+  broker.state.openInbound(session.id, packetId, ticket)
+  return ticket
+}
+
+function appendPair16(broker: Broker, id: number, packetId: number): number {
+  broker.writer.varint(id)
+  broker.writer.u16(packetId)
+  const { journal, writer } = broker
+  const at = journal.begin(writer.length)
+  writer.buffer.copy(journal.buffer, at, 0, writer.length)
+  const ticket = journal.end(KIND.inbound, at + writer.length, AWAITED)
+  writer.reset()
+  return ticket
+}
+
+function journalMessage(
+  broker: Broker,
+  message: Message,
+  publisher: Publisher | null,
+  inbound: Session | null,
+  isRetained: boolean
+) {
+  const journal = broker.journal
+  const begin = journal.begin(messageBytesMax(message) + targets.bytesMax)
+  const retainedSequence = isRetained ? ++broker.state.retainedSequence : 0
+  const vhost = isRetained ? publisher!.vhost.name : ''
+  const inboundId = inbound === null ? 0 : inbound.id
+  let at = writeMessage(journal.buffer, begin, message, inboundId, retainedSequence, vhost)
+  at = writeTargets(journal.buffer, at)
+  journal.end(KIND.message, at, message.isAwaited ? AWAITED : LAZY)
+  return journal
+}
+
+/** For those who end with the process: memory, or beyond its share a record that replay skips. */
+function slabMessage(broker: Broker, message: Message) {
+  const { slabs, journal } = broker
+  const bytesMax = messageBytesMax(message) + targets.bytesMax
+  if (slabs.bytes + bytesMax > broker.limits.memoryBytesMax && broker.refusal === 0) {
+    const at = writeMessage(journal.buffer, journal.begin(bytesMax), message, 0, 0, '')
+    journal.end(KIND.transient, writeTargets(journal.buffer, at), LAZY)
+    return journal
+  }
+  const begin = slabs.begin(bytesMax)
+  const at = writeMessage(slabs.buffer, begin, message, 0, 0, '')
+  slabs.end(writeTargets(slabs.buffer, at))
+  return slabs
+}
+
+function writeTargets(buffer: Buffer, at: number): number {
+  for (let i = 0; i < targets.count; i++) {
+    const queue = targets.queues[i]!
+    const sequence = queue.nextSequence
+    targets.sequences[i] = sequence
+    at = writeDestination(
+      buffer,
+      at,
+      queue.id,
+      sequence,
+      targets.flags[i]!,
+      !queue.isDurable,
+      targets.identifiers[i]!
+    )
+  }
+  return at
+}
+
+function enter(
+  broker: Broker,
+  message: Message,
+  segment: number,
+  offset: number,
+  isRetained: boolean,
+  ticket: number
+): void {
+  const bytes = message.payloadEnd - message.payloadStart
+  const shares = targets.count + (isRetained && bytes > 0 ? 1 : 0)
+  const share = Math.min(shares, 0xffff) << ENTRY_SHARE_SHIFT
+  for (let i = 0; i < targets.count; i++) {
+    const queue = targets.queues[i]!
+    const flags = targets.flags[i]! | share
+    broker.state.insertEntry(queue, targets.sequences[i]!, segment, offset, bytes, flags)
+    if (queue.hotEntries > LONG_QUEUE) noteLong(broker, queue)
+    const isQos2 = (flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT === 2
+    if (isQos2 && queue.isDurable && queue.isSession) {
+      hold(broker, queue, targets.sequences[i]!, ticket)
+    }
+  }
+}
+
+/** A lasting session's QoS 2 delivery leaves when its record is durable (journal.md §2). */
+function hold(broker: Broker, queue: Queue, sequence: number, ticket: number): void {
+  const session = broker.state.sessions.get(queue.id)
+  if (session === undefined) return
+  session.heldSequences.push(sequence)
+  session.heldTickets.push(ticket === 0 ? broker.journal.ticket : ticket)
+  broker.held.add(session)
+}
+
+function retain(
+  broker: Broker,
+  message: Message,
+  publisher: Publisher,
+  segment: number,
+  offset: number,
+  count: number
+): void {
+  const bytes = message.payloadEnd - message.payloadStart
+  const vhost = publisher.vhost.name
+  if (bytes === 0) {
+    broker.state.clearRetained(vhost, message.key)
+    return
+  }
+  const share = Math.min(count + 1, 0xffff) << ENTRY_SHARE_SHIFT
+  const { retainedSequence } = broker.state
+  const slot = new RetainedSlot(message.key, segment, offset, bytes, share, retainedSequence)
+  broker.state.setRetained(vhost, slot)
+}

@@ -1,0 +1,153 @@
+/**
+ * Wills: kept on the disk while their client is connected, published when it is lost (MQTT 5 §3.1.2.5).
+ *
+ * After our own stop or crash they wait their delay and 30 seconds more: our restart is no client's
+ * failure; a client that comes back meanwhile cancels its will (design.md §4).
+ */
+import { ERROR_CODES } from '../core/errors.ts'
+import { FORM_MQTT, Message } from '../core/message.ts'
+import { Principal } from '../core/principal.ts'
+import { KIND } from '../core/records/kinds.ts'
+import { writeWill } from '../core/records/session.ts'
+import type { Session } from '../core/session.ts'
+import type { OrphanWill } from '../core/state.ts'
+import type { Vhost } from '../core/vhost.ts'
+import type { Will } from '../core/will.ts'
+import { AWAITED, LAZY } from '../journal/journal.ts'
+import { Deadline } from '../lib/deadline-heap.ts'
+import { append } from './append.ts'
+import type { Broker, Timed } from './broker.ts'
+import type { Publisher } from './consumer.ts'
+import { publishOwn } from './publish.ts'
+
+/** Records a session's will. Returns its ticket. */
+export function keepWill(broker: Broker, session: Session, will: Will | null): number {
+  const had = session.will !== null
+  session.will = will
+  if (broker.journal.failed) return 0
+  if (will !== null) {
+    writeWill(broker.writer, session.id, session.clientId, session.vhost, session.user, will)
+    return append(broker, KIND.will, session.isLasting ? AWAITED : LAZY)
+  }
+  if (!had) return 0
+  broker.writer.varint(session.id)
+  return append(broker, KIND.willClear, LAZY)
+}
+
+/** The client is lost: its will is published now, or after its delay. */
+export function triggerWill(broker: Broker, session: Session, endsSession: boolean): void {
+  const { will } = session
+  if (will === null) return
+  if (endsSession || will.delaySeconds === 0) {
+    keepWill(broker, session, null)
+    publishWill(broker, session.vhost, session.user, session.clientId, will)
+    return
+  }
+  will.dueAt = broker.nowMs + will.delaySeconds * 1_000
+  keepWill(broker, session, will)
+  scheduleWill(broker, session)
+}
+
+/** Arms the deadline of a will that waits. */
+export function scheduleWill(broker: Broker, session: Session): void {
+  const { will } = session
+  if (will === null || will.dueAt === 0) return
+  broker.deadlines.set(new Deadline<Timed>(new WillDue(session, will)), will.dueAt)
+}
+
+class WillDue implements Timed {
+  readonly #session: Session
+  readonly #will: Will
+
+  constructor(session: Session, will: Will) {
+    this.#session = session
+    this.#will = will
+  }
+
+  onDue(broker: Broker): void {
+    const session = this.#session
+    // The client came back, or the session ended and took its will with it.
+    if (session.will !== this.#will || this.#will.dueAt === 0) return
+    keepWill(broker, session, null)
+    publishWill(broker, session.vhost, session.user, session.clientId, this.#will)
+  }
+}
+
+/** A will whose session ended with its connection, found at a start. */
+export class OrphanWillDue implements Timed {
+  readonly #orphan: OrphanWill
+
+  constructor(orphan: OrphanWill) {
+    this.#orphan = orphan
+  }
+
+  onDue(broker: Broker): void {
+    const { sessionId, vhost, user, clientId, will } = this.#orphan
+    if (!broker.state.orphanWills.delete(sessionId)) return
+    clearOrphan(broker, sessionId)
+    publishWill(broker, vhost, user, clientId, will)
+  }
+}
+
+/** The client of a will that was left over from before the start is back: no will. */
+export function cancelOrphans(broker: Broker, vhost: string, clientId: string): void {
+  for (const orphan of broker.state.orphanWills.values()) {
+    if (orphan.vhost !== vhost || orphan.clientId !== clientId) continue
+    broker.state.orphanWills.delete(orphan.sessionId)
+    clearOrphan(broker, orphan.sessionId)
+  }
+}
+
+function clearOrphan(broker: Broker, sessionId: number): void {
+  if (broker.journal.failed) return
+  broker.writer.varint(sessionId)
+  append(broker, KIND.willClear, LAZY)
+}
+
+function publishWill(
+  broker: Broker,
+  vhostName: string,
+  user: string,
+  clientId: string,
+  will: Will
+): void {
+  const vhost = broker.state.vhost(vhostName)
+  if (vhost === null) return
+  const key = Buffer.from(will.topic)
+  const message = new Message()
+  message.renew()
+  message.source = Buffer.concat([key, will.properties, will.payload])
+  message.key = will.topic
+  message.keyEnd = key.length
+  message.propertiesStart = key.length
+  message.propertiesEnd = key.length + will.properties.length
+  message.payloadStart = message.propertiesEnd
+  message.payloadEnd = message.source.length
+  message.form = FORM_MQTT
+  message.qos = will.qos
+  message.retain = will.retain
+  if (will.expirySeconds > 0) message.expiresAt = broker.nowMs + will.expirySeconds * 1_000
+  const result = publishOwn(broker, message, new WillPublisher(vhost, clientId, user))
+  if (result < 0 && result !== -ERROR_CODES.queueFull) {
+    broker.log.warn({ clientId, topic: will.topic, code: -result }, 'a will was not taken')
+  }
+}
+
+/** A will has no connection any more. */
+class WillPublisher implements Publisher {
+  readonly principal: Principal
+  readonly clientId: string
+  readonly vhost: Vhost
+  readonly session = null
+
+  constructor(vhost: Vhost, clientId: string, user: string) {
+    this.principal = new Principal(user, [], vhost.name, [], [], true)
+    this.clientId = clientId
+    this.vhost = vhost
+  }
+
+  onDurable(): void {}
+  onPause(): void {}
+  onResume(): void {}
+  onDiskAlarm(): void {}
+}

@@ -1,0 +1,131 @@
+/** The command line: `motemq` alone is `motemq start`. */
+import { Command, CommanderError } from 'commander'
+import { suggest } from '../lib/suggest.ts'
+import { VERSION } from '../lib/version.ts'
+import { EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
+import { addDataFlags, addOptionFlags, readFlags } from './flags.ts'
+
+/** Runs the command that `argv` (as of `process.argv`) names; sets the exit code. */
+export async function main(argv: readonly string[]): Promise<void> {
+  const program = makeProgram()
+  const words = argv.slice(2)
+  const unknown = unknownCommand(program, words[0])
+  if (unknown !== null) {
+    printLines([unknown])
+    process.exitCode = EXIT_USAGE
+    return
+  }
+  try {
+    await program.parseAsync(words, { from: 'user' })
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? EXIT_OK : EXIT_USAGE
+      return
+    }
+    const { exitCode, lines } = endingOf(error)
+    printLines(lines)
+    process.exitCode = exitCode
+  }
+}
+
+/** With a default command commander would take a mistyped command for an argument of it. */
+function unknownCommand(program: Command, word: string | undefined): string | null {
+  if (word === undefined || word.startsWith('-')) return null
+  const known = [...program.commands.map(command => command.name()), 'help']
+  if (known.includes(word)) return null
+  const near = suggest(word, known)
+  const hint = near === null ? 'see motemq --help' : `did you mean ${near}?`
+  return `there is no command ${JSON.stringify(word)}; ${hint}`
+}
+
+function makeProgram(): Command {
+  const program = new Command('motemq')
+  program
+    .description('An MQTT broker with AMQP 0-9-1 queues')
+    .version(VERSION, '-V, --version', 'show the version')
+    .helpOption('-h, --help', 'show this help')
+    .addHelpText('after', '\nThe options of the broker: motemq start --help')
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'motemq: ')) })
+  addStart(program)
+  addUsers(program)
+  addConfig(program)
+  program
+    .command('version')
+    .description('show the version')
+    .action(() => {
+      process.stdout.write(`${VERSION}\n`)
+    })
+  return program
+}
+
+function addStart(program: Command): void {
+  const command = program
+    .command('start', { isDefault: true })
+    .description('run the broker (the command when none is given)')
+    .allowExcessArguments(false)
+  addOptionFlags(command)
+  command.action(async () => {
+    const { start } = await import('./start.ts')
+    await start(readFlags(command))
+  })
+}
+
+function addUsers(program: Command): void {
+  const users = program.command('users').description('who may connect')
+  const add = users.command('add <name>').description('make a user')
+  add.option('--tag <tag...>', 'tags of the user, such as administrator')
+  addPasswordFlags(add)
+  addDataFlags(add)
+  add.action(async (name: string, flags: { tag?: string[] }) => {
+    const { addUser } = await import('./users.ts')
+    await addUser(readFlags(add), name, flags)
+  })
+  const passwd = users.command('passwd <name>').description('change a password')
+  addPasswordFlags(passwd)
+  addDataFlags(passwd)
+  passwd.action(async (name: string, flags: object) => {
+    const { changePassword } = await import('./users.ts')
+    await changePassword(readFlags(passwd), name, flags)
+  })
+  const list = users.command('list').description('list the users')
+  list.option('--json', 'as JSON')
+  addDataFlags(list)
+  list.action(async (flags: { json?: boolean }) => {
+    const { listUsers } = await import('./users.ts')
+    await listUsers(readFlags(list), flags.json === true)
+  })
+  const remove = users.command('remove <name>').description('remove a user')
+  addDataFlags(remove)
+  remove.action(async (name: string) => {
+    const { removeUser } = await import('./users.ts')
+    await removeUser(readFlags(remove), name)
+  })
+  const hash = users.command('hash').description('print a hash for passwordHash in a config file')
+  addPasswordFlags(hash)
+  hash.action(async (flags: object) => {
+    const { printHash } = await import('./users.ts')
+    await printHash(flags)
+  })
+}
+
+function addPasswordFlags(command: Command): void {
+  command.option('--password-stdin', 'read the password from standard input')
+  command.option('--generate', 'make a password and show it once')
+}
+
+function addConfig(program: Command): void {
+  const config = program.command('config').description('the configuration')
+  const print = config.command('print').description('show each option, its value and its source')
+  addOptionFlags(print)
+  print.action(async () => {
+    const { printConfig } = await import('./config.ts')
+    await printConfig(readFlags(print))
+  })
+  const check = config.command('check').description('look for mistakes, start nothing')
+  addOptionFlags(check)
+  check.action(async () => {
+    const { checkConfig } = await import('./config.ts')
+    await checkConfig(readFlags(check))
+  })
+}

@@ -1,0 +1,104 @@
+/** `motemq start`: runs the broker until a signal stops it. */
+import type { Logger } from 'pino'
+import { type LoadInput, loadOptions } from '../config/load.ts'
+import { VERSION } from '../lib/version.ts'
+import type { RunningServer } from '../server.ts'
+import { banner, programName } from './banner.ts'
+import { EXIT_BUG, EXIT_FAILED, EXIT_OK, endingOf, printLines } from './exit.ts'
+import { type OpenLog, openLog } from './log.ts'
+
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+
+/** Resolves when it runs; the process then ends by itself. @throws ConfigError before anything starts */
+export async function start(input: LoadInput): Promise<void> {
+  const { options, warnings, files } = await loadOptions(input)
+  const isTerminal = process.stdout.isTTY === true
+  const opened = openLog(options.log, isTerminal)
+  const { log } = opened
+  for (const warning of warnings) log.warn(warning)
+  log.debug({ files }, 'config read')
+  const life = new Life(opened)
+  life.watch()
+  try {
+    // Imported here: other commands do without the broker.
+    const { startServer } = await import('../server.ts')
+    const server = await startServer(options, log)
+    if (!life.attach(server)) return
+    log.info(
+      { urls: server.urls, version: VERSION, data: options.data, recovery: server.recovery },
+      'ready'
+    )
+    if (isTerminal && options.log.format !== 'json') {
+      opened.flush()
+      const program = programName(
+        process.argv[1] ?? 'motemq',
+        process.env['PATH'] ?? '',
+        process.cwd()
+      )
+      process.stdout.write(banner(options, server, program))
+    }
+  } catch (error) {
+    opened.flush()
+    const { exitCode, lines } = endingOf(error)
+    printLines(lines)
+    process.exit(exitCode)
+  }
+}
+
+/** From the first signal to the exit code. */
+class Life {
+  readonly #opened: OpenLog
+  readonly #log: Logger
+  #server: RunningServer | null = null
+  #isStopping = false
+
+  constructor(opened: OpenLog) {
+    this.#opened = opened
+    this.#log = opened.log
+  }
+
+  watch(): void {
+    for (const signal of SIGNALS) process.on(signal, () => this.#onSignal(signal))
+    // A bug: the state cannot be trusted any more, the supervisor starts us again.
+    process.on('uncaughtException', error => {
+      this.#log.fatal({ err: error }, 'bug')
+      this.#exit(EXIT_BUG)
+    })
+  }
+
+  /** The server runs; false when a signal came before: it is being stopped. */
+  attach(server: RunningServer): boolean {
+    this.#server = server
+    if (!this.#isStopping) return true
+    this.#stop(server)
+    return false
+  }
+
+  #onSignal(signal: string): void {
+    if (this.#isStopping) {
+      this.#log.warn({ signal }, 'stopped at once')
+      this.#exit(EXIT_FAILED)
+    }
+    this.#isStopping = true
+    this.#log.info({ signal }, 'stopping')
+    if (this.#server !== null) this.#stop(this.#server)
+  }
+
+  #stop(server: RunningServer): void {
+    server.close().then(
+      () => {
+        this.#log.info('stopped')
+        this.#exit(EXIT_OK)
+      },
+      (error: unknown) => {
+        this.#log.error({ err: error }, 'stopped with an error')
+        this.#exit(EXIT_FAILED)
+      }
+    )
+  }
+
+  #exit(code: number): never {
+    this.#opened.flush()
+    process.exit(code)
+  }
+}

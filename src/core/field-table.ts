@@ -1,0 +1,78 @@
+/**
+ * Typed values as AMQP 0-9-1 field tables carry them (queue and binding arguments, headers), free of
+ * their encoding. The letters are RabbitMQ's, which every client uses, not the 0-9-1 document's. A value
+ * keeps the type that it came with; a table keeps its order and its repeated names.
+ */
+
+export type FieldValue =
+  | { readonly type: 't'; readonly value: boolean }
+  /** int8, uint8, int16, uint16, int32, uint32, float, double. */
+  | { readonly type: 'b' | 'B' | 's' | 'u' | 'I' | 'i' | 'f' | 'd'; readonly value: number }
+  /** int64; timestamp in seconds since 1970, unsigned. */
+  | { readonly type: 'l' | 'T'; readonly value: bigint }
+  /** Decimal: `value` / 10^`scale`. */
+  | { readonly type: 'D'; readonly scale: number; readonly value: number }
+  /** Long string, UTF-8. */
+  | { readonly type: 'S'; readonly value: string }
+  /** Bytes; also a long string that is no valid UTF-8. */
+  | { readonly type: 'x'; readonly value: Buffer }
+  | { readonly type: 'A'; readonly value: readonly FieldValue[] }
+  | { readonly type: 'F'; readonly value: FieldTable }
+  /** Void. */
+  | { readonly type: 'V'; readonly value: null }
+
+export type FieldType = FieldValue['type']
+export type FieldTable = readonly (readonly [name: string, value: FieldValue])[]
+
+export const EMPTY_TABLE: FieldTable = []
+
+/** The value of `name` in a table, the first one if it is repeated. */
+export function fieldOf(table: FieldTable, name: string): FieldValue | null {
+  for (const [key, value] of table) if (key === name) return value
+  return null
+}
+
+/** A whole number, of whichever integer type; null for anything else or beyond 2^53. */
+export function integerOf(value: FieldValue): number | null {
+  switch (value.type) {
+    case 'b':
+    case 'B':
+    case 's':
+    case 'u':
+    case 'I':
+    case 'i':
+      return value.value
+    case 'l':
+    case 'T': {
+      const number = Number(value.value)
+      return Number.isSafeInteger(number) ? number : null
+    }
+    default:
+      return null
+  }
+}
+
+/** RabbitMQ's word for a type, as its error texts use it. */
+export function fieldTypeName(type: FieldType): string {
+  return TYPE_NAMES[type]
+}
+
+const TYPE_NAMES = {
+  t: 'bool',
+  b: 'byte',
+  B: 'unsignedbyte',
+  s: 'short',
+  u: 'unsignedshort',
+  I: 'signedint',
+  i: 'unsignedint',
+  l: 'long',
+  f: 'float',
+  d: 'double',
+  D: 'decimal',
+  S: 'longstr',
+  x: 'binary',
+  A: 'array',
+  T: 'timestamp',
+  F: 'table',
+  V: 'void'
+} as const satisfies Record<FieldType, string>

@@ -1,0 +1,84 @@
+/** Every bound of the broker with its default; `config/options.ts` shows them to users. */
+export interface Limits {
+  topicBytesMax: number
+  topicSeparatorsMax: number
+  clientIdBytesMax: number
+  userPropertiesMax: number
+  mqttPacketBytesMax: number
+  amqpMessageBytesMax: number
+  preLoginBytesMax: number
+  /** All connections before their login together. */
+  preLoginTotalBytesMax: number
+  loginTimeoutMs: number
+  subscriptionsMax: number
+  wildcardSubscriptionsMax: number
+  filtersPerPacketMax: number
+  retainedMax: number
+  retainedBytesMax: number
+  queuesMax: number
+  bindingsMax: number
+  sessionMessagesMax: number
+  sessionBytesMax: number
+  inflightMax: number
+  /** What we announce to version 5 publishers. */
+  receiveMaximum: number
+  sessionExpirySecondsMax: number
+  channelUnackedMax: number
+  outputBytesMax: number
+  drainTimeoutMs: number
+  routeCacheMax: number
+  /** Bodies of messages that no journal record holds. */
+  memoryBytesMax: number
+  /** Waiting messages, of all queues, whose 16-byte entries are in memory; the rest are index records. */
+  hotEntriesMax: number
+  queueQos0: boolean
+  maxKeepaliveSeconds: number
+  willRestartGraceMs: number
+  /** How long a 3.1.1 publisher is held by a full reject-publish queue, then closed. */
+  rejectHoldMs: number
+  /** How long a 3.1.1 publisher is held by the disk's alarm, then closed. */
+  alarmHoldMs: number
+  alarmHoldBytes: number
+  syncIdleMs: number
+  consumerTimeoutMs: number
+}
+
+const MIB = 1024 * 1024
+
+export const DEFAULT_LIMITS: Readonly<Limits> = {
+  topicBytesMax: 65_535,
+  topicSeparatorsMax: 200,
+  clientIdBytesMax: 256,
+  userPropertiesMax: 64,
+  mqttPacketBytesMax: 2 * MIB,
+  amqpMessageBytesMax: 16 * MIB,
+  preLoginBytesMax: 64 * 1024,
+  preLoginTotalBytesMax: 8 * MIB,
+  loginTimeoutMs: 10_000,
+  subscriptionsMax: 20_000,
+  wildcardSubscriptionsMax: 1_000,
+  filtersPerPacketMax: 1_000,
+  retainedMax: 100_000,
+  retainedBytesMax: 64 * MIB,
+  queuesMax: 1_000_000,
+  bindingsMax: 1_000_000,
+  sessionMessagesMax: 100_000,
+  sessionBytesMax: 64 * MIB,
+  inflightMax: 1_000,
+  receiveMaximum: 1_000,
+  sessionExpirySecondsMax: 30 * 86_400,
+  channelUnackedMax: 1_000_000,
+  outputBytesMax: MIB,
+  drainTimeoutMs: 30_000,
+  routeCacheMax: 10_000,
+  memoryBytesMax: 16 * MIB,
+  hotEntriesMax: 500_000,
+  queueQos0: false,
+  maxKeepaliveSeconds: 0,
+  willRestartGraceMs: 30_000,
+  rejectHoldMs: 10_000,
+  alarmHoldMs: 60_000,
+  alarmHoldBytes: 64 * 1024,
+  syncIdleMs: 1_000,
+  consumerTimeoutMs: 30 * 60_000
+}

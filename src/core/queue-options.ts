@@ -1,0 +1,74 @@
+/** The arguments of queue.declare and what they mean. */
+import { BrokerError } from './errors.ts'
+import { EMPTY_TABLE, type FieldTable, type FieldValue, integerOf } from './field-table.ts'
+import type { Overflow, QueueOptions } from './queue.ts'
+
+/** Accepted, and without effect here: there is one kind of queue. */
+const ACCEPTED = new Set(['x-queue-type', 'x-queue-mode', 'x-queue-version', 'x-queue-master-locator'])
+
+export interface QueueFlags {
+  readonly isDurable: boolean
+  readonly isExclusive: boolean
+  readonly isAutoDelete: boolean
+  readonly isConfigured: boolean
+}
+
+/**
+ * Throws `argumentInvalid` for a value that makes no sense, and `notImplemented` for an argument that
+ * would change what happens to messages and is not served: nothing is ignored in silence.
+ */
+export function queueOptions(flags: QueueFlags, table: FieldTable): QueueOptions {
+  let messagesMax = 0
+  let bytesMax = 0
+  let overflow: Overflow = 'drop-head'
+  let ttlMs = -1
+  for (const [name, value] of table) {
+    if (name === 'x-max-length') messagesMax = positive(name, value, 0)
+    else if (name === 'x-max-length-bytes') bytesMax = positive(name, value, 0)
+    else if (name === 'x-message-ttl') ttlMs = positive(name, value, 0)
+    else if (name === 'x-overflow') overflow = overflowOf(value)
+    else if (name === 'x-queue-type') checkQueueType(value)
+    else if (name.startsWith('x-') && !ACCEPTED.has(name)) {
+      throw new BrokerError('notImplemented', `queue argument ${name} is not served yet`, {
+        argument: name
+      })
+    }
+  }
+  return { ...flags, arguments: table, messagesMax, bytesMax, overflow, ttlMs }
+}
+
+function positive(name: string, value: FieldValue, min: number): number {
+  const number = integerOf(value)
+  if (number === null || number < min) {
+    throw new BrokerError('argumentInvalid', `invalid arg '${name}'`, { argument: name })
+  }
+  return number
+}
+
+function overflowOf(value: FieldValue): Overflow {
+  if (value.type === 'S' && (value.value === 'drop-head' || value.value === 'reject-publish')) {
+    return value.value
+  }
+  if (value.type === 'S' && value.value === 'reject-publish-dlx') {
+    throw new BrokerError('notImplemented', 'x-overflow reject-publish-dlx is not served yet', {
+      argument: 'x-overflow'
+    })
+  }
+  throw new BrokerError('argumentInvalid', "invalid arg 'x-overflow'", { argument: 'x-overflow' })
+}
+
+function checkQueueType(value: FieldValue): void {
+  if (value.type === 'S' && (value.value === 'classic' || value.value === 'quorum')) return
+  throw new BrokerError('argumentInvalid', "invalid arg 'x-queue-type'", {
+    argument: 'x-queue-type'
+  })
+}
+
+/** The queue of a session: its bounds are the session's. */
+export function sessionQueueOptions(isDurable: boolean): QueueOptions {
+  return isDurable ? LASTING : PASSING
+}
+
+const SESSION = { isExclusive: false, isAutoDelete: false, isConfigured: false }
+const LASTING = queueOptions({ ...SESSION, isDurable: true }, EMPTY_TABLE)
+const PASSING = queueOptions({ ...SESSION, isDurable: false }, EMPTY_TABLE)

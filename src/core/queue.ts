@@ -1,0 +1,661 @@
+/**
+ * A queue: what waits and what is delivered but not settled, in the order of its sequence numbers.
+ *
+ * A message is 16 bytes here: where its body lies (segment, offset), its payload's length and flags.
+ * Entries stand in chunks of 1,024, found by sequence; a small queue has one small chunk. The cold
+ * middle of a long queue is in the journal as index records: then a chunk knows only where its
+ * entries lie, and what has changed since (`patches`). Entries are inserted by sequence, not by the
+ * order of the calls: after compaction a log holds them in another order.
+ *
+ * Pure: it returns facts, the broker acts on them.
+ */
+import { NumberHeap } from '../lib/number-heap.ts'
+import type { FieldTable } from './field-table.ts'
+import { MEMORY } from './slabs.ts'
+
+/** States of an entry. */
+export const SETTLED = 0
+export const READY = 1
+/** Delivered, not settled. */
+export const UNACKED = 2
+/** QoS 2: PUBREC is recorded, PUBCOMP is awaited. */
+export const RELEASED = 3
+
+/** Flags of an entry; the low two bits are its state. */
+export const ENTRY_STATE = 3
+export const ENTRY_QOS_SHIFT = 2
+export const ENTRY_QOS = 3 << ENTRY_QOS_SHIFT
+export const ENTRY_RETAIN = 1 << 4
+export const ENTRY_REDELIVERED = 1 << 5
+/** The record's destination holds subscription identifiers. */
+export const ENTRY_HAS_IDS = 1 << 6
+/** The message has an expiry: look before it is delivered. */
+export const ENTRY_EXPIRES = 1 << 7
+/** Deliveries so far, up to 255. */
+export const ENTRY_COUNT_SHIFT = 8
+export const ENTRY_COUNT = 0xff << ENTRY_COUNT_SHIFT
+/** Destinations that share the record, up to 65,535. */
+export const ENTRY_SHARE_SHIFT = 16
+
+/** A record's bytes beside its payload, roughly: what liveness accounting charges for them. */
+const RECORD_OVERHEAD = 64
+const CHUNK_ENTRIES = 1024
+const FIRST_CHUNK_ENTRIES = 8
+const WORDS = 4
+
+/** `next()`: nothing is ready. */
+export const NOTHING = -1
+/** `next()`: the next entries are in the journal: see `coldChunk`. */
+export const COLD = -2
+
+/** Consecutive entries. `words` is null while they are cold. */
+export class Chunk {
+  start: number
+  count: number
+  /** Entries not settled. */
+  live: number
+  words: Uint32Array | null
+  /** Where the index record lies while cold. */
+  segment: number
+  offset: number
+  /** Changes since it went cold: sequence, segment, offset, bytes, flags; flags 0 = settled. */
+  patches: number[] | null
+  /** While cold: segment, bytes, segment, bytes …: what its entries are charged with. */
+  shares: number[]
+  isLoading: boolean
+
+  constructor(start: number, entries: number) {
+    this.start = start
+    this.count = 0
+    this.live = 0
+    this.words = entries === 0 ? null : new Uint32Array(entries * WORDS)
+    this.segment = 0
+    this.offset = 0
+    this.patches = null
+    this.shares = NO_SHARES
+    this.isLoading = false
+  }
+}
+
+/** The share of a record's bytes that one destination is charged with. */
+export function shareOf(bytes: number, flags: number): number {
+  const share = flags >>> ENTRY_SHARE_SHIFT
+  return share > 1 ? Math.ceil((bytes + RECORD_OVERHEAD) / share) : bytes + RECORD_OVERHEAD
+}
+
+export type Overflow = 'drop-head' | 'reject-publish'
+
+/** What a declaration says, with the arguments' meaning (RabbitMQ's names). */
+export interface QueueOptions {
+  readonly isDurable: boolean
+  readonly isExclusive: boolean
+  readonly isAutoDelete: boolean
+  /** The config file named it. */
+  readonly isConfigured: boolean
+  /** As declared. */
+  readonly arguments: FieldTable
+  /** x-max-length; 0 = no bound. */
+  readonly messagesMax: number
+  /** x-max-length-bytes, of payloads; 0 = no bound. */
+  readonly bytesMax: number
+  /** x-overflow. */
+  readonly overflow: Overflow
+  /** x-message-ttl in milliseconds; -1 = none. */
+  readonly ttlMs: number
+}
+
+export class Queue {
+  /** Never used twice, also after a restart. */
+  readonly id: number
+  readonly name: string
+  readonly vhost: string
+  readonly options: QueueOptions
+  /** It belongs to a session: `name` is the client id. */
+  readonly isSession: boolean
+  /** Messages reach the journal for its sake. */
+  isDurable: boolean
+  isDeleted: boolean
+  /** The connection that it is exclusive to. */
+  owner: object | null
+  /** Its consumers: the broker's business, see broker/consumers.ts. */
+  attached: object | null
+  nextSequence: number
+  readyCount: number
+  /** Payload bytes of the ready messages. */
+  readyBytes: number
+  unackedCount: number
+  /** The highest sequence that was ever delivered. */
+  lastTaken: number
+  /** What lies before it may have been delivered before the start. */
+  redeliveredBelow: number
+  /** Entry read by `find`, `next` or `settle`. */
+  segment: number
+  offset: number
+  bytes: number
+  flags: number
+  /** The chunk that `next` needs when it answers COLD. */
+  coldChunk: Chunk | null
+  /** Entries in memory, for the bound over all queues. */
+  hotEntries: number
+  chunks: Chunk[]
+  /** No entry before it is ready, but for those in `returned`. */
+  #cursor: number
+  #returned: NumberHeap
+  #found: Chunk
+  #foundIndex: number
+
+  constructor(id: number, name: string, vhost: string, options: QueueOptions, isSession: boolean) {
+    this.id = id
+    this.name = name
+    this.vhost = vhost
+    this.options = options
+    this.isSession = isSession
+    this.isDurable = options.isDurable
+    this.isDeleted = false
+    this.owner = null
+    this.attached = null
+    this.nextSequence = 1
+    this.readyCount = 0
+    this.readyBytes = 0
+    this.unackedCount = 0
+    this.lastTaken = 0
+    this.redeliveredBelow = 0
+    this.segment = 0
+    this.offset = 0
+    this.bytes = 0
+    this.flags = 0
+    this.coldChunk = null
+    this.hotEntries = 0
+    this.chunks = []
+    this.#cursor = 1
+    this.#returned = EMPTY_HEAP
+    this.#found = NO_CHUNK
+    this.#foundIndex = 0
+  }
+
+  get count(): number {
+    return this.readyCount + this.unackedCount
+  }
+
+  /** Appends at the end. `flags` carry the state: READY, or UNACKED for what was delivered at once. */
+  push(segment: number, offset: number, bytes: number, flags: number): number {
+    const sequence = this.nextSequence
+    this.insert(sequence, segment, offset, bytes, flags)
+    return sequence
+  }
+
+  /**
+   * Puts an entry in its place. One that is there already takes the new position and keeps its
+   * state: then it returns false, with the old entry in the entry fields (segment 0 if that is cold).
+   */
+  insert(
+    sequence: number,
+    segment: number,
+    offset: number,
+    bytes: number,
+    flags: number
+  ): boolean {
+    let chunk = this.chunks.length === 0 ? null : this.chunks[this.chunks.length - 1]!
+    if (sequence !== this.nextSequence || chunk === null || !canAppend(chunk, sequence)) {
+      chunk = this.#place(sequence)
+      if (chunk.words === null) return patch(this, chunk, sequence, segment, offset, bytes, flags)
+      if (sequence < chunk.start + chunk.count) {
+        const at = (sequence - chunk.start) * WORDS
+        if ((chunk.words[at + 3]! & ENTRY_STATE) !== SETTLED) {
+          const old = chunk.words[at + 3]!
+          this.find(sequence)
+          write(chunk.words, at, segment, offset, bytes, (flags & ~ENTRY_STATE) | (old & ENTRY_STATE) | (old & (ENTRY_REDELIVERED | ENTRY_COUNT)))
+          return false
+        }
+        write(chunk.words, at, segment, offset, bytes, flags)
+        chunk.live++
+        this.#added(sequence, bytes, flags)
+        return true
+      }
+    }
+    const index = sequence - chunk.start
+    while ((index + 1) * WORDS > chunk.words!.length) grow(chunk)
+    write(chunk.words!, index * WORDS, segment, offset, bytes, flags)
+    this.hotEntries += index + 1 - chunk.count
+    chunk.count = index + 1
+    chunk.live++
+    this.#added(sequence, bytes, flags)
+    return true
+  }
+
+  #added(sequence: number, bytes: number, flags: number): void {
+    if (sequence >= this.nextSequence) this.nextSequence = sequence + 1
+    if ((flags & ENTRY_STATE) === READY) {
+      this.readyCount++
+      this.readyBytes += bytes
+      if (sequence < this.#cursor) this.#cursor = sequence
+    } else {
+      this.unackedCount++
+      if (sequence > this.lastTaken) this.lastTaken = sequence
+      if (sequence === this.#cursor) this.#cursor = sequence + 1
+    }
+  }
+
+  /** The chunk in which `sequence` has or gets its place. */
+  #place(sequence: number): Chunk {
+    const chunks = this.chunks
+    let at = chunks.length
+    while (at > 0 && chunks[at - 1]!.start > sequence) at--
+    if (at > 0) {
+      const before = chunks[at - 1]!
+      const end = before.start + before.count
+      if (sequence < end) return before
+      // An empty queue's only chunk starts over, so a queue that never fills needs one small array.
+      if (before.live === 0 && chunks.length === 1 && before.words !== null) {
+        before.words.fill(0, 0, before.count * WORDS)
+        this.hotEntries -= before.count
+        before.start = sequence
+        before.count = 0
+        return before
+      }
+      const next = at < chunks.length ? chunks[at]!.start : Number.MAX_SAFE_INTEGER
+      const isNear = sequence - end < 16 && sequence < next
+      if (before.words !== null && isNear && sequence - before.start < CHUNK_ENTRIES) {
+        return before
+      }
+    }
+    const entries = chunks.length === 0 ? FIRST_CHUNK_ENTRIES : 64
+    const chunk = new Chunk(sequence, entries)
+    chunks.splice(at, 0, chunk)
+    return chunk
+  }
+
+  /** Finds an entry that is in memory and not settled, and sets the entry fields. */
+  find(sequence: number): boolean {
+    const chunk = this.#chunkOf(sequence)
+    if (chunk === null || chunk.words === null) return false
+    const at = (sequence - chunk.start) * WORDS
+    const flags = chunk.words[at + 3]!
+    if ((flags & ENTRY_STATE) === SETTLED) return false
+    this.segment = chunk.words[at]!
+    this.offset = chunk.words[at + 1]!
+    this.bytes = chunk.words[at + 2]!
+    this.flags = flags
+    this.#found = chunk
+    this.#foundIndex = at
+    return true
+  }
+
+  /** The state of an entry; SETTLED also for one that never was. Cold entries are READY. */
+  stateOf(sequence: number): number {
+    const chunk = this.#chunkOf(sequence)
+    if (chunk === null) return SETTLED
+    if (chunk.words !== null) return chunk.words[(sequence - chunk.start) * WORDS + 3]! & ENTRY_STATE
+    return isPatchedAway(chunk, sequence) ? SETTLED : READY
+  }
+
+  #chunkOf(sequence: number): Chunk | null {
+    const found = this.#found
+    if (sequence >= found.start && sequence < found.start + found.count) return found
+    const chunks = this.chunks
+    let low = 0
+    let high = chunks.length - 1
+    while (low <= high) {
+      const middle = (low + high) >> 1
+      const chunk = chunks[middle]!
+      if (sequence < chunk.start) high = middle - 1
+      else if (sequence >= chunk.start + chunk.count) low = middle + 1
+      else {
+        this.#found = chunk
+        return chunk
+      }
+    }
+    return null
+  }
+
+  /**
+   * The next ready entry in order, its fields set, not yet taken. NOTHING, or COLD with `coldChunk`
+   * set when a block of the journal must be loaded first.
+   */
+  next(): number {
+    while (this.#returned.size > 0) {
+      const sequence = this.#returned.peek()
+      if (this.find(sequence) && (this.flags & ENTRY_STATE) === READY) return sequence
+      const chunk = this.#chunkOf(sequence)
+      if (chunk !== null && chunk.words === null && !isPatchedAway(chunk, sequence)) {
+        this.coldChunk = chunk
+        return COLD
+      }
+      this.#returned.pop()
+    }
+    if (this.readyCount === 0) return NOTHING
+    return this.#scan()
+  }
+
+  #scan(): number {
+    let sequence = this.#cursor
+    for (let i = this.#chunkIndexFrom(sequence); i < this.chunks.length; i++) {
+      const chunk = this.chunks[i]!
+      if (sequence < chunk.start) sequence = chunk.start
+      if (chunk.words === null) {
+        this.#cursor = sequence
+        this.coldChunk = chunk
+        return COLD
+      }
+      const words = chunk.words
+      const end = chunk.start + chunk.count
+      for (let at = (sequence - chunk.start) * WORDS + 3; sequence < end; sequence++, at += WORDS) {
+        if ((words[at]! & ENTRY_STATE) !== READY) continue
+        this.#cursor = sequence
+        this.segment = words[at - 3]!
+        this.offset = words[at - 2]!
+        this.bytes = words[at - 1]!
+        this.flags = words[at]!
+        this.#found = chunk
+        this.#foundIndex = at - 3
+        return sequence
+      }
+    }
+    this.#cursor = sequence
+    return NOTHING
+  }
+
+  #chunkIndexFrom(sequence: number): number {
+    const chunks = this.chunks
+    const first = chunks[0]
+    if (first !== undefined && sequence < first.start + first.count) return 0
+    let low = 0
+    let high = chunks.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (chunks[middle]!.start + chunks[middle]!.count <= sequence) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  /** Marks what `next` or `find` found as delivered. `returned` entries leave their heap. */
+  take(sequence: number): void {
+    const flags = this.flags
+    const count = Math.min((flags & ENTRY_COUNT) + (1 << ENTRY_COUNT_SHIFT), ENTRY_COUNT)
+    this.#found.words![this.#foundIndex + 3] = (flags & ~(ENTRY_STATE | ENTRY_COUNT)) | UNACKED | count
+    this.readyCount--
+    this.readyBytes -= this.bytes
+    this.unackedCount++
+    if (sequence > this.lastTaken) this.lastTaken = sequence
+    if (sequence === this.#cursor) this.#cursor = sequence + 1
+    else if (this.#returned.size > 0 && this.#returned.peek() === sequence) this.#returned.pop()
+  }
+
+  /** QoS 2: PUBREC came. False when the entry is not open. */
+  markReleased(sequence: number): boolean {
+    if (!this.find(sequence)) return false
+    const state = this.flags & ENTRY_STATE
+    if (state === READY) {
+      this.readyCount--
+      this.readyBytes -= this.bytes
+      this.unackedCount++
+      if (sequence > this.lastTaken) this.lastTaken = sequence
+    }
+    this.#found.words![this.#foundIndex + 3] = (this.flags & ~ENTRY_STATE) | RELEASED
+    return true
+  }
+
+  /** Ends an entry in any state; its fields are set. False when it is not there. Cold ones are patched. */
+  settle(sequence: number): boolean {
+    const chunk = this.#chunkOf(sequence)
+    if (chunk === null) return false
+    if (chunk.words === null) return this.#settleCold(chunk, sequence)
+    if (!this.find(sequence)) return false
+    if ((this.flags & ENTRY_STATE) === READY) {
+      this.readyCount--
+      this.readyBytes -= this.bytes
+    } else this.unackedCount--
+    chunk.words[this.#foundIndex + 3] = SETTLED
+    if (--chunk.live === 0) this.#drop(chunk)
+    return true
+  }
+
+  #settleCold(chunk: Chunk, sequence: number): boolean {
+    if (isPatchedAway(chunk, sequence)) return false
+    this.segment = 0
+    chunk.patches ??= []
+    chunk.patches.push(sequence, 0, 0, 0, SETTLED)
+    this.readyCount--
+    if (--chunk.live === 0) this.#drop(chunk)
+    return true
+  }
+
+  /** A chunk without live entries goes, unless it is the last: that one is filled further. */
+  #drop(chunk: Chunk): void {
+    const chunks = this.chunks
+    const index = chunks[0] === chunk ? 0 : chunks.indexOf(chunk)
+    if (index < 0 || (index === chunks.length - 1 && chunk.count < CHUNK_ENTRIES)) return
+    chunks.splice(index, 1)
+    if (chunk.words !== null) this.hotEntries -= chunk.count
+    if (this.#found === chunk) this.#found = NO_CHUNK
+  }
+
+  /** Puts a delivered entry back to its original place. False when it is not open. */
+  requeue(sequence: number): boolean {
+    if (!this.find(sequence) || (this.flags & ENTRY_STATE) !== UNACKED) return false
+    this.#found.words![this.#foundIndex + 3] = (this.flags & ~ENTRY_STATE) | READY | ENTRY_REDELIVERED
+    this.readyCount++
+    this.readyBytes += this.bytes
+    this.unackedCount--
+    if (sequence < this.#cursor) {
+      if (this.#returned === EMPTY_HEAP) this.#returned = new NumberHeap()
+      this.#returned.push(sequence)
+    }
+    return true
+  }
+
+  /** The oldest delivered entry that is not settled, or -1. */
+  firstOpen(): number {
+    if (this.unackedCount === 0) return NOTHING
+    let sequence = this.after(0)
+    while (sequence !== NOTHING && (this.flags & ENTRY_STATE) === READY) {
+      sequence = this.after(sequence)
+    }
+    return sequence
+  }
+
+  /** The delivered entries that are not settled. */
+  openSequences(): Set<number> {
+    const open = new Set<number>()
+    if (this.unackedCount === 0) return open
+    for (let at = this.firstOpen(); at !== NOTHING && at <= this.lastTaken; at = this.after(at)) {
+      if ((this.flags & ENTRY_STATE) !== READY) open.add(at)
+    }
+    return open
+  }
+
+  /** The first entry in memory behind `sequence` that is not settled, its fields set; else NOTHING. */
+  after(sequence: number): number {
+    let from = sequence + 1
+    for (let i = this.#chunkIndexFrom(from); i < this.chunks.length; i++) {
+      const chunk = this.chunks[i]!
+      if (chunk.words === null) continue
+      if (from < chunk.start) from = chunk.start
+      for (const end = chunk.start + chunk.count; from < end; from++) {
+        if ((chunk.words[(from - chunk.start) * WORDS + 3]! & ENTRY_STATE) !== SETTLED) {
+          this.find(from)
+          return from
+        }
+      }
+    }
+    return NOTHING
+  }
+
+  /** Writes the fields of an entry that `find` found: after compaction moved its record. */
+  moved(sequence: number, segment: number, offset: number): void {
+    if (!this.find(sequence)) return
+    this.#found.words![this.#foundIndex] = segment
+    this.#found.words![this.#foundIndex + 1] = offset
+  }
+
+  /** Forgets everything that waits; what was delivered stays open. For replay of a purge and delete. */
+  clear(): void {
+    this.chunks = []
+    this.readyCount = 0
+    this.readyBytes = 0
+    this.unackedCount = 0
+    this.hotEntries = 0
+    this.#cursor = this.nextSequence
+    this.#returned = EMPTY_HEAP
+    this.#found = NO_CHUNK
+  }
+
+  /** The chunk that holds this sequence, if it is cold. */
+  coldChunkOf(sequence: number): Chunk | null {
+    const chunk = this.#chunkOf(sequence)
+    return chunk !== null && chunk.words === null ? chunk : null
+  }
+
+  /** A chunk that may go cold: full, all ready, neither at the head nor the tail. Null when none. */
+  coolable(): Chunk | null {
+    const chunks = this.chunks
+    for (let i = chunks.length - 3; i >= 2; i--) {
+      const chunk = chunks[i]!
+      if (chunk.words === null || chunk.live === 0 || chunk.isLoading) continue
+      if (chunk.start <= this.#cursor || !isCoolable(chunk)) continue
+      return chunk
+    }
+    return null
+  }
+
+  isCoolable(chunk: Chunk): boolean {
+    return chunk.words !== null && chunk.live > 0 && isCoolable(chunk)
+  }
+
+  /** The chunk's entries are in the journal now, at this position; `shares` as in `Chunk`. */
+  cool(chunk: Chunk, segment: number, offset: number, shares: number[]): void {
+    if (chunk.words !== null) this.hotEntries -= chunk.count
+    if (this.#found === chunk) this.#found = NO_CHUNK
+    chunk.words = null
+    chunk.segment = segment
+    chunk.offset = offset
+    chunk.patches = null
+    chunk.shares = shares
+  }
+
+  /** At replay: a cold chunk of this queue lies there. `removeRange` what stood in its range before. */
+  adoptCold(chunk: Chunk, readyBytes: number): void {
+    let at = this.chunks.length
+    while (at > 0 && this.chunks[at - 1]!.start > chunk.start) at--
+    this.chunks.splice(at, 0, chunk)
+    this.readyCount += chunk.live
+    this.readyBytes += readyBytes
+    if (chunk.start + chunk.count > this.nextSequence) {
+      this.nextSequence = chunk.start + chunk.count
+    }
+    if (chunk.start < this.#cursor) this.#cursor = chunk.start
+  }
+
+  /** Takes a cold chunk out, with all that it holds. */
+  dropCold(chunk: Chunk): void {
+    const index = this.chunks.indexOf(chunk)
+    if (index < 0) return
+    this.chunks.splice(index, 1)
+    this.readyCount -= chunk.live
+    if (this.coldChunk === chunk) this.coldChunk = null
+  }
+
+  /** Takes out chunks without live entries that lie in [start, end). */
+  dropEmpty(start: number, end: number): void {
+    for (const chunk of [...this.chunks]) {
+      if (chunk.live > 0 || chunk.start >= end || chunk.start + chunk.count <= start) continue
+      this.chunks.splice(this.chunks.indexOf(chunk), 1)
+      if (chunk.words !== null) this.hotEntries -= chunk.count
+    }
+    this.#found = NO_CHUNK
+  }
+
+  /** A cold chunk's words were read: the changes made meanwhile are applied to them. */
+  warm(chunk: Chunk, words: Uint32Array): void {
+    chunk.words = words
+    this.hotEntries += chunk.count
+    const patches = chunk.patches
+    chunk.patches = null
+    chunk.isLoading = false
+    if (patches === null) return
+    for (let i = 0; i < patches.length; i += 5) {
+      const at = (patches[i]! - chunk.start) * WORDS
+      const bytes = words[at + 2]!
+      if (patches[i + 4] === SETTLED) {
+        this.readyBytes -= bytes
+        words[at + 3] = SETTLED
+      } else {
+        write(words, at, patches[i + 1]!, patches[i + 2]!, patches[i + 3]!, patches[i + 4]!)
+      }
+    }
+  }
+}
+
+function write(
+  words: Uint32Array,
+  at: number,
+  segment: number,
+  offset: number,
+  bytes: number,
+  flags: number
+): void {
+  words[at] = segment
+  words[at + 1] = offset
+  words[at + 2] = bytes
+  words[at + 3] = flags
+}
+
+function canAppend(chunk: Chunk, sequence: number): boolean {
+  return (
+    chunk.words !== null &&
+    chunk.start + chunk.count === sequence &&
+    chunk.count < CHUNK_ENTRIES &&
+    chunk.live > 0
+  )
+}
+
+function grow(chunk: Chunk): void {
+  const words = new Uint32Array(Math.min(chunk.words!.length * 2, CHUNK_ENTRIES * WORDS))
+  words.set(chunk.words!)
+  chunk.words = words
+}
+
+function patch(
+  queue: Queue,
+  chunk: Chunk,
+  sequence: number,
+  segment: number,
+  offset: number,
+  bytes: number,
+  flags: number
+): boolean {
+  const isNew = isPatchedAway(chunk, sequence)
+  queue.segment = 0
+  if (isNew) {
+    chunk.live++
+    queue.readyCount++
+  }
+  chunk.patches ??= []
+  chunk.patches.push(sequence, segment, offset, bytes, (flags & ~ENTRY_STATE) | READY)
+  return isNew
+}
+
+function isPatchedAway(chunk: Chunk, sequence: number): boolean {
+  const patches = chunk.patches
+  if (patches === null) return false
+  for (let i = patches.length - 5; i >= 0; i -= 5) {
+    if (patches[i] === sequence) return patches[i + 4] === SETTLED
+  }
+  return false
+}
+
+/** All that is live is ready, and its bodies are in the journal. */
+function isCoolable(chunk: Chunk): boolean {
+  const words = chunk.words!
+  for (let at = 3; at < chunk.count * WORDS; at += WORDS) {
+    const state = words[at]! & ENTRY_STATE
+    if (state === SETTLED) continue
+    if (state !== READY || words[at - 3]! >= MEMORY || words[at - 3] === 0) return false
+  }
+  return true
+}
+
+const NO_SHARES: number[] = []
+const NO_CHUNK = new Chunk(-1, 0)
+const EMPTY_HEAP = new NumberHeap()

@@ -1,0 +1,136 @@
+/** Records of queues, exchanges and bindings: as declared, and as a checkpoint repeats them. */
+import type { ByteWriter } from '../../lib/byte-writer.ts'
+import type { BytesReader } from '../../lib/bytes-reader.ts'
+import { Exchange, type ExchangeKind } from '../exchange.ts'
+import type { FieldTable } from '../field-table.ts'
+import { Queue } from '../queue.ts'
+import { queueOptions } from '../queue-options.ts'
+import type { State } from '../state.ts'
+import { readTable, writeTable } from './field-table.ts'
+
+const KINDS: readonly ExchangeKind[] = ['direct', 'fanout', 'topic', 'headers']
+
+/** A durable queue with nothing in it; `nextSequence` goes on where it was. */
+export function writeQueue(writer: ByteWriter, queue: Queue): void {
+  writer.varint(queue.id)
+  writer.shortString(queue.vhost)
+  writer.shortString(queue.name)
+  const { isExclusive, isAutoDelete, isConfigured } = queue.options
+  writer.u8((isExclusive ? 1 : 0) | (isAutoDelete ? 2 : 0) | (isConfigured ? 4 : 0))
+  writer.varint(queue.nextSequence)
+  writeTable(writer, queue.options.arguments)
+}
+
+/** Replaces the queue and what it held: its entries follow in records of their own. */
+export function applyQueue(state: State, reader: BytesReader): boolean {
+  const id = reader.varint()
+  const vhost = reader.shortString()
+  const name = reader.shortString()
+  const flags = reader.u8()
+  const nextSequence = reader.varint()
+  const options = queueOptions(
+    {
+      isDurable: true,
+      isExclusive: (flags & 1) !== 0,
+      isAutoDelete: (flags & 2) !== 0,
+      isConfigured: (flags & 4) !== 0
+    },
+    readTable(reader)
+  )
+  const old = state.queueOf(id)
+  if (old !== null) {
+    state.empty(old)
+    if (nextSequence > old.nextSequence) old.nextSequence = nextSequence
+    return true
+  }
+  const queue = new Queue(id, name, vhost, options, false)
+  queue.nextSequence = nextSequence
+  state.addQueue(queue)
+  return true
+}
+
+export function applyQueueDelete(state: State, reader: BytesReader): boolean {
+  const queue = state.queueOf(reader.varint())
+  if (queue === null) return false
+  state.removeQueue(queue)
+  return true
+}
+
+export function writeExchange(writer: ByteWriter, vhost: string, exchange: Exchange): void {
+  writer.shortString(vhost)
+  writer.shortString(exchange.name)
+  writer.u8(KINDS.indexOf(exchange.kind))
+  writer.u8((exchange.isAutoDelete ? 1 : 0) | (exchange.isInternal ? 2 : 0))
+  writeTable(writer, exchange.arguments)
+}
+
+export function applyExchange(state: State, reader: BytesReader): boolean {
+  const vhost = reader.shortString()
+  const name = reader.shortString()
+  const kind = KINDS[reader.u8()]
+  const flags = reader.u8()
+  const table = readTable(reader)
+  const owner = state.vhost(vhost)
+  if (kind === undefined || owner === null) return false
+  if (owner.exchanges.has(name)) return true
+  const exchange = new Exchange({
+    name,
+    kind,
+    isDurable: true,
+    isAutoDelete: (flags & 1) !== 0,
+    isInternal: (flags & 2) !== 0,
+    arguments: table
+  })
+  state.addExchange(vhost, exchange)
+  return true
+}
+
+export function writeExchangeName(writer: ByteWriter, vhost: string, name: string): void {
+  writer.shortString(vhost)
+  writer.shortString(name)
+}
+
+export function applyExchangeDelete(state: State, reader: BytesReader): boolean {
+  const vhost = reader.shortString()
+  const exchange = state.vhost(vhost)?.exchanges.get(reader.shortString())
+  if (exchange === undefined) return false
+  state.removeExchange(vhost, exchange)
+  return true
+}
+
+/** A binding's destination is a queue, by its id, or an exchange, by its name. */
+export function writeBinding(
+  writer: ByteWriter,
+  vhost: string,
+  source: Exchange,
+  target: Queue | Exchange,
+  key: string,
+  table: FieldTable
+): void {
+  writer.shortString(vhost)
+  writer.shortString(source.name)
+  if (target instanceof Exchange) {
+    writer.u8(1)
+    writer.shortString(target.name)
+  } else {
+    writer.u8(0)
+    writer.varint(target.id)
+  }
+  writer.shortString(key)
+  writeTable(writer, table)
+}
+
+/** Replay of a bind or unbind record. */
+export function applyBinding(state: State, reader: BytesReader, isBind: boolean): boolean {
+  const vhost = state.vhost(reader.shortString())
+  const source = vhost?.exchanges.get(reader.shortString())
+  const isExchange = reader.u8() === 1
+  const target = isExchange
+    ? vhost?.exchanges.get(reader.shortString())
+    : state.queueOf(reader.varint())
+  const key = reader.shortString()
+  const table = readTable(reader)
+  if (vhost === null || source === undefined || target === undefined || target === null) return false
+  state.changeBinding(vhost, source, target, key, table, isBind)
+  return true
+}

@@ -1,0 +1,39 @@
+/** The kinds of records. The journal's own lie below; a number is never used for another kind again. */
+export const KIND = {
+  /** A message with its destinations, inbound packet identifier and retained slot: one record for all. */
+  message: 8,
+  /** The same, for nobody who survives a restart: not replayed. */
+  transient: 9,
+  settle: 10,
+  /** All ready messages of a queue up to a sequence. */
+  purge: 11,
+  /** PUBREC of an outbound QoS 2 delivery. */
+  received: 12,
+  /** PUBREL of an inbound QoS 2 message. */
+  release: 13,
+  /** Inbound QoS 2 packet identifiers: of a message that is kept nowhere, or of a checkpoint. */
+  inbound: 14,
+  queue: 16,
+  queueDelete: 17,
+  /** Entries of a chunk, at a checkpoint. */
+  queueEntries: 18,
+  /** Entries of a chunk that went cold. */
+  queueIndex: 19,
+  /** Names an index record, at a checkpoint. */
+  queueCold: 20,
+  exchange: 24,
+  exchangeDelete: 25,
+  bind: 26,
+  unbind: 27,
+  session: 32,
+  sessionEnd: 33,
+  subscribe: 34,
+  unsubscribe: 35,
+  will: 36,
+  willClear: 37,
+  retained: 40,
+  retainedClear: 41,
+  user: 48,
+  userDelete: 49,
+  counters: 56
+} as const

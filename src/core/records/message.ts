@@ -1,0 +1,355 @@
+/**
+ * The record of a message: what the publisher sent, where it goes, and, in the same record because
+ * they must not be separated by a crash, the inbound QoS 2 packet identifier and the retained slot.
+ *
+ *   flags u8 · [expiry f64] · [session, packet id: varints] · [retained sequence varint, vhost]
+ *   · [exchange, priority u8] · key · properties · payload, each behind a varint of its length
+ *   · destinations to the end: queue id, sequence, flags u8, [count u8, subscription identifiers]
+ *
+ * The same bytes stand in the journal and, for what is not journaled, in a slab.
+ */
+import { copyBytes, VarintReader, writeVarint } from '../../lib/bytes.ts'
+import type { Message, MessageForm } from '../message.ts'
+import {
+  ENTRY_EXPIRES,
+  ENTRY_HAS_IDS,
+  ENTRY_QOS,
+  ENTRY_QOS_SHIFT,
+  ENTRY_RETAIN,
+  ENTRY_SHARE_SHIFT,
+  READY
+} from '../queue.ts'
+import { RetainedSlot } from '../retained.ts'
+import type { State } from '../state.ts'
+
+const QOS = 3
+const RETAIN = 4
+const FORM = 8
+const EXPIRES = 16
+const INBOUND = 32
+const RETAINED = 64
+const EXCHANGE = 128
+
+/** Flags of a destination. */
+const TO_QOS = 3
+const TO_RETAIN = 4
+const TO_HAS_IDS = 8
+/** Its queue does not survive a restart. */
+const TO_TRANSIENT = 16
+
+/** The exchange that is not written out: MQTT's. */
+const USUAL_EXCHANGE = 'amq.topic'
+const FIXED_BYTES_MAX = 1 + 8 + 8 + 5 + 8 + 256 + 257 + 15
+export const DESTINATION_BYTES_MAX = 8 + 8 + 2
+
+/** Bytes that a message without its destinations may need. */
+export function messageBytesMax(message: Message): number {
+  return (
+    FIXED_BYTES_MAX +
+    (message.keyEnd - message.keyStart) +
+    (message.propertiesEnd - message.propertiesStart) +
+    (message.payloadEnd - message.payloadStart)
+  )
+}
+
+/**
+ * Writes all but the destinations; returns the offset behind it. `sessionId` 0: no inbound packet
+ * identifier is kept; `retainedSequence` 0: it is not retained.
+ */
+export function writeMessage(
+  target: Buffer,
+  at: number,
+  message: Message,
+  sessionId: number,
+  retainedSequence: number,
+  vhost: string
+): number {
+  const hasExchange = message.exchange !== USUAL_EXCHANGE || message.priority !== 0
+  target[at++] =
+    (message.qos & QOS) |
+    (message.retain ? RETAIN : 0) |
+    (message.form === 0 ? 0 : FORM) |
+    (message.expiresAt > 0 ? EXPIRES : 0) |
+    (sessionId > 0 ? INBOUND : 0) |
+    (retainedSequence > 0 ? RETAINED : 0) |
+    (hasExchange ? EXCHANGE : 0)
+  if (message.expiresAt > 0) at = target.writeDoubleBE(message.expiresAt, at)
+  if (sessionId > 0) {
+    at = writeVarint(target, at, sessionId)
+    at = writeVarint(target, at, message.packetId)
+  }
+  if (retainedSequence > 0) {
+    at = writeVarint(target, at, retainedSequence)
+    at = writeShortString(target, at, vhost)
+  }
+  if (hasExchange) {
+    at = writeShortString(target, at, message.exchange)
+    target[at++] = message.priority
+  }
+  const source = message.source
+  at = writeVarint(target, at, message.keyEnd - message.keyStart)
+  at = copyBytes(source, message.keyStart, message.keyEnd, target, at)
+  at = writeVarint(target, at, message.propertiesEnd - message.propertiesStart)
+  at = copyBytes(source, message.propertiesStart, message.propertiesEnd, target, at)
+  at = writeVarint(target, at, message.payloadEnd - message.payloadStart)
+  return copyBytes(source, message.payloadStart, message.payloadEnd, target, at)
+}
+
+/** Appends a destination; `entryFlags` are those of core/queue.ts. */
+export function writeDestination(
+  target: Buffer,
+  at: number,
+  queueId: number,
+  sequence: number,
+  entryFlags: number,
+  isTransient: boolean,
+  identifiers: readonly number[] | null
+): number {
+  at = writeVarint(target, at, queueId)
+  at = writeVarint(target, at, sequence)
+  target[at++] =
+    ((entryFlags & ENTRY_QOS) >> ENTRY_QOS_SHIFT) |
+    ((entryFlags & ENTRY_RETAIN) !== 0 ? TO_RETAIN : 0) |
+    (identifiers !== null ? TO_HAS_IDS : 0) |
+    (isTransient ? TO_TRANSIENT : 0)
+  if (identifiers === null) return at
+  target[at++] = Math.min(identifiers.length, 255)
+  for (let i = 0; i < identifiers.length && i < 255; i++) at = writeVarint(target, at, identifiers[i]!)
+  return at
+}
+
+function writeShortString(target: Buffer, at: number, text: string): number {
+  const bytes = target.write(text, at + 1, 255, 'utf8')
+  target[at] = bytes
+  return at + 1 + bytes
+}
+
+/** What stands in a record beside the message itself; filled by `readMessage`. */
+export class MessageRecord {
+  sessionId = 0
+  packetId = 0
+  retainedSequence = 0
+  vhost = ''
+  destinationsStart = 0
+  end = 0
+}
+
+const varint = new VarintReader()
+const scratch = new MessageRecord()
+
+/** Fills `message` (a view on `buffer`) and `record`. False: these bytes are no message record. */
+export function readMessage(
+  buffer: Buffer,
+  start: number,
+  end: number,
+  message: Message,
+  record: MessageRecord = scratch
+): boolean {
+  if (start >= end) return false
+  const flags = buffer[start]!
+  let at = start + 1
+  message.renew()
+  message.source = buffer
+  message.key = ''
+  message.qos = flags & QOS
+  message.retain = (flags & RETAIN) !== 0
+  message.form = ((flags & FORM) >> 3) as MessageForm
+  message.publisherId = 0
+  message.packetId = 0
+  message.expiresAt = 0
+  message.exchange = USUAL_EXCHANGE
+  message.priority = 0
+  record.sessionId = 0
+  record.packetId = 0
+  record.retainedSequence = 0
+  if ((flags & EXPIRES) !== 0) {
+    if (at + 8 > end) return false
+    message.expiresAt = buffer.readDoubleBE(at)
+    at += 8
+  }
+  if ((flags & (INBOUND | RETAINED | EXCHANGE)) !== 0) {
+    at = readExtras(buffer, at, end, flags, message, record)
+    if (at < 0) return false
+  }
+  return readParts(buffer, at, end, message, record)
+}
+
+function readExtras(
+  buffer: Buffer,
+  at: number,
+  end: number,
+  flags: number,
+  message: Message,
+  record: MessageRecord
+): number {
+  if ((flags & INBOUND) !== 0) {
+    record.sessionId = varint.read(buffer, at, end)
+    if (varint.at < 0) return -1
+    record.packetId = varint.read(buffer, varint.at, end)
+    at = varint.at
+    if (at < 0) return -1
+    message.packetId = record.packetId
+  }
+  if ((flags & RETAINED) !== 0) {
+    record.retainedSequence = varint.read(buffer, at, end)
+    at = varint.at
+    if (at < 0 || at + 1 + buffer[at]! > end) return -1
+    record.vhost = buffer.toString('utf8', at + 1, at + 1 + buffer[at]!)
+    at += 1 + buffer[at]!
+  }
+  if ((flags & EXCHANGE) !== 0) {
+    if (at >= end || at + 2 + buffer[at]! > end) return -1
+    message.exchange = buffer.toString('utf8', at + 1, at + 1 + buffer[at]!)
+    at += 1 + buffer[at]!
+    message.priority = buffer[at++]!
+  }
+  return at
+}
+
+function readParts(
+  buffer: Buffer,
+  at: number,
+  end: number,
+  message: Message,
+  record: MessageRecord
+): boolean {
+  let length = varint.read(buffer, at, end)
+  if (varint.at < 0 || varint.at + length > end) return false
+  message.keyStart = varint.at
+  message.keyEnd = message.keyStart + length
+  length = varint.read(buffer, message.keyEnd, end)
+  if (varint.at < 0 || varint.at + length > end) return false
+  message.propertiesStart = varint.at
+  message.propertiesEnd = message.propertiesStart + length
+  length = varint.read(buffer, message.propertiesEnd, end)
+  if (varint.at < 0 || varint.at + length > end) return false
+  message.payloadStart = varint.at
+  message.payloadEnd = message.payloadStart + length
+  record.destinationsStart = message.payloadEnd
+  record.end = end
+  return true
+}
+
+/** Walks over the destinations of a record: `next()` until it answers false. */
+export class DestinationReader {
+  queueId = 0
+  sequence = 0
+  /** Entry flags but for state and share. */
+  flags = 0
+  isTransient = false
+  identifiers: number[] | null = null
+  #buffer: Buffer = EMPTY
+  #at = 0
+  #end = 0
+
+  open(buffer: Buffer, start: number, end: number): void {
+    this.#buffer = buffer
+    this.#at = start
+    this.#end = end
+  }
+
+  next(): boolean {
+    const buffer = this.#buffer
+    const end = this.#end
+    if (this.#at >= end) return false
+    this.queueId = varint.read(buffer, this.#at, end)
+    if (varint.at < 0) return false
+    this.sequence = varint.read(buffer, varint.at, end)
+    let at = varint.at
+    if (at < 0 || at >= end) return false
+    const flags = buffer[at++]!
+    this.flags =
+      ((flags & TO_QOS) << ENTRY_QOS_SHIFT) |
+      ((flags & TO_RETAIN) !== 0 ? ENTRY_RETAIN : 0) |
+      ((flags & TO_HAS_IDS) !== 0 ? ENTRY_HAS_IDS : 0)
+    this.isTransient = (flags & TO_TRANSIENT) !== 0
+    this.identifiers = null
+    if ((flags & TO_HAS_IDS) !== 0) {
+      if (at >= end) return false
+      const count = buffer[at++]!
+      const identifiers: number[] = []
+      for (let i = 0; i < count; i++) {
+        identifiers.push(varint.read(buffer, at, end))
+        at = varint.at
+        if (at < 0) return false
+      }
+      this.identifiers = identifiers
+    }
+    this.#at = at
+    return true
+  }
+
+  /** How many destinations there are. */
+  static count(buffer: Buffer, start: number, end: number): number {
+    counter.open(buffer, start, end)
+    let count = 0
+    while (counter.next()) count++
+    return count
+  }
+}
+
+const EMPTY = Buffer.alloc(0)
+const counter = new DestinationReader()
+const reader = new DestinationReader()
+const record = new MessageRecord()
+
+/** The subscription identifiers of one destination of a record, or null. */
+export function identifiersOf(
+  buffer: Buffer,
+  message: Message,
+  end: number,
+  queueId: number
+): number[] | null {
+  reader.open(buffer, message.payloadEnd, end)
+  while (reader.next()) if (reader.queueId === queueId) return reader.identifiers
+  return null
+}
+
+/** Entry flags that a message's destination gets: state READY. */
+export function entryFlags(qos: number, retain: boolean, hasIds: boolean, expires: boolean): number {
+  return (
+    READY |
+    (qos << ENTRY_QOS_SHIFT) |
+    (retain ? ENTRY_RETAIN : 0) |
+    (hasIds ? ENTRY_HAS_IDS : 0) |
+    (expires ? ENTRY_EXPIRES : 0)
+  )
+}
+
+/** Replay of a message record, original or copy. Returns false when nothing in it is known. */
+export function applyMessage(
+  state: State,
+  buffer: Buffer,
+  start: number,
+  end: number,
+  segment: number,
+  offset: number,
+  message: Message
+): boolean {
+  if (!readMessage(buffer, start, end, message, record)) return false
+  let isKnown = true
+  const bytes = message.payloadEnd - message.payloadStart
+  const from = record.destinationsStart
+  const isRetained = record.retainedSequence > 0 && bytes > 0
+  const count = DestinationReader.count(buffer, from, end) + (isRetained ? 1 : 0)
+  const share = Math.min(count, 0xffff) << ENTRY_SHARE_SHIFT
+  if (record.sessionId > 0) isKnown = state.openInbound(record.sessionId, record.packetId, 0)
+  if (record.retainedSequence > 0) {
+    const topic = buffer.toString('utf8', message.keyStart, message.keyEnd)
+    if (bytes === 0) state.clearRetained(record.vhost, topic)
+    const slot = new RetainedSlot(topic, segment, offset, bytes, share, record.retainedSequence)
+    if (bytes > 0) state.setRetained(record.vhost, slot)
+  }
+  const expires = message.expiresAt > 0 ? ENTRY_EXPIRES : 0
+  reader.open(buffer, from, end)
+  while (reader.next()) {
+    const queue = state.queueOf(reader.queueId)
+    if (queue === null) {
+      if (!reader.isTransient) isKnown = false
+      continue
+    }
+    const flags = READY | reader.flags | expires | share
+    state.insertEntry(queue, reader.sequence, segment, offset, bytes, flags)
+  }
+  return isKnown
+}

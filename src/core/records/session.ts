@@ -1,0 +1,171 @@
+/** Records of sessions, their subscriptions and wills. */
+import type { ByteWriter } from '../../lib/byte-writer.ts'
+import type { BytesReader } from '../../lib/bytes-reader.ts'
+import { Queue } from '../queue.ts'
+import { sessionQueueOptions } from '../queue-options.ts'
+import { Session, type SubscribeOptions } from '../session.ts'
+import type { State } from '../state.ts'
+import { Will } from '../will.ts'
+
+const CONNECTED = 1
+/** At a checkpoint: the session starts empty, what it holds follows in records of its own. */
+const REPLACE = 2
+
+/** A lasting session as it is; `isReplace` at a checkpoint. */
+export function writeSession(
+  writer: ByteWriter,
+  session: Session,
+  isConnected: boolean,
+  isReplace: boolean
+): void {
+  writer.varint(session.id)
+  writer.shortString(session.vhost)
+  writer.longString(session.clientId)
+  writer.longString(session.user)
+  writer.u8((isConnected ? CONNECTED : 0) | (isReplace ? REPLACE : 0))
+  writer.u8(session.version)
+  writer.varint(session.expirySeconds)
+  writer.f64(session.endsAt)
+  writer.varint(session.queue.nextSequence)
+  writer.varint(session.queue.lastTaken)
+}
+
+export function applySession(state: State, reader: BytesReader): boolean {
+  const id = reader.varint()
+  const vhost = reader.shortString()
+  const clientId = reader.longString()
+  const user = reader.longString()
+  const flags = reader.u8()
+  const version = reader.u8()
+  const expirySeconds = reader.varint()
+  const endsAt = reader.f64()
+  const nextSequence = reader.varint()
+  const lastTaken = reader.varint()
+  let session = state.sessions.get(id)
+  if (session === undefined) {
+    const queue = new Queue(id, clientId, vhost, sessionQueueOptions(true), true)
+    session = new Session(id, clientId, vhost, user, queue)
+    session.isLasting = true
+    queue.nextSequence = nextSequence
+    state.addSession(session)
+  } else if ((flags & REPLACE) !== 0) {
+    state.empty(session.queue)
+    for (const filter of [...session.subscriptions.keys()]) state.unsubscribe(session, filter)
+    session.inbound = null
+    session.will = null
+  }
+  if (nextSequence > session.queue.nextSequence) session.queue.nextSequence = nextSequence
+  if (lastTaken > session.queue.lastTaken) session.queue.lastTaken = lastTaken
+  session.version = version
+  session.expirySeconds = expirySeconds
+  session.endsAt = endsAt
+  session.wasConnected = (flags & CONNECTED) !== 0
+  return true
+}
+
+export function applySessionEnd(state: State, reader: BytesReader): boolean {
+  const session = state.sessions.get(reader.varint())
+  if (session === undefined) return false
+  state.endSession(session)
+  return true
+}
+
+export function writeSubscription(
+  writer: ByteWriter,
+  sessionId: number,
+  filter: string,
+  options: SubscribeOptions
+): void {
+  writer.varint(sessionId)
+  writer.longString(filter)
+  writer.u8(
+    options.qos |
+      (options.noLocal ? 4 : 0) |
+      (options.retainAsPublished ? 8 : 0) |
+      (options.retainHandling << 4)
+  )
+  writer.varint(options.identifier)
+}
+
+export function applySubscribe(state: State, reader: BytesReader): boolean {
+  const session = state.sessions.get(reader.varint())
+  const filter = reader.longString()
+  const flags = reader.u8()
+  const identifier = reader.varint()
+  if (session === undefined) return false
+  state.subscribe(session, filter, {
+    qos: flags & 3,
+    noLocal: (flags & 4) !== 0,
+    retainAsPublished: (flags & 8) !== 0,
+    retainHandling: (flags >> 4) & 3,
+    identifier
+  })
+  return true
+}
+
+export function writeUnsubscribe(writer: ByteWriter, sessionId: number, filter: string): void {
+  writer.varint(sessionId)
+  writer.longString(filter)
+}
+
+export function applyUnsubscribe(state: State, reader: BytesReader): boolean {
+  const session = state.sessions.get(reader.varint())
+  const filter = reader.longString()
+  return session !== undefined && state.unsubscribe(session, filter)
+}
+
+/** The will of a session, lasting or not, with all that is needed to publish it without the session. */
+export function writeWill(
+  writer: ByteWriter,
+  sessionId: number,
+  clientId: string,
+  vhost: string,
+  user: string,
+  will: Will
+): void {
+  writer.varint(sessionId)
+  writer.longString(clientId)
+  writer.shortString(vhost)
+  writer.longString(user)
+  writer.longString(will.topic)
+  writer.longBytes(will.payload)
+  writer.longBytes(will.properties)
+  writer.u8(will.qos | (will.retain ? 4 : 0))
+  writer.varint(will.expirySeconds)
+  writer.varint(will.delaySeconds)
+  writer.f64(will.dueAt)
+}
+
+export function applyWill(state: State, reader: BytesReader): boolean {
+  const sessionId = reader.varint()
+  const clientId = reader.longString()
+  const vhost = reader.shortString()
+  const user = reader.longString()
+  const topic = reader.longString()
+  const payload = Buffer.from(reader.longBytes())
+  const properties = Buffer.from(reader.longBytes())
+  const flags = reader.u8()
+  const will = new Will({
+    topic,
+    payload,
+    properties,
+    qos: flags & 3,
+    retain: (flags & 4) !== 0,
+    expirySeconds: reader.varint(),
+    delaySeconds: reader.varint()
+  })
+  will.dueAt = reader.f64()
+  if (sessionId >= state.nextId) state.nextId = sessionId + 1
+  const session = state.sessions.get(sessionId)
+  if (session !== undefined) session.will = will
+  else state.orphanWills.set(sessionId, { sessionId, clientId, vhost, user, will })
+  return true
+}
+
+export function applyWillClear(state: State, reader: BytesReader): boolean {
+  const sessionId = reader.varint()
+  const session = state.sessions.get(sessionId)
+  if (session === undefined) return state.orphanWills.delete(sessionId)
+  session.will = null
+  return true
+}

@@ -1,0 +1,92 @@
+/**
+ * Where a message with a certain key goes: the answer of an exchange, compiled for the hot path and
+ * remembered. One session gets one copy however many of its filters match: the highest QoS, retain as
+ * published if any asks for it, all subscription identifiers; no local drops a match, not the message
+ * (design.md §2).
+ */
+import type { Queue } from './queue.ts'
+import type { Session, Subscription } from './session.ts'
+
+export class SessionTarget {
+  readonly session: Session
+  qos: number
+  retainAsPublished: boolean
+  identifiers: number[] | null
+  /** All matches, kept only when one of them is no local. */
+  noLocal: Subscription[] | null
+
+  constructor(session: Session) {
+    this.session = session
+    this.qos = 0
+    this.retainAsPublished = false
+    this.identifiers = null
+    this.noLocal = null
+  }
+
+  add(subscription: Subscription): void {
+    if (subscription.qos > this.qos) this.qos = subscription.qos
+    if (subscription.retainAsPublished) this.retainAsPublished = true
+    if (subscription.identifier !== 0) {
+      if (this.identifiers === null) this.identifiers = [subscription.identifier]
+      else if (!this.identifiers.includes(subscription.identifier)) {
+        this.identifiers.push(subscription.identifier)
+      }
+    }
+  }
+}
+
+export class Route {
+  readonly sessions: SessionTarget[]
+  readonly queues: Queue[]
+  /** Version of the exchanges when it was compiled. */
+  readonly version: number
+  /** Some queue keeps messages over a restart, at any QoS. */
+  readonly hasDurableQueue: boolean
+  /** Some session that outlives its connection takes QoS > 0. */
+  readonly hasLastingSession: boolean
+
+  constructor(sessions: SessionTarget[], queues: Queue[], version: number) {
+    this.sessions = sessions
+    this.queues = queues
+    this.version = version
+    this.hasDurableQueue = queues.some(queue => queue.isDurable)
+    this.hasLastingSession = sessions.some(target => target.session.isLasting && target.qos > 0)
+  }
+
+  get isEmpty(): boolean {
+    return this.sessions.length === 0 && this.queues.length === 0
+  }
+}
+
+/** Joins the matches of each session. `mayRead` leaves out sessions whose user may not read the topic. */
+export function compileRoute(
+  subscriptions: readonly Subscription[],
+  queues: Queue[],
+  version: number,
+  mayRead: (session: Session) => boolean
+): Route {
+  const targets: SessionTarget[] = []
+  const bySession = new Map<Session, Subscription[]>()
+  for (const subscription of subscriptions) {
+    const list = bySession.get(subscription.session)
+    if (list === undefined) bySession.set(subscription.session, [subscription])
+    else list.push(subscription)
+  }
+  for (const [session, list] of bySession) {
+    if (!mayRead(session)) continue
+    const target = new SessionTarget(session)
+    for (const subscription of list) target.add(subscription)
+    if (list.some(subscription => subscription.noLocal)) target.noLocal = list
+    targets.push(target)
+  }
+  return new Route(targets, queues, version)
+}
+
+/** What the publisher's own session gets: its matches without no local. Null: nothing. */
+export function withoutNoLocal(target: SessionTarget): SessionTarget | null {
+  const left = (target.noLocal ?? []).filter(subscription => !subscription.noLocal)
+  if (left.length === 0) return null
+  const own = new SessionTarget(target.session)
+  for (const subscription of left) own.add(subscription)
+  return own
+}

@@ -1,0 +1,310 @@
+/**
+ * All that lasts, and how it changes. The live path and replay call the same methods here: what a
+ * record says is applied in one way only (journal.md §3). Nothing here decides: limits, clocks and
+ * permissions are asked before, by the broker, and the outcome is what gets recorded.
+ */
+import type { Exchange } from './exchange.ts'
+import type { FieldTable } from './field-table.ts'
+import type { User } from './principal.ts'
+import { Chunk, ENTRY_STATE, type Queue, RELEASED, SETTLED, shareOf } from './queue.ts'
+import type { RetainedSlot } from './retained.ts'
+import { type Session, type SubscribeOptions, Subscription } from './session.ts'
+import { hasWildcard } from './topic.ts'
+import { Vhost } from './vhost.ts'
+import type { Will } from './will.ts'
+
+/** Who counts the live bytes of segments and slabs. */
+export interface Liveness {
+  claim(segment: number, bytes: number): void
+  release(segment: number, bytes: number): void
+}
+
+/** The will of a session that ended with its connection: all that is left of it after a crash. */
+export interface OrphanWill {
+  readonly sessionId: number
+  readonly clientId: string
+  readonly vhost: string
+  readonly user: string
+  readonly will: Will
+}
+
+export const INDEX_ENTRY_BYTES = 16
+
+export class State {
+  readonly vhosts: Map<string, Vhost>
+  readonly queues: Map<number, Queue>
+  readonly sessions: Map<number, Session>
+  readonly users: Map<string, User>
+  readonly orphanWills: Map<number, OrphanWill>
+  /** The next id of a queue or session: never used twice, also over restarts. */
+  nextId: number
+  retainedSequence: number
+  #liveness: Liveness
+
+  constructor(liveness: Liveness) {
+    this.vhosts = new Map([['/', new Vhost('/')]])
+    this.queues = new Map()
+    this.sessions = new Map()
+    this.users = new Map()
+    this.orphanWills = new Map()
+    this.nextId = 1
+    this.retainedSequence = 0
+    this.#liveness = liveness
+  }
+
+  vhost(name: string): Vhost | null {
+    return this.vhosts.get(name) ?? null
+  }
+
+  queueOf(id: number): Queue | null {
+    if (id >= this.nextId) this.nextId = id + 1
+    return this.queues.get(id) ?? null
+  }
+
+  /** Enters a queue under its id, and under its name unless it is a session's. */
+  addQueue(queue: Queue): void {
+    if (queue.id >= this.nextId) this.nextId = queue.id + 1
+    this.queues.set(queue.id, queue)
+    const vhost = this.vhosts.get(queue.vhost)
+    if (queue.isSession || vhost === undefined) return
+    vhost.queues.set(queue.name, queue)
+    vhost.queueChanged(queue.name)
+  }
+
+  /** Ends a queue with its bindings and all that it holds. */
+  removeQueue(queue: Queue): void {
+    queue.isDeleted = true
+    this.queues.delete(queue.id)
+    const vhost = this.vhosts.get(queue.vhost)
+    if (vhost !== undefined && !queue.isSession) {
+      if (vhost.queues.get(queue.name) === queue) vhost.queues.delete(queue.name)
+      vhost.queueChanged(queue.name)
+      for (const exchange of vhost.exchanges.values()) {
+        vhost.bindingCount -= exchange.unbindAll(queue).length
+      }
+    }
+    this.#releaseAll(queue)
+  }
+
+  /** Takes out all that a queue holds; it stays. */
+  empty(queue: Queue): void {
+    this.#releaseAll(queue)
+  }
+
+  #releaseAll(queue: Queue): void {
+    for (const chunk of [...queue.chunks]) {
+      if (chunk.words === null) this.#releaseCold(chunk)
+    }
+    for (let at = queue.after(0); at > 0; at = queue.after(at)) {
+      if (queue.segment !== 0) {
+        this.#liveness.release(queue.segment, shareOf(queue.bytes, queue.flags))
+      }
+    }
+    queue.clear()
+  }
+
+  #releaseCold(chunk: Chunk): void {
+    const shares = chunk.shares
+    for (let i = 0; i < shares.length; i += 2) this.#liveness.release(shares[i]!, shares[i + 1]!)
+    this.#liveness.release(chunk.segment, chunk.count * INDEX_ENTRY_BYTES)
+  }
+
+  /** A message's destination takes its place in a queue; or a copy of it, its new position. */
+  insertEntry(
+    queue: Queue,
+    sequence: number,
+    segment: number,
+    offset: number,
+    bytes: number,
+    flags: number
+  ): void {
+    if (!queue.insert(sequence, segment, offset, bytes, flags) && queue.segment !== 0) {
+      this.#liveness.release(queue.segment, shareOf(queue.bytes, queue.flags))
+    }
+    this.#liveness.claim(segment, shareOf(bytes, flags))
+  }
+
+  /** Finishes a message of a queue. False when it is not open. */
+  settleEntry(queue: Queue, sequence: number): boolean {
+    if (!queue.settle(sequence)) return false
+    if (queue.segment !== 0) {
+      this.#liveness.release(queue.segment, shareOf(queue.bytes, queue.flags))
+    }
+    return true
+  }
+
+  /** Finishes all up to `upTo` but the sequences in `except`. Returns how many. */
+  purge(queue: Queue, upTo: number, except: ReadonlySet<number>): number {
+    let count = 0
+    for (const chunk of [...queue.chunks]) {
+      if (chunk.words !== null || chunk.start + chunk.count - 1 > upTo) continue
+      this.#releaseCold(chunk)
+      count += chunk.live
+      queue.dropCold(chunk)
+    }
+    for (let at = queue.after(0); at > 0 && at <= upTo; at = queue.after(at)) {
+      if (!except.has(at) && this.settleEntry(queue, at)) count++
+    }
+    return count
+  }
+
+  /** PUBREC of an outbound QoS 2 delivery. */
+  markReleased(queue: Queue, sequence: number): boolean {
+    return queue.markReleased(sequence)
+  }
+
+  /** An index record holds this chunk's entries now; what the queue has in that range is replaced. */
+  adoptCold(queue: Queue, chunk: Chunk, readyBytes: number): void {
+    const end = chunk.start + chunk.count
+    for (const old of [...queue.chunks]) {
+      if (old.words === null && old.start < end && old.start + old.count > chunk.start) {
+        this.#releaseCold(old)
+        queue.dropCold(old)
+      }
+    }
+    for (let at = queue.after(chunk.start - 1); at > 0 && at < end; at = queue.after(at)) {
+      this.settleEntry(queue, at)
+    }
+    queue.dropEmpty(chunk.start, end)
+    queue.adoptCold(chunk, readyBytes)
+    this.chargeCold(chunk)
+  }
+
+  chargeCold(chunk: Chunk): void {
+    for (let i = 0; i < chunk.shares.length; i += 2) {
+      this.#liveness.claim(chunk.shares[i]!, chunk.shares[i + 1]!)
+    }
+    this.#liveness.claim(chunk.segment, chunk.count * INDEX_ENTRY_BYTES)
+  }
+
+  /** A chunk goes cold: its index record lies at this position. */
+  cool(queue: Queue, chunk: Chunk, segment: number, offset: number, shares: number[]): void {
+    queue.cool(chunk, segment, offset, shares)
+    this.#liveness.claim(segment, chunk.count * INDEX_ENTRY_BYTES)
+  }
+
+  /** A cold chunk's entries were read: it is in memory again. */
+  warm(queue: Queue, chunk: Chunk, words: Uint32Array): void {
+    const patches = chunk.patches ?? []
+    for (let i = 0; i < patches.length; i += 5) {
+      const at = (patches[i]! - chunk.start) * 4
+      if (patches[i + 4] !== SETTLED && patches[i + 1] === words[at]) continue
+      this.#liveness.release(words[at]!, shareOf(words[at + 2]!, words[at + 3]!))
+    }
+    this.#liveness.release(chunk.segment, chunk.count * INDEX_ENTRY_BYTES)
+    queue.warm(chunk, words)
+  }
+
+  addSession(session: Session): void {
+    this.addQueue(session.queue)
+    this.sessions.set(session.id, session)
+    this.vhosts.get(session.vhost)?.sessions.set(session.clientId, session)
+  }
+
+  /** Ends a session with its subscriptions and its queue. */
+  endSession(session: Session): void {
+    const vhost = this.vhosts.get(session.vhost)
+    for (const subscription of session.subscriptions.values()) {
+      vhost?.topicExchange.unsubscribe(subscription.filter, subscription)
+    }
+    session.subscriptions.clear()
+    if (vhost?.sessions.get(session.clientId) === session) vhost.sessions.delete(session.clientId)
+    this.sessions.delete(session.id)
+    this.removeQueue(session.queue)
+  }
+
+  /** Enters a subscription or replaces its options [MQTT-3.8.4-3]. Returns whether it was new. */
+  subscribe(session: Session, filter: string, options: SubscribeOptions): boolean {
+    const exchange = this.vhosts.get(session.vhost)!.topicExchange
+    const old = session.subscriptions.get(filter)
+    if (old !== undefined) {
+      // Taken out and put in again: so routes that are remembered learn of the new options.
+      exchange.unsubscribe(filter, old)
+      old.qos = options.qos
+      old.noLocal = options.noLocal
+      old.retainAsPublished = options.retainAsPublished
+      old.retainHandling = options.retainHandling
+      old.identifier = options.identifier
+      exchange.subscribe(filter, old)
+      return false
+    }
+    const subscription = new Subscription(session, filter, options)
+    session.subscriptions.set(filter, subscription)
+    if (hasWildcard(filter)) session.wildcardCount++
+    exchange.subscribe(filter, subscription)
+    return true
+  }
+
+  unsubscribe(session: Session, filter: string): boolean {
+    const subscription = session.subscriptions.get(filter)
+    if (subscription === undefined) return false
+    session.subscriptions.delete(filter)
+    if (hasWildcard(filter)) session.wildcardCount--
+    this.vhosts.get(session.vhost)!.topicExchange.unsubscribe(filter, subscription)
+    return true
+  }
+
+  openInbound(sessionId: number, packetId: number, ticket: number): boolean {
+    const session = this.sessions.get(sessionId)
+    if (session === undefined) return false
+    session.inbound ??= new Map()
+    session.inbound.set(packetId, ticket)
+    return true
+  }
+
+  closeInbound(sessionId: number, packetId: number): boolean {
+    return this.sessions.get(sessionId)?.inbound?.delete(packetId) ?? false
+  }
+
+  setRetained(vhostName: string, slot: RetainedSlot): void {
+    if (slot.sequence > this.retainedSequence) this.retainedSequence = slot.sequence
+    const retained = this.vhosts.get(vhostName)?.retained
+    if (retained === undefined) return
+    const old = retained.get(slot.topic)
+    if (old !== null && old.sequence > slot.sequence) return
+    retained.set(slot)
+    this.#liveness.claim(slot.segment, shareOf(slot.bytes, slot.flags))
+    if (old !== null) this.#liveness.release(old.segment, shareOf(old.bytes, old.flags))
+  }
+
+  /** Returns whether there was one. */
+  clearRetained(vhostName: string, topic: string): boolean {
+    const old = this.vhosts.get(vhostName)?.retained.clear(topic) ?? null
+    if (old === null) return false
+    this.#liveness.release(old.segment, shareOf(old.bytes, old.flags))
+    return true
+  }
+
+  /** Enters or removes a binding. Returns whether that changed anything. */
+  changeBinding(
+    vhost: Vhost,
+    source: Exchange,
+    target: Queue | Exchange,
+    key: string,
+    table: FieldTable,
+    isBind: boolean
+  ): boolean {
+    const isChanged = isBind ? source.bind(target, key, table) : source.unbind(target, key, table)
+    if (isChanged) vhost.bindingCount += isBind ? 1 : -1
+    return isChanged
+  }
+
+  addExchange(vhostName: string, exchange: Exchange): void {
+    const vhost = this.vhosts.get(vhostName)
+    vhost?.exchanges.set(exchange.name, exchange)
+  }
+
+  /** Ends an exchange with its bindings, also those of others to it. */
+  removeExchange(vhostName: string, exchange: Exchange): void {
+    const vhost = this.vhosts.get(vhostName)
+    if (vhost === undefined) return
+    vhost.exchanges.delete(exchange.name)
+    vhost.bindingCount -= exchange.detach().length
+    vhost.exchangeDeleted(exchange)
+  }
+
+  /** True when an entry is a QoS 2 delivery whose PUBREC is recorded. */
+  isReleased(queue: Queue, sequence: number): boolean {
+    return queue.find(sequence) && (queue.flags & ENTRY_STATE) === RELEASED
+  }
+}

@@ -1,0 +1,39 @@
+/** What all MQTT connections of a process share. */
+import type { Logger } from 'pino'
+import type { Authenticator } from '../auth/authenticator.ts'
+import type { Broker } from '../broker/broker.ts'
+import type { Sockets } from '../net/socket.ts'
+import type { Outbound } from './outbound.ts'
+
+/** Log lines a second for peers that never log in: the rest are counted only. */
+export const STRANGER_LINES_A_SECOND = 10
+
+export interface MqttContext {
+  readonly broker: Broker
+  readonly authenticator: Authenticator
+  readonly sockets: Sockets
+  readonly outbound: Outbound
+  readonly log: Logger
+  /** Milliseconds that the loop was alive: a stall of ours does not count against any peer. */
+  liveMs: number
+  /** Bytes buffered for all connections before their login. */
+  preLoginBytes: number
+  /** Lines left this second for peers that never log in. */
+  strangerLines: number
+  /** Connections closed because of a bug of ours. */
+  bugs: number
+  /** We stop: sessions are left as a crash would leave them, so that wills wait for their clients. */
+  isStopping: boolean
+}
+
+/** Who accepted a connection, and what that says about it. */
+export interface AcceptOptions {
+  /** The virtual host of the listener. */
+  readonly vhost: string
+  /** Counts as local: the peer is, or its listener is open to everybody on purpose. */
+  readonly isTrusted: boolean
+  /** `mqtt`, `mqtts`, `ws`: for the log. */
+  readonly protocol: string
+  /** Called once when the connection is gone. */
+  readonly onClosed: () => void
+}

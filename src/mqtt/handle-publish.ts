@@ -1,0 +1,92 @@
+/** PUBLISH from a client (MQTT 5 §3.3, 3.1.1 §3.3). The hot path: nothing is allocated. */
+import { publish } from '../broker/publish.ts'
+import { inboundTicket } from '../broker/settle.ts'
+import { ERROR_CODES } from '../core/errors.ts'
+import { ProtocolError } from './codec/protocol-error.ts'
+import { type MqttConnection, PUBACK_FIRST, PUBREC_FIRST } from './connection.ts'
+import { REASON, reasonOf } from './reason-codes.ts'
+
+const VERSION_5 = 5
+
+/** False: the packets behind it must wait. */
+export function handlePublish(
+  connection: MqttConnection,
+  first: number,
+  buffer: Buffer,
+  start: number,
+  end: number
+): boolean {
+  const { broker } = connection.context
+  const isAcknowledged = (first & 6) !== 0
+  if (isAcknowledged && connection.held.length > 0) {
+    // Those behind a held one keep their order.
+    connection.hold(first, buffer, start, end)
+    return true
+  }
+  const { message } = connection
+  const { version, reader } = connection
+  reader.read(message, first, buffer, start, end, version, broker.limits, broker)
+  if (!isAcknowledged) {
+    publish(broker, message, connection)
+    return true
+  }
+  const { packetId } = message
+  if (message.qos === 2) {
+    const repeated = inboundTicket(connection.session!, packetId)
+    if (repeated >= 0) {
+      // [MQTT-4.3.3-10]: it was routed when it came first.
+      connection.owe(repeated, PUBREC_FIRST, packetId, REASON.success)
+      return true
+    }
+  }
+  if (++connection.receivedCount > broker.limits.receiveMaximum && version === VERSION_5) {
+    throw new ProtocolError(REASON.receiveMaximumExceeded, 'receive maximum exceeded')
+  }
+  const ticket = publish(broker, message, connection)
+  if (ticket < 0) return refuse(connection, -ticket, first, buffer, start, end)
+  const reason = broker.matched ? REASON.success : REASON.noMatchingSubscribers
+  connection.owe(ticket, message.qos === 2 ? PUBREC_FIRST : PUBACK_FIRST, packetId, reason)
+  return true
+}
+
+/** What was not taken. Version 5 is told; older ones can only be acknowledged, held or closed. */
+function refuse(
+  connection: MqttConnection,
+  code: number,
+  first: number,
+  buffer: Buffer,
+  start: number,
+  end: number
+): boolean {
+  const { broker } = connection.context
+  const { qos, packetId } = connection.message
+  const ack = qos === 2 ? PUBREC_FIRST : PUBACK_FIRST
+  if (code === ERROR_CODES.shuttingDown) {
+    connection.close('the broker stops', REASON.serverShuttingDown, 'lost')
+    return false
+  }
+  if (connection.version === VERSION_5) {
+    connection.owe(0, ack, packetId, reasonOf(code))
+    return true
+  }
+  switch (code) {
+    case ERROR_CODES.notAuthorized:
+      // As Mosquitto does: a client that cannot be told is not to repeat it for ever. It is counted.
+      connection.owe(0, ack, packetId, REASON.notAuthorized)
+      return true
+    case ERROR_CODES.diskAlarm:
+      // It waits here; neither received nor dropped until then.
+      broker.counters.mqttReceived[qos]!--
+      broker.counters.drop('disk_alarm', -1)
+      connection.receivedCount--
+      connection.hold(first, buffer, start, end)
+      return true
+    case ERROR_CODES.queueFull:
+      // Other queues may have it already, so it is not tried again: the client does, when it is back.
+      connection.holdAll(broker.limits.rejectHoldMs)
+      return false
+    default:
+      connection.close('PUBLISH refused', 0, 'lost')
+      return false
+  }
+}

@@ -1,0 +1,119 @@
+/** SUBSCRIBE and UNSUBSCRIBE (MQTT 5 §3.8, §3.10). Their answers wait for the disk where the session lasts. */
+import { replayRetained } from '../broker/retained-replay.ts'
+import { subscribe, unsubscribe } from '../broker/sessions.ts'
+import type { Session } from '../core/session.ts'
+import { parseSharedFilter } from '../core/topic.ts'
+import {
+  type FilterRequest,
+  readSubscribe,
+  readUnsubscribe,
+  writeSuback,
+  writeUnsuback
+} from './codec/packet.ts'
+import type { Version } from './codec/packet-types.ts'
+import { PROTOCOL_ERROR, ProtocolError } from './codec/protocol-error.ts'
+import type { MqttConnection, OwedTask } from './connection.ts'
+import { REASON, reasonOf } from './reason-codes.ts'
+
+/** SUBACK of 3.1.1 for whatever is refused (§3.9.3). */
+const FAILURE = 0x80
+
+/** A SUBACK, and the retained messages behind it. */
+class SubackTask implements OwedTask {
+  private readonly packet: Buffer
+  private readonly granted: readonly string[]
+
+  constructor(packet: Buffer, granted: readonly string[]) {
+    this.packet = packet
+    this.granted = granted
+  }
+
+  run(connection: MqttConnection): void {
+    connection.send(this.packet)
+    const { session } = connection
+    if (session === null) return
+    for (const filter of this.granted) {
+      if (connection.isClosed) return
+      replayRetained(connection.context.broker, session, filter)
+    }
+  }
+}
+
+class UnsubackTask implements OwedTask {
+  private readonly packet: Buffer
+
+  constructor(packet: Buffer) {
+    this.packet = packet
+  }
+
+  run(connection: MqttConnection): void {
+    connection.send(this.packet)
+  }
+}
+
+export function handleSubscribe(
+  connection: MqttConnection,
+  buffer: Buffer,
+  start: number,
+  end: number
+): void {
+  const { broker } = connection.context
+  const session = connection.session!
+  const { version, isBridge } = connection
+  const packet = readSubscribe(buffer, start, end, version as Version, isBridge, broker.limits)
+  for (const { filter, noLocal } of packet.filters) {
+    if (noLocal && !isBridge && filter.startsWith('$share/')) {
+      throw new ProtocolError(PROTOCOL_ERROR, 'no local on a shared subscription') // [MQTT-3.8.3-4]
+    }
+  }
+  let ticket = 0
+  const codes: number[] = []
+  const granted: string[] = []
+  for (const request of packet.filters) {
+    const code = subscribeOne(connection, session, request, packet.subscriptionId)
+    ticket = Math.max(ticket, session.ticket)
+    if (code < FAILURE) granted.push(request.filter)
+    codes.push(version === 5 ? code : Math.min(code, FAILURE))
+  }
+  const suback = writeSuback(version, packet.packetId, codes)
+  connection.oweTask(ticket, new SubackTask(suback, granted))
+}
+
+/** The SUBACK's reason code. */
+function subscribeOne(
+  connection: MqttConnection,
+  session: Session,
+  request: FilterRequest,
+  identifier: number
+): number {
+  const { broker } = connection.context
+  const shared = parseSharedFilter(request.filter, broker.limits)
+  if (shared === 'invalid') return REASON.topicFilterInvalid
+  // Announced in the CONNACK as not available.
+  if (shared !== null) return REASON.sharedNotSupported
+  const { qos, noLocal, retainAsPublished, retainHandling } = request
+  const options = { qos, noLocal, retainAsPublished, retainHandling, identifier }
+  const result = subscribe(broker, session, request.filter, options)
+  return result >= 0 ? result : reasonOf(-result)
+}
+
+export function handleUnsubscribe(
+  connection: MqttConnection,
+  buffer: Buffer,
+  start: number,
+  end: number
+): void {
+  const { broker } = connection.context
+  const session = connection.session!
+  const version = connection.version as Version
+  const packet = readUnsubscribe(buffer, start, end, version, broker.limits)
+  let ticket = 0
+  const codes: number[] = []
+  for (const filter of packet.filters) {
+    const existed = unsubscribe(broker, session, filter)
+    ticket = Math.max(ticket, session.ticket)
+    codes.push(existed ? REASON.success : REASON.noSubscriptionExisted)
+  }
+  const unsuback = writeUnsuback(version, packet.packetId, codes)
+  connection.oweTask(ticket, new UnsubackTask(unsuback))
+}

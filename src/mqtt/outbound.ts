@@ -1,0 +1,257 @@
+/**
+ * Writes PUBLISH packets straight into the receivers' output buffers (MQTT 5 §3.3).
+ *
+ * A message is encoded once a fan-out for each variant, version × with or without a packet identifier,
+ * and copied from the first receiver's buffer for the others: only the first byte and the identifier
+ * are a receiver's own. Subscription identifiers stand among the properties, so who has some gets an
+ * encoding of his own. A large payload is copied once for all receivers, and shared.
+ */
+import { FORM_AMQP, type Message } from '../core/message.ts'
+import type { PropertiesDecoder } from '../core/properties.ts'
+import { swapSeparators } from '../core/topic.ts'
+import { copyBytes, writeVarint } from '../lib/bytes.ts'
+import type { PeerSocket, Sockets } from '../net/socket.ts'
+import { MESSAGE_EXPIRY, SUBSCRIPTION_IDENTIFIER } from './codec/property-rules.ts'
+import { encodeProperties } from './properties.ts'
+
+/** The front-end's share of the broker that writing needs. */
+export interface OutboundBroker {
+  /** Store time, milliseconds. */
+  readonly nowMs: number
+  readonly propertyDecoders: PropertiesDecoder[]
+}
+
+/** A receiver. */
+export interface PublishTarget {
+  readonly socket: PeerSocket
+  readonly version: number
+  /** The client's Maximum Packet Size, bytes. */
+  readonly outputPacketBytesMax: number
+}
+
+const PUBLISH_FIRST = 0x30
+/** Payloads above it are shared, not copied for each receiver. */
+const SHARED_BYTES_MIN = 32 * 1024
+const EXPIRY_BYTES = 5
+const EMPTY = Buffer.alloc(0)
+
+/** One variant of the message that was written last, where its first receiver got it. */
+class Encoded {
+  serial = -1
+  /** `Sockets.recycled` when it was written: while that stands, the bytes are there. */
+  generation = -1
+  buffer: Buffer = EMPTY
+  start = 0
+  end = 0
+  /** Of the packet identifier behind `start`. */
+  idOffset = 0
+}
+
+/** One for all connections that share `sockets`. */
+export class Outbound {
+  private readonly sockets: Sockets
+  private readonly broker: OutboundBroker
+  private readonly variants: Encoded[]
+  private sharedSerial: number
+  private sharedPayload: Buffer
+  private convertedSerial: number
+  private convertedTopic: Buffer
+  private convertedProperties: Buffer
+  /** Parts of the message being written. */
+  private topicSource: Buffer
+  private topicStart: number
+  private topicEnd: number
+  private propertySource: Buffer
+  private propertyStart: number
+  private propertyEnd: number
+
+  constructor(sockets: Sockets, broker: OutboundBroker) {
+    this.sockets = sockets
+    this.broker = broker
+    this.variants = [new Encoded(), new Encoded(), new Encoded(), new Encoded()]
+    this.sharedSerial = -1
+    this.sharedPayload = EMPTY
+    this.convertedSerial = -1
+    this.convertedTopic = EMPTY
+    this.convertedProperties = EMPTY
+    this.topicSource = EMPTY
+    this.topicStart = 0
+    this.topicEnd = 0
+    this.propertySource = EMPTY
+    this.propertyStart = 0
+    this.propertyEnd = 0
+  }
+
+  /**
+   * Writes one PUBLISH. `flags`: the low four bits of its first byte (DUP, QoS, RETAIN); `packetId` 0
+   * with QoS 0. False: larger than the receiver's Maximum Packet Size, nothing is written
+   * [MQTT-3.1.2-24].
+   */
+  write(
+    target: PublishTarget,
+    message: Message,
+    flags: number,
+    packetId: number,
+    subscriptionIds: readonly number[] | null
+  ): boolean {
+    const isVersion5 = target.version === 5
+    if (subscriptionIds !== null && isVersion5) {
+      return this.encode(target, message, flags, packetId, subscriptionIds, null)
+    }
+    const variant = this.variants[(isVersion5 ? 2 : 0) | (packetId > 0 ? 1 : 0)]!
+    if (
+      variant.serial !== message.serial ||
+      variant.generation !== this.sockets.recycled ||
+      message.payloadEnd - message.payloadStart >= SHARED_BYTES_MIN
+    ) {
+      return this.encode(target, message, flags, packetId, null, variant)
+    }
+    const bytes = variant.end - variant.start
+    if (bytes > target.outputPacketBytesMax) return false
+    const { socket } = target
+    const at = socket.reserve(bytes)
+    const out = socket.buffer
+    copyBytes(variant.buffer, variant.start, variant.end, out, at)
+    out[at] = PUBLISH_FIRST | flags
+    if (packetId > 0) {
+      const idAt = at + variant.idOffset
+      out[idAt] = packetId >> 8
+      out[idAt + 1] = packetId & 255
+    }
+    return true
+  }
+
+  private encode(
+    target: PublishTarget,
+    message: Message,
+    flags: number,
+    packetId: number,
+    subscriptionIds: readonly number[] | null,
+    variant: Encoded | null
+  ): boolean {
+    const isVersion5 = target.version === 5
+    this.open(message, isVersion5)
+    const topicBytes = this.topicEnd - this.topicStart
+    const payloadBytes = message.payloadEnd - message.payloadStart
+    let propertyBytes = 0
+    let length = 2 + topicBytes + (packetId > 0 ? 2 : 0) + payloadBytes
+    if (isVersion5) {
+      propertyBytes = this.propertyEnd - this.propertyStart + idsBytes(subscriptionIds)
+      if (message.expiresAt > 0) propertyBytes += EXPIRY_BYTES
+      length += varintBytes(propertyBytes) + propertyBytes
+    }
+    const total = 1 + varintBytes(length) + length
+    if (total > target.outputPacketBytesMax) return false
+    const isShared = payloadBytes >= SHARED_BYTES_MIN
+    const { socket } = target
+    const start = socket.reserve(isShared ? total - payloadBytes : total)
+    const out = socket.buffer
+    out[start] = PUBLISH_FIRST | flags
+    let at = writeVarint(out, start + 1, length)
+    out[at] = topicBytes >> 8
+    out[at + 1] = topicBytes & 255
+    at = copyBytes(this.topicSource, this.topicStart, this.topicEnd, out, at + 2)
+    const idOffset = at - start
+    if (packetId > 0) {
+      out[at++] = packetId >> 8
+      out[at++] = packetId & 255
+    }
+    if (isVersion5) at = this.writeProperties(out, at, propertyBytes, message, subscriptionIds)
+    if (isShared) {
+      socket.writeShared(this.share(message))
+      return true
+    }
+    copyBytes(message.source, message.payloadStart, message.payloadEnd, out, at)
+    if (variant !== null) {
+      variant.serial = message.serial
+      variant.generation = this.sockets.recycled
+      variant.buffer = out
+      variant.start = start
+      variant.end = start + total
+      variant.idOffset = idOffset
+    }
+    return true
+  }
+
+  private writeProperties(
+    out: Buffer,
+    at: number,
+    bytes: number,
+    message: Message,
+    subscriptionIds: readonly number[] | null
+  ): number {
+    at = writeVarint(out, at, bytes)
+    if (message.expiresAt > 0) {
+      // [MQTT-3.3.2-6]: what remains of it, in whole seconds, at least 1.
+      const remaining = Math.ceil((message.expiresAt - this.broker.nowMs) / 1_000)
+      out[at] = MESSAGE_EXPIRY
+      out.writeUInt32BE(Math.min(Math.max(remaining, 1), 0xffffffff), at + 1)
+      at += EXPIRY_BYTES
+    }
+    at = copyBytes(this.propertySource, this.propertyStart, this.propertyEnd, out, at)
+    if (subscriptionIds !== null) {
+      for (let i = 0; i < subscriptionIds.length; i++) {
+        out[at] = SUBSCRIPTION_IDENTIFIER
+        at = writeVarint(out, at + 1, subscriptionIds[i]!)
+      }
+    }
+    return at
+  }
+
+  /** Finds the message's parts in MQTT's form. */
+  private open(message: Message, isVersion5: boolean): void {
+    if (message.form === FORM_AMQP) {
+      this.convert(message, isVersion5)
+      return
+    }
+    this.topicSource = message.source
+    this.topicStart = message.keyStart
+    this.topicEnd = message.keyEnd
+    this.propertySource = message.source
+    this.propertyStart = message.propertiesStart
+    this.propertyEnd = message.propertiesEnd
+  }
+
+  private convert(message: Message, isVersion5: boolean): void {
+    // Serials of 3.1.1's and 5's conversion differ in sign: 3.1.1 needs no properties.
+    const serial = isVersion5 ? message.serial : -message.serial - 2
+    if (this.convertedSerial !== serial) {
+      this.convertedSerial = serial
+      this.convertedTopic = Buffer.from(swapSeparators(message.keyText()))
+      const decode = this.broker.propertyDecoders[message.form]
+      this.convertedProperties =
+        isVersion5 && decode !== undefined
+          ? encodeProperties(decode(message.source, message.propertiesStart, message.propertiesEnd))
+          : EMPTY
+    }
+    this.topicSource = this.convertedTopic
+    this.topicStart = 0
+    this.topicEnd = this.convertedTopic.length
+    this.propertySource = this.convertedProperties
+    this.propertyStart = 0
+    this.propertyEnd = this.convertedProperties.length
+  }
+
+  /** The payload as a buffer of its own that nobody changes any more. */
+  private share(message: Message): Buffer {
+    if (this.sharedSerial !== message.serial) {
+      this.sharedSerial = message.serial
+      this.sharedPayload = Buffer.from(
+        message.source.subarray(message.payloadStart, message.payloadEnd)
+      )
+    }
+    return this.sharedPayload
+  }
+}
+
+function idsBytes(ids: readonly number[] | null): number {
+  let bytes = 0
+  if (ids !== null) for (let i = 0; i < ids.length; i++) bytes += 1 + varintBytes(ids[i]!)
+  return bytes
+}
+
+function varintBytes(value: number): number {
+  if (value < 128) return 1
+  if (value < 16_384) return 2
+  return value < 2_097_152 ? 3 : 4
+}

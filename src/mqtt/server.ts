@@ -1,0 +1,99 @@
+/** The MQTT front-end: takes accepted sockets, keeps the time for all of them, and closes them at the end. */
+import type { Socket } from 'node:net'
+import type { Logger } from 'pino'
+import type { Authenticator } from '../auth/authenticator.ts'
+import type { Broker } from '../broker/broker.ts'
+import { FORM_MQTT } from '../core/message.ts'
+import type { Sockets } from '../net/socket.ts'
+import { MqttConnection } from './connection.ts'
+import { type AcceptOptions, type MqttContext, STRANGER_LINES_A_SECOND } from './context.ts'
+import { handlePacket } from './handle.ts'
+import { Outbound } from './outbound.ts'
+import { decodeProperties } from './properties.ts'
+import { REASON } from './reason-codes.ts'
+
+const TICK_MS = 1_000
+
+export interface MqttServerOptions {
+  readonly broker: Broker
+  readonly authenticator: Authenticator
+  readonly sockets: Sockets
+  readonly log: Logger
+}
+
+export class MqttServer {
+  private readonly context: MqttContext
+  private readonly connections: Set<MqttConnection>
+  private readonly timer: NodeJS.Timeout
+  private tickedAt: number
+
+  constructor(options: MqttServerOptions) {
+    const { broker, authenticator, sockets, log } = options
+    broker.propertyDecoders[FORM_MQTT] = decodeProperties
+    this.context = {
+      broker,
+      authenticator,
+      sockets,
+      outbound: new Outbound(sockets, broker),
+      log,
+      liveMs: 0,
+      preLoginBytes: 0,
+      strangerLines: STRANGER_LINES_A_SECOND,
+      bugs: 0,
+      isStopping: false
+    }
+    this.connections = new Set()
+    this.tickedAt = broker.clock.monotonicMs()
+    this.timer = setInterval(() => this.tick(), TICK_MS)
+    this.timer.unref()
+  }
+
+  /** Connections, those before their login included. */
+  get count(): number {
+    return this.connections.size
+  }
+
+  /** Connections that a bug of ours closed. */
+  get bugs(): number {
+    return this.context.bugs
+  }
+
+  /** Takes a socket of a server with `pauseOnConnect`. */
+  accept(socket: Socket, options: AcceptOptions): void {
+    const vhost = this.context.broker.vhosts.get(options.vhost)
+    if (this.context.isStopping || vhost === undefined) {
+      socket.destroy()
+      options.onClosed()
+      return
+    }
+    const tracked: AcceptOptions = {
+      ...options,
+      onClosed: () => {
+        this.connections.delete(connection)
+        options.onClosed()
+      }
+    }
+    const connection = new MqttConnection(this.context, socket, tracked, vhost, handlePacket)
+    this.connections.add(connection)
+  }
+
+  /** Closes every connection; sessions stay as they are. Resolves when all sockets are gone. Idempotent. */
+  async close(): Promise<void> {
+    this.context.isStopping = true
+    clearInterval(this.timer)
+    for (const connection of this.connections) {
+      connection.close('the broker stops', REASON.serverShuttingDown, 'lost')
+    }
+    while (this.connections.size > 0) await new Promise<void>(resolve => setTimeout(resolve, 5))
+  }
+
+  /** Once a second, by our own timer: deadlines, in a time that our own stalls do not pass. */
+  tick(): void {
+    const { context } = this
+    const now = context.broker.clock.monotonicMs()
+    context.liveMs += Math.min(now - this.tickedAt, 2 * TICK_MS)
+    this.tickedAt = now
+    context.strangerLines = STRANGER_LINES_A_SECOND
+    for (const connection of this.connections) connection.checkDeadlines(context.liveMs)
+  }
+}

@@ -1,0 +1,460 @@
+/**
+ * Sockets, once for all front-ends.
+ *
+ * Reading: every plain socket reads into one shared buffer (`onread`) instead of a fresh 64 KiB for
+ * each read; the handler gets a view for the time of the call and copies what it wants to keep. The
+ * accepted socket's handle is taken into a new `net.Socket`, because `onread` can only be given at
+ * construction. Where there is no such handle (TLS, a WebSocket's stream) the ordinary 'data' events
+ * bring the bytes.
+ *
+ * Writing: packets gather in the socket's own buffer; the first one in a turn puts the socket on the
+ * dirty list, and one `setImmediate` callback, which runs when all sockets that were readable have been
+ * read, writes each dirty socket once. The kernel nearly always takes everything at once: then the
+ * buffer goes back to a pool, so that an idle socket holds none. While the kernel does not, bytes
+ * gather further, up to `outputBytesMax` where `isStuck` tells the owner to stop.
+ */
+import type net from 'node:net'
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { copyBytes } from '../lib/bytes.ts'
+
+/** What a connection gets from its socket. */
+export interface SocketHandler {
+  /** Bytes from the peer, `buffer[start..end)`: a view on a shared buffer, true for this call only. */
+  onBytes(buffer: Buffer, start: number, end: number): void
+  /** `isStuck` was true and is not any more. */
+  onDrained(): void
+  /** The socket is gone, for whatever reason. Called exactly once, and last. */
+  onClosed(): void
+}
+
+export interface SocketsOptions {
+  /** Bytes waiting for a peer above which its socket is stuck. */
+  readonly outputBytesMax: number
+  /** A socket whose peer takes nothing for so long is destroyed, milliseconds. */
+  readonly drainTimeoutMs: number
+  /** How long `close` waits for the peer's end, milliseconds. */
+  readonly closeGraceMs?: number
+}
+
+const READ_BYTES = 64 * 1024
+const SMALL_BYTES = 4 * 1024
+const LARGE_BYTES = 64 * 1024
+const POOLED_SMALL_MAX = 512
+const POOLED_LARGE_MAX = 48
+const SWEEP_MS = 1_000
+const KEEPALIVE_MS = 60_000
+const EMPTY = Buffer.alloc(0)
+
+/** The parts of Node's sockets that have no public name. */
+interface Internals {
+  _handle: { useUserBuffer?: unknown; readonly writeQueueSize?: number } | null
+  _server: unknown
+  server: unknown
+}
+
+/** What all sockets of a process share: read buffer, dirty list, buffer pool, the watch for stuck peers. */
+export class Sockets {
+  readonly outputBytesMax: number
+  readonly drainTimeoutMs: number
+  readonly closeGraceMs: number
+  /** Called before the dirty sockets are written: what else ends with the turn may still write. */
+  beforeFlush: (() => void) | null
+  bytesIn: number
+  bytesOut: number
+  /** Sockets destroyed because their peer took nothing for `drainTimeoutMs`. */
+  stuckCount: number
+  /**
+   * Rises whenever an output buffer is given back: while it stands, bytes that were written into any
+   * socket's buffer are still there, to be copied for the next receiver.
+   */
+  recycled: number
+  readonly readBuffer: Buffer
+  private dirty: PeerSocket[]
+  private flushing: PeerSocket[]
+  private isScheduled: boolean
+  private readonly small: Buffer[]
+  private readonly large: Buffer[]
+  private readonly blocked: Set<PeerSocket>
+  private sweepTimer: NodeJS.Timeout | null
+  private sweptAt: number
+  private readonly flushDirty: () => void
+
+  constructor(options: SocketsOptions) {
+    this.outputBytesMax = options.outputBytesMax
+    this.drainTimeoutMs = options.drainTimeoutMs
+    this.closeGraceMs = options.closeGraceMs ?? 1_000
+    this.beforeFlush = null
+    this.bytesIn = 0
+    this.bytesOut = 0
+    this.stuckCount = 0
+    this.recycled = 0
+    this.readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
+    this.dirty = []
+    this.flushing = []
+    this.isScheduled = false
+    this.small = []
+    this.large = []
+    this.blocked = new Set()
+    this.sweepTimer = null
+    this.sweptAt = 0
+    this.flushDirty = () => this.flush()
+  }
+
+  /** Ends the turn early: writes every dirty socket now. */
+  flush(): void {
+    this.isScheduled = false
+    if (this.beforeFlush !== null) this.beforeFlush()
+    const list = this.dirty
+    this.dirty = this.flushing
+    this.flushing = list
+    for (let i = 0; i < list.length; i++) list[i]!.flush()
+    list.length = 0
+  }
+
+  markDirty(socket: PeerSocket): void {
+    this.dirty.push(socket)
+    if (!this.isScheduled) {
+      this.isScheduled = true
+      setImmediate(this.flushDirty)
+    }
+  }
+
+  /** A buffer of at least `bytes`. */
+  take(bytes: number): Buffer {
+    if (bytes <= SMALL_BYTES) return this.small.pop() ?? Buffer.allocUnsafeSlow(SMALL_BYTES)
+    if (bytes <= LARGE_BYTES) return this.large.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES)
+    return Buffer.allocUnsafeSlow(bytes)
+  }
+
+  giveBack(buffer: Buffer): void {
+    this.recycled++
+    if (buffer.length === SMALL_BYTES) {
+      if (this.small.length < POOLED_SMALL_MAX) this.small.push(buffer)
+    } else if (buffer.length === LARGE_BYTES) {
+      if (this.large.length < POOLED_LARGE_MAX) this.large.push(buffer)
+    }
+  }
+
+  watch(socket: PeerSocket): void {
+    this.blocked.add(socket)
+    if (this.sweepTimer !== null) return
+    this.sweptAt = performance.now()
+    this.sweepTimer = setInterval(() => this.sweep(), SWEEP_MS)
+    this.sweepTimer.unref()
+  }
+
+  unwatch(socket: PeerSocket): void {
+    if (!this.blocked.delete(socket) || this.blocked.size > 0 || this.sweepTimer === null) return
+    clearInterval(this.sweepTimer)
+    this.sweepTimer = null
+  }
+
+  private sweep(): void {
+    const now = performance.now()
+    // A stall of our own loop is no fault of the peers: at most two periods count.
+    const elapsed = Math.min(now - this.sweptAt, 2 * SWEEP_MS)
+    this.sweptAt = now
+    for (const socket of this.blocked) {
+      if (socket.checkProgress(elapsed) < this.drainTimeoutMs) continue
+      this.stuckCount++
+      socket.destroy()
+    }
+  }
+}
+
+/** One peer's socket. */
+export class PeerSocket {
+  /** The peer, `address:port`; `unix` for a Unix domain socket. */
+  readonly peer: string
+  readonly isLoopback: boolean
+  bytesIn: number
+  bytesOut: number
+  /** The output buffer: `reserve` says where to write in it. Another one after each call of ours. */
+  buffer: Buffer
+  /** Bytes of `buffer` in use. */
+  end: number
+  /** Messages in `buffer` that nobody counts elsewhere: the owner adds one for each. */
+  units: number
+  /** Why it was closed by us; '' otherwise. */
+  closeReason: string
+  /** `close` or `destroy` was called, or the peer is gone: what is written now goes nowhere. */
+  isClosed: boolean
+  private readonly sockets: Sockets
+  private readonly stream: Duplex
+  private readonly handler: SocketHandler
+  private isDirty: boolean
+  private wantsDrain: boolean
+  private isBlocked: boolean
+  private isGone: boolean
+  private unitsQueued: number
+  private progressMark: number
+  private stalledMs: number
+  private graceTimer: NodeJS.Timeout | null
+  private readonly onWritten: () => void
+
+  /**
+   * `accepted` comes from a server with `pauseOnConnect` (plain sockets), from a TLS server, or is any
+   * duplex stream of bytes (`peer` then names the far end). Reading starts at the next turn.
+   */
+  constructor(
+    accepted: net.Socket | Duplex,
+    handler: SocketHandler,
+    sockets: Sockets,
+    peer?: { address: string; port: number }
+  ) {
+    const plain = accepted as net.Socket
+    const address = peer?.address ?? plain.remoteAddress ?? ''
+    const port = peer?.port ?? plain.remotePort ?? 0
+    this.peer = address === '' ? 'unix' : `${address}:${port}`
+    this.isLoopback = address === '' || isLoopbackAddress(address)
+    this.bytesIn = 0
+    this.bytesOut = 0
+    this.buffer = EMPTY
+    this.end = 0
+    this.units = 0
+    this.closeReason = ''
+    this.isClosed = false
+    this.sockets = sockets
+    this.handler = handler
+    this.isDirty = false
+    this.wantsDrain = false
+    this.isBlocked = false
+    this.isGone = false
+    this.unitsQueued = 0
+    this.progressMark = 0
+    this.stalledMs = 0
+    this.graceTimer = null
+    this.onWritten = () => this.written()
+    this.stream = this.open(accepted)
+  }
+
+  /** Bytes that wait for the peer: in our buffer and handed to Node but not to the kernel. */
+  get pendingBytes(): number {
+    return this.end + this.stream.writableLength
+  }
+
+  /** More than `outputBytesMax` waits for the peer: write no more until `onDrained`. */
+  get isStuck(): boolean {
+    if (!this.isBlocked && this.end < this.sockets.outputBytesMax) return false
+    if (this.pendingBytes < this.sockets.outputBytesMax) return false
+    this.wantsDrain = true
+    return true
+  }
+
+  /** After `onClosed`: how many counted `units` never reached the kernel. */
+  get lostUnits(): number {
+    return this.units + this.unitsQueued
+  }
+
+  /** Room for `bytes` bytes in `buffer`, to be filled by the caller at once; returns their offset. */
+  reserve(bytes: number): number {
+    const at = this.end
+    if (at + bytes > this.buffer.length || this.isClosed) return this.reserveSlow(bytes)
+    this.end = at + bytes
+    if (!this.isDirty) {
+      this.isDirty = true
+      this.sockets.markDirty(this)
+    }
+    return at
+  }
+
+  /** Copies `source[start..end)` into the output. */
+  write(source: Buffer, start: number, end: number): void {
+    const at = this.reserve(end - start)
+    copyBytes(source, start, end, this.buffer, at)
+  }
+
+  /** Writes a buffer that nobody changes any more, without a copy: for large payloads of a fan-out. */
+  writeShared(bytes: Buffer): void {
+    if (this.isClosed) return
+    this.send()
+    this.push(bytes, bytes.length)
+  }
+
+  /** Writes what has gathered, unless the kernel is still busy with what it got before. */
+  flush(): void {
+    this.isDirty = false
+    if (this.end === 0 || this.isClosed || this.isBlocked) return
+    this.send()
+    if (this.wantsDrain) this.drained()
+  }
+
+  pauseReading(): void {
+    if (!this.isClosed) this.stream.pause()
+  }
+
+  resumeReading(): void {
+    if (!this.isClosed) this.stream.resume()
+  }
+
+  /** Sends what has gathered, then ends; what the peer still sends is thrown away. Idempotent. */
+  close(reason: string): void {
+    if (this.isClosed) return
+    this.send()
+    this.markClosed(reason)
+    this.stream.end()
+    // Reading on until the peer ends lets our last packet arrive: unread input would make it a reset.
+    this.stream.resume()
+    this.graceTimer = setTimeout(() => this.stream.destroy(), this.sockets.closeGraceMs)
+    this.graceTimer.unref()
+  }
+
+  /** Drops the socket with all that waits. Idempotent. */
+  destroy(): void {
+    this.markClosed(this.closeReason)
+    this.stream.destroy()
+  }
+
+  /** Milliseconds without any progress; `elapsedMs` since the last call. For `Sockets`. */
+  checkProgress(elapsedMs: number): number {
+    const queued = (this.stream as unknown as Internals)._handle?.writeQueueSize ?? 0
+    const mark = this.bytesOut - this.stream.writableLength - queued
+    if (mark === this.progressMark) this.stalledMs += elapsedMs
+    else this.stalledMs = 0
+    this.progressMark = mark
+    return this.stalledMs
+  }
+
+  private open(accepted: net.Socket | Duplex): Duplex {
+    const inner = accepted as unknown as Internals
+    const canAdopt = !('encrypted' in accepted) && inner._handle?.useUserBuffer !== undefined
+    let stream: Duplex = accepted
+    if (canAdopt) {
+      const handle = inner._handle
+      inner._handle = null
+      const adopted = new Socket({
+        handle,
+        manualStart: true,
+        allowHalfOpen: true,
+        onread: {
+          buffer: this.sockets.readBuffer,
+          callback: (count: number, buffer: Buffer) => this.read(buffer, count)
+        }
+      } as net.SocketConstructorOpts)
+      // The server counts its sockets through these.
+      const own = adopted as unknown as Internals
+      own._server = inner._server
+      own.server = inner.server
+      stream = adopted
+    } else {
+      stream.on('data', (chunk: Buffer) => this.read(chunk, chunk.length))
+    }
+    if (stream instanceof Socket) {
+      stream.setNoDelay(true)
+      stream.setKeepAlive(true, KEEPALIVE_MS)
+    }
+    // An error is always followed by 'close': nothing else is to be done about it.
+    stream.on('error', () => this.markClosed(this.closeReason))
+    stream.on('end', () => this.ended())
+    stream.on('close', () => this.closed())
+    stream.resume()
+    return stream
+  }
+
+  private read(buffer: Buffer, count: number): boolean {
+    this.bytesIn += count
+    this.sockets.bytesIn += count
+    if (!this.isClosed) this.handler.onBytes(buffer, 0, count)
+    return true
+  }
+
+  private reserveSlow(bytes: number): number {
+    if (this.isClosed) {
+      // Nobody will see it; the caller needs a place all the same.
+      if (this.buffer.length < bytes) this.buffer = Buffer.allocUnsafeSlow(bytes)
+      return 0
+    }
+    const needed = this.end + bytes
+    if (needed <= LARGE_BYTES) {
+      const old = this.buffer
+      this.buffer = this.sockets.take(needed)
+      old.copy(this.buffer, 0, 0, this.end)
+      if (old.length > 0) this.sockets.giveBack(old)
+    } else {
+      this.send()
+      this.buffer = this.sockets.take(Math.max(bytes, LARGE_BYTES))
+    }
+    const at = this.end
+    this.end = at + bytes
+    if (!this.isDirty) {
+      this.isDirty = true
+      this.sockets.markDirty(this)
+    }
+    return at
+  }
+
+  /** Hands the output buffer to Node, and the buffer to the pool if the kernel took it all. */
+  private send(): void {
+    const bytes = this.end
+    if (bytes === 0) return
+    const buffer = this.buffer
+    this.buffer = EMPTY
+    this.end = 0
+    this.push(buffer.subarray(0, bytes), bytes)
+    if (!this.isBlocked) this.sockets.giveBack(buffer)
+  }
+
+  private push(chunk: Buffer, bytes: number): void {
+    this.bytesOut += bytes
+    this.sockets.bytesOut += bytes
+    this.stream.write(chunk, this.onWritten)
+    if (this.stream.writableLength === 0) {
+      this.units = 0
+      return
+    }
+    this.unitsQueued += this.units
+    this.units = 0
+    if (this.isBlocked) return
+    this.isBlocked = true
+    this.stalledMs = 0
+    this.progressMark = -1
+    this.sockets.watch(this)
+  }
+
+  private written(): void {
+    // After `destroy` the callbacks of what was never written come too: those units are lost.
+    if (!this.isBlocked || this.stream.destroyed || this.stream.writableLength > 0) return
+    this.isBlocked = false
+    this.unitsQueued = 0
+    this.sockets.unwatch(this)
+    if (this.isClosed) return
+    if (this.end > 0) this.send()
+    if (this.wantsDrain) this.drained()
+  }
+
+  private drained(): void {
+    if (this.isClosed || this.pendingBytes >= this.sockets.outputBytesMax) return
+    this.wantsDrain = false
+    this.handler.onDrained()
+  }
+
+  /** The peer has sent its last byte: it may still read our answers to what came before. */
+  private ended(): void {
+    if (this.isClosed) return
+    this.send()
+    this.markClosed('')
+    this.stream.end()
+  }
+
+  private markClosed(reason: string): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    this.closeReason = reason
+  }
+
+  private closed(): void {
+    if (this.isGone) return
+    this.isGone = true
+    this.markClosed('')
+    this.sockets.unwatch(this)
+    if (this.graceTimer !== null) clearTimeout(this.graceTimer)
+    this.buffer = EMPTY
+    this.end = 0
+    this.handler.onClosed()
+  }
+}
+
+function isLoopbackAddress(address: string): boolean {
+  return address.startsWith('127.') || address === '::1' || address.startsWith('::ffff:127.')
+}

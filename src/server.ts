@@ -1,0 +1,329 @@
+/**
+ * The only place that knows everything: options → journal → broker → listeners, started in this order
+ * and stopped in the reverse.
+ */
+import { randomBytes } from 'node:crypto'
+import type { Socket } from 'node:net'
+import type { Logger } from 'pino'
+import { healthRoutes } from './admin/health.ts'
+import { AdminServer } from './admin/http.ts'
+import { metricsRoutes } from './admin/metrics.ts'
+import { openAdminSocket } from './admin/socket.ts'
+import { JournalUsers } from './admin/user-store.ts'
+import { userRoutes } from './admin/users.ts'
+import { DEFAULT_AMQP_OPTIONS } from './amqp/options.ts'
+import { AmqpServer } from './amqp/server.ts'
+import { Hasher } from './auth/password.ts'
+import { UserAuthenticator } from './auth/user-authenticator.ts'
+import { makeUser, StoredUsers } from './auth/users.ts'
+import { Broker } from './broker/broker.ts'
+import { declareConfigured } from './broker/declared.ts'
+import { Owner } from './broker/owner.ts'
+import { Report } from './broker/report.ts'
+import { startBroker, stopBroker } from './broker/start.ts'
+import { limitsOf, type Options } from './config/options.ts'
+import { judgeStart, StartRefusedError } from './config/start-rules.ts'
+import { Principal } from './core/principal.ts'
+import { realDisk } from './journal/disk.ts'
+import type { Journal, Recovery } from './journal/journal.ts'
+import { openJournal } from './journal/log.ts'
+import { systemClock } from './lib/clock.ts'
+import { LoopLag } from './lib/loop-lag.ts'
+import { VERSION } from './lib/version.ts'
+import { MqttServer } from './mqtt/server.ts'
+import { Admission, connectionsByDescriptors } from './net/admission.ts'
+import { type Listener, openListeners } from './net/listener.ts'
+import { Sockets } from './net/socket.ts'
+
+/** What a start found in the data folder. */
+export interface StoredCounts {
+  readonly queues: number
+  readonly sessions: number
+  readonly messages: number
+  readonly retained: number
+}
+
+export interface RunningServer {
+  /** Real URLs, with the ports that were taken. */
+  readonly urls: readonly string[]
+  readonly recovery: Recovery
+  readonly stored: StoredCounts
+  readonly usersCount: number
+  readonly broker: Broker
+  /** Resolves when all open work is on the disk. Idempotent. */
+  close(): Promise<void>
+}
+
+interface Store {
+  broker: Broker
+  journal: Journal
+  recovery: Recovery
+}
+
+/** How long connections get to take their last bytes at a stop, milliseconds. */
+const CLOSE_GRACE_MS = 2_000
+
+async function openStore(
+  options: Options,
+  log: Logger,
+  principalOf: (user: string, vhost: string) => Principal | null
+): Promise<Store> {
+  const broker = new Broker({
+    limits: limitsOf(options),
+    clock: systemClock,
+    log,
+    random: randomBytes,
+    principalOf
+  })
+  const { journal, recovery } = await openJournal({
+    folder: options.data,
+    disk: realDisk,
+    owner: new Owner(broker),
+    clock: systemClock,
+    random: randomBytes,
+    limits: { syncIdleMs: options.syncIdleMs },
+    log: (level, message, fields) => log[level](fields, message),
+    neighbours: ['admin.sock', 'certs', 'motemq.yaml', 'lost+found'],
+    attach: opened => broker.attach(opened)
+  })
+  return { broker, journal, recovery }
+}
+
+/** The users of a stopped broker; locks the data folder. */
+export async function openUsersOffline(
+  options: Options
+): Promise<JournalUsers & { close(): Promise<void> }> {
+  const { pino } = await import('pino')
+  const { broker, journal } = await openStore(options, pino({ level: 'silent' }), () => null)
+  const users = new JournalUsers(broker, options.users, () => undefined)
+  return Object.assign(users, { close: () => journal.close() })
+}
+
+/** Throws what an operator can mend: JournalError, ListenError, StartRefusedError, BrokerError. */
+export async function startServer(options: Options, log: Logger): Promise<RunningServer> {
+  const hasher = new Hasher()
+  const authenticator = new UserAuthenticator(hasher)
+  const store = await openStore(options, log, (user, vhost) => {
+    if (user !== '') return authenticator.principalOf(user, vhost)
+    return authenticator.usersCount === 0 ? anonymous(vhost) : null
+  })
+  const server = new Server(options, log, store, hasher, authenticator)
+  try {
+    await server.open()
+  } catch (error) {
+    await server.close()
+    throw error
+  }
+  return server
+}
+
+/** Reads for a session that was opened before there were users, while there are none. */
+function anonymous(vhost: string): Principal {
+  return new Principal('', [], vhost, [], [], true)
+}
+
+class Server implements RunningServer {
+  readonly broker: Broker
+  readonly recovery: Recovery
+  stored: StoredCounts
+  urls: readonly string[] = []
+  readonly #options: Options
+  readonly #log: Logger
+  readonly #journal: Journal
+  readonly #hasher: Hasher
+  readonly #authenticator: UserAuthenticator
+  readonly #store: JournalUsers
+  readonly #users: StoredUsers
+  readonly #sockets: Sockets
+  readonly #mqtt: MqttServer
+  readonly #amqp: AmqpServer
+  readonly #http: AdminServer
+  readonly #admission: Admission
+  readonly #lag = new LoopLag()
+  readonly #report: Report
+  #listeners: readonly Listener[] = []
+  #adminSocket: { close(): Promise<void> } | null = null
+  #isServing = false
+  #closing: Promise<void> | null = null
+
+  constructor(
+    options: Options,
+    log: Logger,
+    store: Store,
+    hasher: Hasher,
+    authenticator: UserAuthenticator
+  ) {
+    this.#options = options
+    this.#log = log
+    this.broker = store.broker
+    this.#journal = store.journal
+    this.recovery = store.recovery
+    this.stored = countStored(store.broker)
+    this.#hasher = hasher
+    this.#authenticator = authenticator
+    this.#store = new JournalUsers(store.broker, options.users, () => this.#usersChanged())
+    this.#users = new StoredUsers(this.#store, hasher)
+    const { outputBytesMax, drainTimeoutMs } = options.limits
+    this.#sockets = new Sockets({ outputBytesMax, drainTimeoutMs })
+    const { broker } = this
+    this.#mqtt = new MqttServer({ broker, authenticator, sockets: this.#sockets, log })
+    this.#amqp = new AmqpServer(broker, authenticator, this.#sockets, {
+      ...DEFAULT_AMQP_OPTIONS,
+      product: options.amqp.product,
+      version: options.amqp.version,
+      platform: `Motemq ${VERSION}`
+    })
+    const { max, perSecond, burst } = options.connections
+    const byDescriptors = connectionsByDescriptors()
+    const connectionsMax = max === 0 ? byDescriptors : Math.min(byDescriptors, max)
+    this.#admission = new Admission({ connectionsMax, perSecond, burst })
+    this.#report = new Report(broker, () => this.#counts())
+    this.#http = new AdminServer({
+      routes: [...this.#healthRoutes(), ...metricsRoutes(this.#report, VERSION)],
+      hosts: options.http.hosts,
+      onBug: this.#onBug
+    })
+  }
+
+  get usersCount(): number {
+    return this.#store.users().size
+  }
+
+  async open(): Promise<void> {
+    const options = this.#options
+    startBroker(this.broker)
+    await this.#makeFirstUser()
+    this.#usersChanged()
+    const { refusals, warnings } = judgeStart(options.listeners, this.usersCount)
+    if (refusals.length > 0) throw new StartRefusedError(refusals)
+    for (const warning of warnings) this.#log.warn(warning)
+    declareConfigured(this.broker, options.queues)
+    this.#noteUndeclared()
+    await this.#journal.flush()
+    this.#lag.start()
+    const { listeners, skipped } = await openListeners(
+      options.listeners,
+      this.#admission,
+      (socket, listener) => this.#accept(socket, listener)
+    )
+    this.#listeners = listeners
+    for (const url of skipped) this.#log.info({ url }, 'left out: this machine has no such address')
+    this.#adminSocket = await openAdminSocket(options.data, {
+      routes: [
+        ...this.#healthRoutes(),
+        ...metricsRoutes(this.#report, VERSION),
+        ...userRoutes(this.#users)
+      ],
+      onBug: this.#onBug
+    })
+    this.urls = listeners.map(listener => listener.url)
+    this.#isServing = true
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#stop()
+    return this.#closing
+  }
+
+  async #stop(): Promise<void> {
+    this.#isServing = false
+    for (const listener of this.#listeners) listener.close()
+    this.#http.close()
+    stopBroker(this.broker)
+    // What was taken before the stop is made durable, and its acknowledgements leave, before the end.
+    if (!this.#journal.failed) await this.#journal.flush()
+    this.#amqp.close()
+    await this.#mqtt.close()
+    await this.#drained()
+    await this.#adminSocket?.close()
+    await this.#users.close()
+    this.#lag.close()
+    await this.#hasher.close()
+    await this.#journal.close()
+  }
+
+  /** Waits for the sockets, not for long. */
+  async #drained(): Promise<void> {
+    const until = performance.now() + CLOSE_GRACE_MS
+    while (this.#amqp.connections.size > 0 && performance.now() < until) {
+      await new Promise<void>(resolve => setTimeout(resolve, 10))
+    }
+  }
+
+  readonly #onBug = (err: unknown, method: string, path: string): void => {
+    this.#log.error({ err, method, path }, 'bug in the admin API')
+  }
+
+  #healthRoutes() {
+    const { broker } = this
+    return healthRoutes({
+      isServing: () => this.#isServing,
+      stats: () => ({ journalFailed: broker.journal.failed, diskLevel: broker.journal.level })
+    })
+  }
+
+  #accept(socket: Socket, listener: Listener): void {
+    const { scheme, vhost } = listener.address
+    if (scheme === 'http' || scheme === 'metrics') {
+      this.#http.take(socket, () => listener.release())
+      return
+    }
+    const peer = {
+      vhost: vhost === '' ? this.#options.vhost : vhost,
+      isTrusted: listener.isTrusted(socket.remoteAddress),
+      protocol: scheme,
+      onClosed: () => listener.release()
+    }
+    if (scheme === 'amqp') this.#amqp.accept(socket, peer)
+    else this.#mqtt.accept(socket, peer)
+  }
+
+  async #makeFirstUser(): Promise<void> {
+    const { firstUser } = this.#options
+    if (firstUser === null || this.#store.users().size > 0) return
+    const password = Buffer.from(firstUser.password)
+    const user = await makeUser(this.#hasher, firstUser.name, password, ['administrator'])
+    await this.#store.putUser(user)
+  }
+
+  #usersChanged(): void {
+    this.#authenticator.setUsers(this.#store.users(), this.#options.topics)
+    for (const vhost of this.broker.vhosts.values()) vhost.forgetRoutes()
+  }
+
+  /** A queue that was in the file once stays; a line says that it is no longer there. */
+  #noteUndeclared(): void {
+    const named = new Set(this.#options.queues.map(queue => `${queue.vhost}\0${queue.name}`))
+    for (const vhost of this.broker.vhosts.values()) {
+      for (const queue of vhost.queues.values()) {
+        if (!queue.options.isConfigured || named.has(`${vhost.name}\0${queue.name}`)) continue
+        const fields = { vhost: vhost.name, queue: queue.name }
+        this.#log.info(fields, 'this queue is no longer in the config file; it stays')
+      }
+    }
+  }
+
+  #counts() {
+    return {
+      bytesInTotal: this.#sockets.bytesIn,
+      bytesOutTotal: this.#sockets.bytesOut,
+      loginFailuresTotal: this.#authenticator.counters.failed,
+      connectionsOpen: this.#admission.open,
+      connectionsRefusedTotal: this.#admission.refused,
+      connectionsDelayedTotal: this.#admission.delayed,
+      loopLagP99Ms: this.#lag.p99Ms()
+    }
+  }
+}
+
+function countStored(broker: Broker): StoredCounts {
+  let queues = 0
+  let messages = 0
+  for (const queue of broker.state.queues.values()) {
+    if (!queue.isSession) queues++
+    messages += queue.count
+  }
+  let retained = 0
+  for (const vhost of broker.vhosts.values()) retained += vhost.retained.count
+  return { queues, sessions: broker.state.sessions.size, messages, retained }
+}

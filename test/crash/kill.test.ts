@@ -1,0 +1,100 @@
+/**
+ * `kill -9` under a mixed load, at moments that a seed chooses, start after start on the same folder: what was
+ * acknowledged must be there in the end, exactly as the checker defines it. `MOTEMQ_KILLS` and `MOTEMQ_SEED` choose
+ * how often and which; `npm run long -- kill` is this file with more of them.
+ */
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { checkHistory, describeViolations } from '../support/checker.ts'
+import { History } from '../support/history.ts'
+import { Program } from '../support/program.ts'
+import { between, seededRandom } from '../support/random.ts'
+import { requiresAll } from '../support/require.ts'
+import { Workload } from '../support/workload.ts'
+
+const kills = Number(process.env['MOTEMQ_KILLS'] ?? (requiresAll ? 30 : 10))
+const seed = Number(process.env['MOTEMQ_SEED'] ?? Date.now() % 1_000_000)
+
+/**
+ * A consumer's acknowledgement may be forgotten when it came in the last 50 ms. Those are the broker's: on a busy
+ * machine its timers, and this process's, run late, which must not look like a fault. What was read half a second
+ * before must be remembered.
+ */
+const ACK_GRACE_MS = 500
+
+const ports = (program: Program) => ({ mqtt: program.port('mqtt'), amqp: program.port('amqp') })
+
+const wait = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
+
+/** Writes the history of a failed run where it can be looked at. */
+function judge(history: History): void {
+  const { violations, stats } = checkHistory(history.events, { killGraceMs: ACK_GRACE_MS })
+  if (violations.length === 0) return
+  const file = join(tmpdir(), `motemq-history-${history.run}.jsonl`)
+  history.write(file)
+  const summary = `seed ${seed}, history ${file}, ${JSON.stringify(stats)}`
+  expect.fail(`${violations.length} violations (${summary}):\n${describeViolations(violations)}`)
+}
+
+describe('a broker under load', () => {
+  it(`loses and doubles nothing over ${kills} kills (seed ${seed})`, {
+    timeout: 60_000 + kills * 15_000
+  }, async () => {
+    const random = seededRandom(seed)
+    const history = new History(`kill-${seed}`)
+    const workload = new Workload(history, random)
+    const program = await Program.start()
+    try {
+      for (let round = 0; round < kills; round++) {
+        await workload.connect(ports(program), round % 3 === 0)
+        workload.start()
+        await wait(between(random, 150, 1200))
+        history.record({ f: 'crash', type: 'info', proc: 'broker', how: 'kill' })
+        program.assertAlive()
+        await program.kill()
+        workload.cut()
+        if (random() < 0.2) {
+          program.spawn()
+          await wait(between(random, 20, 250))
+          await program.kill()
+        }
+        await program.restart()
+        history.record({ f: 'start', type: 'ok', proc: 'broker' })
+      }
+      await workload.connect(ports(program), true)
+      await workload.drain()
+      await workload.end()
+      await program.stop()
+    } finally {
+      workload.cut()
+      await program.remove()
+    }
+    judge(history)
+    expect(workload.count).toBeGreaterThan(kills * 20)
+  })
+
+  it('keeps everything over a SIGTERM and a start', async () => {
+    const history = new History(`stop-${seed}`)
+    const workload = new Workload(history, seededRandom(seed))
+    const program = await Program.start()
+    try {
+      for (let round = 0; round < 2; round++) {
+        await workload.connect(ports(program), round === 0)
+        workload.start()
+        await wait(400)
+        workload.stop()
+        await program.stop()
+        workload.cut()
+        await program.restart()
+      }
+      await workload.connect(ports(program), true)
+      await workload.drain()
+      await workload.end()
+    } finally {
+      workload.cut()
+      await program.remove()
+    }
+    judge(history)
+  })
+})

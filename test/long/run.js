@@ -1,0 +1,35 @@
+/**
+ * The long tier: `npm run long -- NAME [COUNT]`. Each name is a test file run with larger numbers; its table goes into
+ * docs/ with date and commit.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+/** What a name runs: vitest's project and file, the variable that takes the count, and the count without one. */
+const runs = {
+  kill: { project: 'crash', file: 'test/crash/kill.test.ts', variable: 'MOTEMQ_KILLS', count: 100 }
+}
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const [name = '', count] = process.argv.slice(2)
+const chosen = Object.hasOwn(runs, name) ? runs[name] : undefined
+
+if (chosen === undefined) {
+  process.stderr.write(`usage: npm run long -- ${Object.keys(runs).join('|')} [COUNT]\n`)
+  process.exit(2)
+}
+if (!existsSync(`${root}/dist/cli/main.js`)) {
+  process.stderr.write('not built yet: run "npm run build" first\n')
+  process.exit(1)
+}
+const { status } = spawnSync(
+  process.execPath,
+  ['node_modules/vitest/vitest.mjs', 'run', '--project', chosen.project, chosen.file],
+  {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, [chosen.variable]: count ?? String(chosen.count) }
+  }
+)
+process.exit(status ?? 1)

@@ -1,0 +1,585 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { Gateway, type GatewayOptions } from '../support/gateway.ts'
+import { bytes, packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
+
+let gateway: Gateway
+afterEach(async () => await gateway.close())
+
+async function start(options: GatewayOptions = {}): Promise<Gateway> {
+  gateway = await new Gateway(options).start()
+  return gateway
+}
+
+async function client(version: 4 | 5, clientId: string, options: object = {}): Promise<RawMqtt> {
+  const raw = await gateway.dial()
+  const connack = await raw.connect(version, { clientId, ...options })
+  expect(connack[0]).toBe(0x20)
+  expect(connack[3]).toBe(0)
+  return raw
+}
+
+const lasting = { clean: false, properties: { sessionExpiryInterval: 3600 } }
+
+function subscribe(raw: RawMqtt, filter: string, options: number, id = 1): void {
+  raw.send(packet(0x82, [0, id], raw.version === 5 ? '00' : '', text(filter), [options]))
+}
+
+async function subscribed(raw: RawMqtt, filter: string, options: number): Promise<void> {
+  subscribe(raw, filter, options)
+  const suback = await raw.next()
+  expect(suback[0]).toBe(0x90)
+  expect(suback.at(-1)).toBe(options & 3)
+}
+
+function publish(raw: RawMqtt, first: number, topic: string, payload: string, id = 0): void {
+  raw.send(
+    packet(
+      first,
+      text(topic),
+      id === 0 ? '' : [id >> 8, id & 255],
+      raw.version === 5 ? '00' : '',
+      Buffer.from(payload)
+    )
+  )
+}
+
+const hex = (buffer: Buffer) => buffer.toString('hex')
+
+describe('CONNECT', () => {
+  it('answers each version in its own form', async () => {
+    await start()
+    const old = await gateway.dial()
+    old.send(packet(0x10, text('MQIsdp'), '03 02 00 3c', text('old')))
+    expect(hex(await old.next())).toBe('20020000')
+    const four = await gateway.dial()
+    expect(hex(await four.connect(4, { clientId: 'four' }))).toBe('20020000')
+    const five = await gateway.dial()
+    five.version = 5
+    five.send(packet(0x10, text('MQTT'), '05 02 00 3c 00', text('five')))
+    expect(await five.read()).toMatchObject({
+      cmd: 'connack',
+      sessionPresent: false,
+      reasonCode: 0,
+      properties: {
+        receiveMaximum: 1000,
+        maximumPacketSize: 2 * 1024 * 1024,
+        sharedSubscriptionAvailable: false
+      }
+    })
+  })
+
+  it('gives a client without a name one, and tells version 5 which', async () => {
+    await start()
+    const raw = await gateway.dial()
+    raw.version = 5
+    raw.send(packet(0x10, text('MQTT'), '05 02 00 3c 00', text('')))
+    const connack = (await raw.read()) as { properties?: { assignedClientIdentifier?: string } }
+    expect(connack.properties?.assignedClientIdentifier).toMatch(/^auto-[0-9a-f]{32}$/)
+  })
+
+  it('bounds the session expiry and says so', async () => {
+    await start()
+    const raw = await gateway.dial()
+    raw.version = 5
+    raw.send(packet(0x10, text('MQTT'), '05 02 00 3c 05 11 ff ff ff ff', text('x')))
+    expect(await raw.read()).toMatchObject({ properties: { sessionExpiryInterval: 30 * 86_400 } })
+  })
+
+  it('knows the session of a client that comes back, until it starts clean', async () => {
+    await start()
+    for (const version of [4, 5] as const) {
+      const id = `back-${version}`
+      const first = await gateway.dial()
+      expect((await first.connect(version, { clientId: id, ...lasting }))[2]).toBe(0)
+      first.send('e0 00')
+      await first.rest()
+      const second = await gateway.dial()
+      expect((await second.connect(version, { clientId: id, ...lasting }))[2]).toBe(1)
+      second.send('e0 00')
+      await second.rest()
+      const third = await gateway.dial()
+      expect((await third.connect(version, { clientId: id }))[2]).toBe(0)
+    }
+  })
+
+  it('of a lasting session is answered when the disk has it', async () => {
+    await start()
+    gateway.journal.isAutomatic = false
+    const raw = await gateway.dial()
+    const connack = raw.connect(4, { clientId: 'slow', clean: false })
+    let isAnswered = false
+    connack.then(
+      () => (isAnswered = true),
+      () => undefined
+    )
+    while (gateway.journal.ticket === 0) await new Promise(setImmediate)
+    for (let i = 0; i < 20; i++) await new Promise(setImmediate)
+    expect(isAnswered).toBe(false)
+    gateway.journal.sync()
+    expect(hex(await connack)).toBe('20020000')
+  })
+
+  it('takes the session over and tells the older connection of version 5', async () => {
+    await start()
+    const older = await client(5, 'twice')
+    await client(5, 'twice')
+    expect((await older.rest()).map(hex)).toEqual(['e0028e00'])
+  })
+
+  it('processes what a client sent right behind its CONNECT', async () => {
+    await start()
+    const raw = await gateway.dial()
+    raw.send(packet(0x10, text('MQTT'), '04 02 00 3c', text('hasty')), 'c0 00 c0 00')
+    expect(hex(await raw.next())).toBe('20020000')
+    expect(hex(await raw.next())).toBe('d000')
+    expect(hex(await raw.next())).toBe('d000')
+  })
+})
+
+describe('QoS 0', () => {
+  it('goes to every subscriber whose filter matches, in both versions', async () => {
+    await start()
+    const four = await client(4, 'four')
+    const five = await client(5, 'five')
+    await subscribed(four, 'a/+', 0)
+    await subscribed(five, 'a/#', 0)
+    const publisher = await client(5, 'publisher')
+    publisher.send(packet(0x30, text('a/b'), '09 03 00 01 74 02 00 00 00 0a', Buffer.from('hello')))
+    expect(hex(await four.next())).toBe(hex(packet(0x30, text('a/b'), Buffer.from('hello'))))
+    expect(await five.read()).toMatchObject({
+      topic: 'a/b',
+      payload: Buffer.from('hello'),
+      properties: { contentType: 't', messageExpiryInterval: 10 }
+    })
+    expect(gateway.broker.counters.mqttSent[0]).toBe(2)
+  })
+
+  it('takes a payload of any size up to the limit, in order', async () => {
+    await start()
+    const subscriber = await client(4, 'subscriber')
+    await subscribed(subscriber, '#', 0)
+    const publisher = await client(4, 'publisher')
+    const sizes = [0, 1, 127, 4_000, 32_767, 32_768, 70_000, 1_000_000, 5]
+    for (const size of sizes) publish(publisher, 0x30, 'big', 'x'.repeat(size))
+    for (const size of sizes) {
+      const found = await subscriber.read()
+      expect(found).toMatchObject({ cmd: 'publish', topic: 'big' })
+      expect((found as { payload: Buffer }).payload.equals(Buffer.alloc(size, 'x'))).toBe(true)
+    }
+  })
+
+  it('fans out one message to many, each with its own QoS, identifier and subscription ids', async () => {
+    await start()
+    const subscribers: RawMqtt[] = []
+    for (let i = 0; i < 12; i++) {
+      const raw = await client(i % 2 === 0 ? 4 : 5, `s${i}`)
+      await subscribed(raw, 'f', i % 3)
+      subscribers.push(raw)
+    }
+    const tagged = await client(5, 'tagged')
+    tagged.send(packet(0x82, '00 01 03 0b 80 01', text('f'), '00'))
+    await tagged.next()
+    const publisher = await client(4, 'publisher')
+    for (let round = 0; round < 3; round++) publish(publisher, 0x34, 'f', `m${round}`, round + 1)
+    for (let round = 0; round < 3; round++) {
+      for (const [i, raw] of subscribers.entries()) {
+        const found = await raw.read()
+        expect(found).toMatchObject({ cmd: 'publish', topic: 'f', qos: i % 3, dup: false })
+        expect((found as { payload: Buffer }).payload.toString()).toBe(`m${round}`)
+        if (i % 3 > 0) expect(found.messageId).toBe(round + 2)
+      }
+      expect(await tagged.read()).toMatchObject({ properties: { subscriptionIdentifier: 128 } })
+    }
+  })
+})
+
+describe('QoS 1 from a client', () => {
+  it('is acknowledged at once when nothing lasts, and with reason 0x10 when nobody gets it', async () => {
+    await start()
+    const raw = await client(5, 'x')
+    publish(raw, 0x32, 'nobody', 'x', 7)
+    expect(hex(await raw.next())).toBe('4003000710')
+    const old = await client(4, 'y')
+    publish(old, 0x32, 'nobody', 'x', 7)
+    expect(hex(await old.next())).toBe('40020007')
+  })
+
+  it('is acknowledged only when the disk has it, in the order of the publishes', async () => {
+    await start()
+    const subscriber = await client(4, 'lasting', lasting)
+    await subscribed(subscriber, 'a', 1)
+    const raw = await client(4, 'publisher')
+    gateway.journal.isAutomatic = false
+    publish(raw, 0x32, 'a', '1', 1)
+    publish(raw, 0x32, 'nobody', '2', 2)
+    await raw.quiet()
+    expect(hex(await subscriber.next())).toBe(
+      hex(packet(0x32, text('a'), '00 02', Buffer.from('1')))
+    )
+    gateway.journal.sync()
+    expect(hex(await raw.next())).toBe('40020001')
+    expect(hex(await raw.next())).toBe('40020002')
+    expect(gateway.broker.waiting.size).toBe(0)
+  })
+})
+
+describe('QoS 2 from a client', () => {
+  it('is routed once, whatever is repeated, and its identifier is free after PUBREL', async () => {
+    await start()
+    const subscriber = await client(4, 'subscriber')
+    await subscribed(subscriber, 'a', 0)
+    const raw = await client(4, 'publisher', { clean: false })
+    publish(raw, 0x34, 'a', '1', 5)
+    expect(hex(await raw.next())).toBe('50020005')
+    publish(raw, 0x3c, 'a', '1', 5)
+    expect(hex(await raw.next())).toBe('50020005')
+    raw.send('62 02 00 05')
+    expect(hex(await raw.next())).toBe('70020005')
+    publish(raw, 0x34, 'a', '2', 5)
+    expect(hex(await raw.next())).toBe('50020005')
+    expect((await subscriber.next()).at(-1)).toBe(0x31)
+    expect((await subscriber.next()).at(-1)).toBe(0x32)
+    await subscriber.quiet()
+  })
+
+  it('answers a PUBREL that it does not know [B53]', async () => {
+    await start()
+    const four = await client(4, 'four')
+    four.send('62 02 00 09')
+    expect(hex(await four.next())).toBe('70020009')
+    const five = await client(5, 'five')
+    five.send('62 02 00 09')
+    expect(hex(await five.next())).toBe('7003000992')
+  })
+
+  it('remembers the identifier over a reconnect', async () => {
+    await start()
+    const subscriber = await client(4, 'subscriber')
+    await subscribed(subscriber, 'a', 0)
+    const first = await client(4, 'publisher', { clean: false })
+    publish(first, 0x34, 'a', '1', 5)
+    await first.next()
+    first.destroy()
+    const second = await client(4, 'publisher', { clean: false })
+    publish(second, 0x3c, 'a', '1', 5)
+    expect(hex(await second.next())).toBe('50020005')
+    await subscriber.next()
+    await subscriber.quiet()
+  })
+})
+
+describe('deliveries', () => {
+  it('of QoS 1 are sent again with DUP until they are acknowledged', async () => {
+    await start()
+    let subscriber = await client(4, 's', { clean: false })
+    await subscribed(subscriber, 'a', 1)
+    const publisher = await client(4, 'p')
+    publish(publisher, 0x32, 'a', 'x', 1)
+    expect(hex(await subscriber.next())).toBe(
+      hex(packet(0x32, text('a'), '00 02', Buffer.from('x')))
+    )
+    subscriber.destroy()
+    subscriber = await client(4, 's', { clean: false })
+    expect(hex(await subscriber.next())).toBe(
+      hex(packet(0x3a, text('a'), '00 02', Buffer.from('x')))
+    )
+    subscriber.send('40 02 00 02')
+    await subscriber.quiet()
+    subscriber.destroy()
+    subscriber = await client(4, 's', { clean: false })
+    await subscriber.quiet()
+    expect(gateway.broker.counters.acknowledged).toBe(1)
+  })
+
+  it('of QoS 2 go on with PUBREL after a reconnect, when PUBREC was taken', async () => {
+    await start()
+    let subscriber = await client(5, 's', lasting)
+    await subscribed(subscriber, 'a', 2)
+    const publisher = await client(4, 'p')
+    publish(publisher, 0x34, 'a', 'x', 1)
+    expect((await subscriber.next())[0]).toBe(0x34)
+    subscriber.send('50 02 00 02')
+    expect(hex(await subscriber.next())).toBe('62020002')
+    subscriber.destroy()
+    subscriber = await client(5, 's', lasting)
+    expect(hex(await subscriber.next())).toBe('62020002')
+    subscriber.send('70 02 00 02')
+    await subscriber.quiet()
+    subscriber.destroy()
+    subscriber = await client(5, 's', lasting)
+    await subscriber.quiet()
+  })
+
+  it('send the PUBREL only when the PUBREC is on the disk', async () => {
+    await start()
+    const subscriber = await client(4, 's', lasting)
+    await subscribed(subscriber, 'a', 2)
+    const publisher = await client(4, 'p')
+    publish(publisher, 0x34, 'a', 'x', 1)
+    await subscriber.next()
+    gateway.journal.isAutomatic = false
+    subscriber.send('50 02 00 02')
+    await subscriber.quiet()
+    gateway.journal.sync()
+    expect(hex(await subscriber.next())).toBe('62020002')
+  })
+
+  it('end with a PUBREC that carries an error', async () => {
+    await start()
+    const subscriber = await client(5, 's')
+    await subscribed(subscriber, 'a', 2)
+    const publisher = await client(4, 'p')
+    publish(publisher, 0x34, 'a', 'x', 1)
+    await subscriber.next()
+    subscriber.send('50 03 00 02 97')
+    await subscriber.quiet()
+    expect(gateway.broker.counters.acknowledged).toBe(1)
+  })
+
+  it('keep to the receive maximum, and go on with each acknowledgement', async () => {
+    await start()
+    const subscriber = await client(5, 's', { properties: { receiveMaximum: 2 } })
+    await subscribed(subscriber, 'a', 1)
+    const publisher = await client(4, 'p')
+    for (let i = 1; i <= 5; i++) publish(publisher, 0x32, 'a', `${i}`, i)
+    for (let i = 1; i <= 5; i++) await publisher.next()
+    expect((await subscriber.next()).at(-1)).toBe(0x31)
+    expect((await subscriber.next()).at(-1)).toBe(0x32)
+    await subscriber.quiet()
+    for (let i = 3; i <= 5; i++) {
+      subscriber.send('40 02 00', [i - 1])
+      expect((await subscriber.next()).at(-1)).toBe(0x30 + i)
+      await subscriber.quiet()
+    }
+  })
+
+  it('that are too large for a client are dropped for it alone, and counted', async () => {
+    await start()
+    const small = await client(5, 'small', { properties: { maximumPacketSize: 100 } })
+    const large = await client(5, 'large')
+    await subscribed(small, 'a', 1)
+    await subscribed(large, 'a', 1)
+    const publisher = await client(4, 'p')
+    publish(publisher, 0x32, 'a', 'x'.repeat(200), 1)
+    expect(hex(await publisher.next())).toBe('40020001')
+    publish(publisher, 0x32, 'a', 'fits', 2)
+    expect((await large.next()).length).toBeGreaterThan(200)
+    expect(await small.read()).toMatchObject({ payload: Buffer.from('fits') })
+    expect(gateway.broker.counters.dropped.get('too_large')).toBe(1)
+  })
+
+  it('do not change for acknowledgements of what is not open [B54]', async () => {
+    await start()
+    const subscriber = await client(4, 's')
+    await subscribed(subscriber, 'a', 1)
+    await subscribed(subscriber, 'b', 2)
+    const publisher = await client(4, 'p')
+    publish(publisher, 0x32, 'a', 'x', 1)
+    publish(publisher, 0x34, 'b', 'y', 2)
+    await subscriber.next()
+    await subscriber.next()
+    const before = gateway.broker.counters.unexpectedAcks
+    // PUBREC for QoS 1, PUBACK for QoS 2, PUBCOMP before PUBREL, identifiers that were never given.
+    subscriber.send('50 02 00 02', '40 02 00 03', '70 02 00 03', '40 02 12 34', '70 02 12 34')
+    await subscriber.quiet()
+    expect(gateway.broker.counters.unexpectedAcks - before).toBe(5)
+    expect(gateway.broker.counters.acknowledged).toBe(0)
+    subscriber.send('40 02 00 02', '50 02 00 03')
+    expect(hex(await subscriber.next())).toBe('62020003')
+    subscriber.send('70 02 00 03')
+    await subscriber.quiet()
+    expect(gateway.broker.counters.acknowledged).toBe(2)
+  })
+})
+
+describe('retained messages', () => {
+  it('come behind the SUBACK, by retain handling', async () => {
+    await start()
+    const publisher = await client(4, 'p')
+    publish(publisher, 0x33, 'r/1', 'one', 1)
+    await publisher.next()
+    const raw = await client(5, 's')
+    subscribe(raw, 'r/#', 0x00)
+    expect((await raw.next())[0]).toBe(0x90)
+    expect(hex(await raw.next())).toBe(hex(packet(0x31, text('r/1'), '00', Buffer.from('one'))))
+    subscribe(raw, 'r/#', 0x10)
+    await raw.next()
+    await raw.quiet()
+    subscribe(raw, 'r/#', 0x20)
+    await raw.next()
+    await raw.quiet()
+    subscribe(raw, 'r/+', 0x10)
+    await raw.next()
+    expect((await raw.next())[0]).toBe(0x31)
+  })
+})
+
+describe('SUBSCRIBE', () => {
+  it('answers each filter by itself', async () => {
+    await start({ limits: { subscriptionsMax: 2 } })
+    const five = await client(5, 'five')
+    five.send(
+      packet(
+        0x82,
+        '00 07 00',
+        text('a'),
+        '01',
+        text('a#'),
+        '00',
+        text('$share/g/a'),
+        '00',
+        text('b'),
+        '02',
+        text('c'),
+        '00'
+      )
+    )
+    expect(hex(await five.next())).toBe(hex(packet(0x90, '00 07 00 01 8f 9e 02 97')))
+    const four = await client(4, 'four')
+    four.send(packet(0x82, '00 07', text('a'), '01', text('#/a'), '00'))
+    expect(hex(await four.next())).toBe('90040007' + '0180')
+    five.send(packet(0xa2, '00 08 00', text('a'), text('zzz')))
+    expect(hex(await five.next())).toBe(hex(packet(0xb0, '00 08 00 00 11')))
+    four.send(packet(0xa2, '00 08', text('zzz')))
+    expect(hex(await four.next())).toBe('b0020008')
+  })
+
+  it('of a lasting session is answered when the disk has it', async () => {
+    await start()
+    const raw = await client(4, 's', lasting)
+    gateway.journal.isAutomatic = false
+    subscribe(raw, 'a', 1)
+    await raw.quiet()
+    gateway.journal.sync()
+    expect(hex(await raw.next())).toBe('9003000101')
+  })
+})
+
+describe('wills', () => {
+  const will = { topic: 'gone', payload: Buffer.from('bye'), qos: 0 as const, retain: false }
+
+  it('are published when the connection is lost, and after DISCONNECT 0x04; not after DISCONNECT', async () => {
+    await start()
+    const watcher = await client(4, 'watcher')
+    await subscribed(watcher, 'gone', 0)
+    const normal = await client(4, 'normal', { will })
+    normal.send('e0 00')
+    await normal.rest()
+    await watcher.quiet()
+    const lost = await client(4, 'lost', { will })
+    lost.destroy()
+    expect((await watcher.next())[0]).toBe(0x30)
+    const asked = await client(5, 'asked', { will })
+    asked.send('e0 01 04')
+    expect((await watcher.next())[0]).toBe(0x30)
+    const broken = await client(4, 'broken', { will })
+    broken.send('f0 00')
+    expect(await broken.rest()).toEqual([])
+    expect((await watcher.next())[0]).toBe(0x30)
+  })
+})
+
+describe('time', () => {
+  it('closes who sends no CONNECT, or one a byte at a time [B11]', async () => {
+    await start()
+    const silent = await gateway.dial()
+    const dripping = await gateway.dial()
+    dripping.send('10')
+    while (gateway.mqtt.count < 2 || gateway.sockets.bytesIn < 1) await new Promise(setImmediate)
+    gateway.pass(9)
+    dripping.send('10')
+    while (gateway.sockets.bytesIn < 2) await new Promise(setImmediate)
+    expect(gateway.mqtt.count).toBe(2)
+    gateway.pass(1)
+    expect(await silent.rest()).toEqual([])
+    expect(await dripping.rest()).toEqual([])
+  })
+
+  it('closes who is silent for one and a half keepalives, and says so', async () => {
+    await start()
+    const raw = await client(5, 'x', { keepalive: 10 })
+    gateway.pass(15)
+    await raw.quiet()
+    gateway.pass(16)
+    expect((await raw.rest()).map(hex)).toEqual(['e0028d00'])
+  })
+
+  it('does not count a stall of our own against a client [O12]', async () => {
+    await start()
+    const raw = await client(4, 'x', { keepalive: 10 })
+    gateway.clock.advance(60_000)
+    gateway.mqtt.tick()
+    await raw.quiet()
+  })
+
+  it('never closes a client with keepalive 0', async () => {
+    await start()
+    const raw = await client(4, 'x', { keepalive: 0 })
+    gateway.pass(100_000)
+    await raw.quiet()
+  })
+})
+
+describe('the disk alarm', () => {
+  it('is told to version 5', async () => {
+    await start()
+    const subscriber = await client(4, 's', lasting)
+    await subscribed(subscriber, 'a', 2)
+    const raw = await client(5, 'p')
+    gateway.alarm(true)
+    publish(raw, 0x32, 'a', 'x', 1)
+    expect(hex(await raw.next())).toBe('4003000197')
+    publish(raw, 0x34, 'a', 'x', 2)
+    expect(hex(await raw.next())).toBe('5003000297')
+    publish(raw, 0x32, 'nobody', 'x', 3)
+    expect(hex(await raw.next())).toBe('4003000310')
+  })
+
+  it('holds version 3.1.1, in order, answers its pings, and lets go when it has passed', async () => {
+    await start()
+    const subscriber = await client(4, 's', lasting)
+    await subscribed(subscriber, 'a', 2)
+    const raw = await client(4, 'p')
+    gateway.alarm(true)
+    publish(raw, 0x32, 'a', '1', 1)
+    publish(raw, 0x34, 'a', '2', 2)
+    publish(raw, 0x32, 'nobody', '3', 3)
+    await raw.quiet()
+    gateway.pass(59)
+    await raw.quiet()
+    gateway.alarm(false)
+    expect(hex(await raw.next())).toBe('40020001')
+    expect(hex(await raw.next())).toBe('50020002')
+    expect(hex(await raw.next())).toBe('40020003')
+    expect((await subscriber.next()).at(-1)).toBe(0x31)
+    expect((await subscriber.next()).at(-1)).toBe(0x32)
+    expect(gateway.broker.counters.dropped.get('disk_alarm')).toBe(0)
+    expect(gateway.broker.counters.mqttReceived).toEqual([0, 2, 1])
+  })
+
+  it('closes version 3.1.1 after a minute, without an acknowledgement', async () => {
+    await start()
+    const subscriber = await client(4, 's', lasting)
+    await subscribed(subscriber, 'a', 2)
+    const raw = await client(4, 'p', { keepalive: 0 })
+    gateway.alarm(true)
+    publish(raw, 0x32, 'a', '1', 1)
+    await raw.quiet()
+    gateway.pass(60)
+    expect(await raw.rest()).toEqual([])
+  })
+
+  it('stops reading a version 3.1.1 client that goes on publishing', async () => {
+    await start({ limits: { alarmHoldBytes: 1_000 } })
+    const subscriber = await client(4, 's', lasting)
+    await subscribed(subscriber, 'a', 1)
+    const raw = await client(4, 'p')
+    gateway.alarm(true)
+    for (let i = 1; i <= 200; i++) publish(raw, 0x32, 'a', 'x'.repeat(10_000), i)
+    while (gateway.sockets.bytesIn < 10_000) await new Promise(setImmediate)
+    for (let i = 0; i < 50; i++) await new Promise(setImmediate)
+    expect(gateway.sockets.bytesIn).toBeLessThan(200_000)
+    gateway.alarm(false)
+    for (let i = 1; i <= 200; i++) expect(hex(await raw.next())).toBe(hex(bytes('40 02', [0, i])))
+  })
+})

@@ -1,0 +1,172 @@
+import { once } from 'node:events'
+import net from 'node:net'
+import { afterEach, describe, expect, it } from 'vitest'
+import { PeerSocket, type SocketHandler, Sockets } from '../../src/net/socket.ts'
+
+const cleanups: (() => void)[] = []
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0)) cleanup()
+})
+
+class Recorder implements SocketHandler {
+  socket!: PeerSocket
+  received = Buffer.alloc(0)
+  drained = 0
+  closed = 0
+  onData: (bytes: Buffer) => void = () => {}
+  waiters: (() => void)[] = []
+
+  onBytes(buffer: Buffer, start: number, end: number): void {
+    const bytes = Buffer.from(buffer.subarray(start, end))
+    this.received = Buffer.concat([this.received, bytes])
+    this.onData(bytes)
+    this.wake()
+  }
+  onDrained(): void {
+    this.drained++
+    this.wake()
+  }
+  onClosed(): void {
+    this.closed++
+    this.wake()
+  }
+  wake(): void {
+    for (const waiter of this.waiters.splice(0)) waiter()
+  }
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise<void>(resolve => this.waiters.push(resolve))
+  }
+}
+
+async function pair(options: { outputBytesMax?: number; drainTimeoutMs?: number } = {}) {
+  const sockets = new Sockets({
+    outputBytesMax: options.outputBytesMax ?? 1024 * 1024,
+    drainTimeoutMs: options.drainTimeoutMs ?? 30_000
+  })
+  const recorder = new Recorder()
+  const server = net.createServer({ pauseOnConnect: true, noDelay: true }, accepted => {
+    recorder.socket = new PeerSocket(accepted, recorder, sockets)
+    recorder.wake()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+  client.on('error', () => {})
+  await recorder.until(() => recorder.socket !== undefined)
+  cleanups.push(() => {
+    client.destroy()
+    recorder.socket.destroy()
+    server.close()
+  })
+  return { server, sockets, recorder, client }
+}
+
+function collect(client: net.Socket): { bytes: () => Buffer; ended: Promise<unknown> } {
+  const chunks: Buffer[] = []
+  client.on('data', chunk => chunks.push(chunk))
+  return { bytes: () => Buffer.concat(chunks), ended: once(client, 'close') }
+}
+
+describe('a peer socket', () => {
+  it('gives every byte to its handler and every byte of the output to the peer, in order', async () => {
+    const { recorder, client } = await pair()
+    const seen = collect(client)
+    const sent = Buffer.alloc(300_000)
+    for (let i = 0; i < sent.length; i++) sent[i] = (i * 31) & 255
+    client.write(sent)
+    await recorder.until(() => recorder.received.length === sent.length)
+    expect(recorder.received.equals(sent)).toBe(true)
+    const socket = recorder.socket
+    let at = 0
+    for (const size of [1, 4095, 1, 5000, 60_000, 65_536, 100_000, 3]) {
+      socket.write(sent, at, at + size)
+      at += size
+    }
+    socket.writeShared(sent.subarray(at, at + 20_000))
+    at += 20_000
+    socket.write(sent, at, at + 7)
+    at += 7
+    socket.close('done')
+    await seen.ended
+    expect(seen.bytes().equals(sent.subarray(0, at))).toBe(true)
+    await recorder.until(() => recorder.closed === 1)
+    expect(socket.bytesIn).toBe(sent.length)
+    expect(socket.bytesOut).toBe(at)
+    expect(socket.closeReason).toBe('done')
+    expect(socket.lostUnits).toBe(0)
+  })
+
+  it('names its peer and lets the server close when the last socket is gone', async () => {
+    const { recorder, client, server } = await pair()
+    expect(recorder.socket.peer).toBe(`127.0.0.1:${client.localPort}`)
+    expect(recorder.socket.isLoopback).toBe(true)
+    const closed = once(server, 'close')
+    server.close()
+    client.end()
+    await closed
+    await recorder.until(() => recorder.closed === 1)
+  })
+
+  it('answers what came before the end of a peer that has closed its half', async () => {
+    const { recorder, client } = await pair()
+    recorder.onData = bytes => recorder.socket.write(bytes, 0, bytes.length)
+    const seen = collect(client)
+    client.end('last words')
+    await seen.ended
+    expect(seen.bytes().toString()).toBe('last words')
+  })
+
+  it('is stuck above its bound, and drained when the peer reads again', async () => {
+    const { recorder, client } = await pair({ outputBytesMax: 100_000 })
+    client.pause()
+    const socket = recorder.socket
+    const chunk = Buffer.alloc(50_000, 7)
+    let written = 0
+    while (!socket.isStuck) {
+      socket.write(chunk, 0, chunk.length)
+      written += chunk.length
+      await new Promise(setImmediate)
+    }
+    expect(recorder.drained).toBe(0)
+    expect(socket.pendingBytes).toBeGreaterThanOrEqual(100_000)
+    let read = 0
+    client.on('data', bytes => {
+      read += bytes.length
+      recorder.wake()
+    })
+    client.resume()
+    await recorder.until(() => recorder.drained === 1 && read === written)
+    expect(socket.isStuck).toBe(false)
+    expect(socket.pendingBytes).toBe(0)
+  })
+
+  it('destroys a peer that takes nothing, and counts what it never took', async () => {
+    const { recorder, client, sockets } = await pair({
+      outputBytesMax: 100_000,
+      drainTimeoutMs: 500
+    })
+    client.pause()
+    const socket = recorder.socket
+    const chunk = Buffer.alloc(50_000, 7)
+    while (!socket.isStuck) {
+      socket.write(chunk, 0, chunk.length)
+      socket.units++
+      await new Promise(setImmediate)
+    }
+    await recorder.until(() => recorder.closed === 1)
+    expect(sockets.stuckCount).toBe(1)
+    expect(socket.lostUnits).toBeGreaterThanOrEqual(2)
+  })
+
+  it('reads nothing while paused', async () => {
+    const { recorder, client } = await pair()
+    client.write('a')
+    await recorder.until(() => recorder.received.length === 1)
+    recorder.socket.pauseReading()
+    client.write('b')
+    for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate)
+    expect(recorder.received.toString()).toBe('a')
+    recorder.socket.resumeReading()
+    await recorder.until(() => recorder.received.length === 2)
+  })
+})

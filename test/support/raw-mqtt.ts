@@ -1,0 +1,159 @@
+/** An MQTT client of bytes: sends what it is told, and hands out the packets that come, one by one. */
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import mqttPacket, { type IConnectPacket, type Packet } from 'mqtt-packet'
+
+const TIMEOUT_MS = 5_000
+
+export type Bytes = string | number[] | Uint8Array
+
+/** `'82 00 01'` is hexadecimal. */
+export function bytes(...parts: Bytes[]): Buffer {
+  return Buffer.concat(
+    parts.map(part =>
+      typeof part === 'string' ? Buffer.from(part.replaceAll(' ', ''), 'hex') : Buffer.from(part)
+    )
+  )
+}
+
+/** A UTF-8 string (or bytes) behind its two bytes of length. */
+export function text(value: string | Uint8Array): Buffer {
+  const content = Buffer.from(value as string)
+  return Buffer.concat([Buffer.from([content.length >> 8, content.length & 255]), content])
+}
+
+/** A fixed header before a body. */
+export function packet(first: number, ...body: Bytes[]): Buffer {
+  const content = bytes(...body)
+  const head = [first]
+  let length = content.length
+  while (length > 127) {
+    head.push((length & 127) | 128)
+    length >>= 7
+  }
+  return Buffer.concat([Buffer.from([...head, length]), content])
+}
+
+export class RawMqtt {
+  readonly socket: Socket
+  version: 4 | 5 = 4
+  #input = Buffer.alloc(0)
+  #isClosed = false
+  #wake: () => void = () => undefined
+
+  private constructor(socket: Socket) {
+    this.socket = socket
+    socket.on('data', chunk => {
+      this.#input = Buffer.concat([this.#input, chunk])
+      this.#wake()
+    })
+    // A reset ends it as an end does.
+    socket.on('error', () => undefined)
+    socket.on('close', () => {
+      this.#isClosed = true
+      this.#wake()
+    })
+  }
+
+  static async dial(port: number): Promise<RawMqtt> {
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true })
+    await once(socket, 'connect')
+    return new RawMqtt(socket)
+  }
+
+  /** CONNECT, clean unless told otherwise; returns the CONNACK. */
+  async connect(version: 4 | 5, options: Partial<IConnectPacket> = {}): Promise<Buffer> {
+    this.version = version
+    this.send(
+      mqttPacket.generate({
+        cmd: 'connect',
+        protocolId: 'MQTT',
+        protocolVersion: version,
+        clientId: 'raw',
+        clean: true,
+        keepalive: 60,
+        ...options
+      } as IConnectPacket)
+    )
+    return await this.next()
+  }
+
+  send(...parts: Bytes[]): void {
+    this.socket.write(bytes(...parts))
+  }
+
+  /** The next packet, as it came. */
+  async next(): Promise<Buffer> {
+    return (await this.#nextOrEnd()) ?? Promise.reject(new Error('closed instead of a packet'))
+  }
+
+  /** The next packet, decoded. */
+  async read(): Promise<Packet> {
+    const parser = mqttPacket.parser({ protocolVersion: this.version })
+    let found: Packet | undefined
+    parser.on('packet', packet => {
+      found = packet
+    })
+    parser.parse(await this.next())
+    if (found === undefined) throw new Error('no packet')
+    return found
+  }
+
+  /** Resolves with the packets that came before the broker closed the connection. */
+  async rest(): Promise<Buffer[]> {
+    const packets: Buffer[] = []
+    for (;;) {
+      const packet = await this.#nextOrEnd()
+      if (packet === null) return packets
+      packets.push(packet)
+    }
+  }
+
+  /** A ping's answer is the next packet: so nothing else came, and all before was read. */
+  async quiet(): Promise<void> {
+    this.send('c0 00')
+    const next = await this.next()
+    if (next.toString('hex') !== 'd000') throw new Error(`unexpected ${next.toString('hex')}`)
+  }
+
+  destroy(): void {
+    this.socket.destroy()
+  }
+
+  async #nextOrEnd(): Promise<Buffer | null> {
+    const deadline = Date.now() + TIMEOUT_MS
+    for (;;) {
+      const packet = this.#take()
+      if (packet !== null) return packet
+      if (this.#isClosed) {
+        if (this.#input.length > 0) throw new Error(`cut: ${this.#input.toString('hex')}`)
+        return null
+      }
+      await this.#more(deadline - Date.now())
+    }
+  }
+
+  #take(): Buffer | null {
+    let length = 0
+    for (let at = 1; at < Math.min(this.#input.length, 5); at++) {
+      const byte = this.#input[at]!
+      length += (byte & 127) * 128 ** (at - 1)
+      if (byte > 127) continue
+      const end = at + 1 + length
+      if (this.#input.length < end) return null
+      const packet = this.#input.subarray(0, end)
+      this.#input = this.#input.subarray(end)
+      return packet
+    }
+    return null
+  }
+
+  async #more(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    await new Promise<void>((resolve, reject) => {
+      this.#wake = resolve
+      timer = setTimeout(() => reject(new Error('nothing came')), Math.max(ms, 0))
+    })
+    clearTimeout(timer)
+  }
+}

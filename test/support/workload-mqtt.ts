@@ -1,0 +1,256 @@
+/** The MQTT actors of the mixed load: each writes what it does and sees into the history. */
+import { type History, messageId, readStamp, stampPayload } from './history.ts'
+import { type Qos, RawClient } from './raw-client.ts'
+
+/** Payloads are from here up to this many bytes long. */
+const PAYLOAD_BYTES = 64
+
+export interface PublisherOptions {
+  readonly name: string
+  readonly version: 4 | 5
+  readonly qos: Qos
+  readonly topic: string
+  /** PUBLISHes in flight; 0: only QoS 0. */
+  readonly window: number
+}
+
+/** Publishes one flow, named like itself, and sends again what a crash left open. */
+export class MqttPublisher {
+  readonly name: string
+  /** Messages made. */
+  count = 0
+  readonly #history: History
+  readonly #options: PublisherOptions
+  readonly #client: RawClient
+
+  constructor(history: History, options: PublisherOptions) {
+    this.name = options.name
+    this.#history = history
+    this.#options = options
+    this.#client = new RawClient({ clientId: options.name, version: options.version })
+    this.#client.onTransmit = (_topic, payload) => {
+      const { seq } = readStamp(payload)
+      this.#record('invoke', seq)
+    }
+  }
+
+  get isIdle(): boolean {
+    return this.#client.openCount === 0
+  }
+
+  async connect(port: number): Promise<void> {
+    const { sessionPresent } = await this.#client.connect(port)
+    const { name: proc } = this.#options
+    this.#history.record({ f: 'conn', type: 'ok', proc, present: sessionPresent, lasting: true })
+  }
+
+  /** Publishes `wanted` messages, or as many as the window leaves room for. */
+  publish(wanted: number): void {
+    const { name, topic, qos, window } = this.#options
+    for (let sent = 0; sent < wanted; sent++) {
+      if (!this.#client.isConnected || (qos > 0 && this.#client.openCount >= window)) return
+      const seq = this.count++
+      const payload = stampPayload(this.#history.run, name, name, seq, PAYLOAD_BYTES)
+      this.#client.publish(topic, payload, {
+        qos,
+        onSettled: code => {
+          this.#record(code < 0x80 ? 'ok' : 'fail', seq)
+        }
+      })
+    }
+  }
+
+  async end(): Promise<void> {
+    await this.#client.end()
+  }
+
+  destroy(): void {
+    this.#client.destroy()
+  }
+
+  #record(type: 'invoke' | 'ok' | 'fail', seq: number): void {
+    const { name, qos } = this.#options
+    const id = messageId(name, seq)
+    this.#history.record({ f: 'pub', type, proc: name, flow: name, seq, id, qos })
+  }
+}
+
+export interface SubscriberOptions {
+  readonly name: string
+  readonly version: 4 | 5
+  readonly qos: Qos
+  readonly filter: string
+  /** The flows that reach `filter`. */
+  readonly flows: readonly string[]
+  readonly ackDelayMs: number
+}
+
+/** A session that lasts: subscribes once, and then only comes back. */
+export class MqttSubscriber {
+  readonly name: string
+  /** Ids of messages that it got at least once. */
+  readonly seen = new Set<string>()
+  readonly #history: History
+  readonly #options: SubscriberOptions
+  readonly #client: RawClient
+  #acked: string[] = []
+  /** Acknowledged before the ping that is on its way. */
+  #pinged: string[] | null = null
+
+  constructor(history: History, options: SubscriberOptions) {
+    this.name = options.name
+    this.#history = history
+    this.#options = options
+    const { name: clientId, version, ackDelayMs } = options
+    this.#client = new RawClient({ clientId, version, ackDelayMs })
+    this.#client.onMessage = ({ payload, dup }) => this.#received(payload, dup)
+    this.#client.onAcked = ({ payload, qos }) => {
+      if (qos !== 1) return
+      const { flow, seq } = readStamp(payload)
+      this.#acked.push(messageId(flow, seq))
+    }
+    this.#client.onPong = () => this.#ponged()
+    this.#client.onClose = () => {
+      this.#acked = []
+      this.#pinged = null
+    }
+  }
+
+  get isConnected(): boolean {
+    return this.#client.isConnected
+  }
+
+  async connect(port: number): Promise<void> {
+    const { name: proc, filter, flows, qos } = this.#options
+    const { sessionPresent } = await this.#client.connect(port)
+    this.#history.record({ f: 'conn', type: 'ok', proc, present: sessionPresent, lasting: true })
+    if (sessionPresent) return
+    for (const flow of flows) this.#history.record({ f: 'sub', type: 'invoke', proc, flow, qos })
+    const granted = await this.#client.subscribe(filter, qos)
+    if (granted !== qos) throw new Error(`${proc}: SUBSCRIBE was answered with ${granted}`)
+    for (const flow of flows) this.#history.record({ f: 'sub', type: 'ok', proc, flow, qos })
+  }
+
+  /** Asks for a sign that what it acknowledged was read. */
+  ping(): void {
+    if (!this.#client.isConnected || this.#pinged !== null) return
+    this.#pinged = this.#acked
+    this.#acked = []
+    this.#client.ping()
+  }
+
+  async end(): Promise<void> {
+    await this.#client.end()
+  }
+
+  destroy(): void {
+    this.#client.destroy()
+  }
+
+  #received(payload: Buffer, dup: boolean): void {
+    const { run, flow, seq, intact } = readStamp(payload)
+    const id = run === this.#history.run ? messageId(flow, seq) : `another run: ${run}`
+    this.seen.add(id)
+    this.#history.record({ f: 'recv', type: 'ok', proc: this.name, flow, seq, id, dup, intact })
+  }
+
+  #ponged(): void {
+    for (const id of this.#pinged ?? []) {
+      this.#history.record({ f: 'cons-ack', type: 'ok', proc: this.name, id })
+    }
+    this.#pinged = null
+  }
+}
+
+const NONE_AFTER_MS = 2_000
+
+/** Writes, deletes and reads back retained topics. */
+export class RetainedActor {
+  readonly topics: readonly string[]
+  /** All that the reader was sent, live messages too. */
+  messagesRead = 0
+  readonly #history: History
+  readonly #writer: RawClient
+  readonly #reader: RawClient
+  #count = 0
+  readonly #open = new Set<string>()
+  readonly #reading = new Map<string, (value: string) => void>()
+
+  constructor(history: History, topics: readonly string[]) {
+    this.topics = topics
+    this.#history = history
+    this.#writer = new RawClient({ clientId: 'retained-writer', version: 5 })
+    this.#reader = new RawClient({ clientId: 'retained-reader', version: 4, clean: true })
+    this.#writer.onTransmit = (topic, payload) => this.#wrote('invoke', topic, String(payload))
+    this.#reader.onMessage = ({ topic, payload }) => {
+      this.messagesRead++
+      this.#reading.get(topic)?.(String(payload))
+    }
+    this.#reader.onClose = () => this.#reading.clear()
+  }
+
+  get isIdle(): boolean {
+    return this.#writer.openCount === 0
+  }
+
+  async connect(port: number): Promise<void> {
+    const { sessionPresent: present } = await this.#writer.connect(port)
+    const proc = 'retained-writer'
+    this.#history.record({ f: 'conn', type: 'ok', proc, present, lasting: true })
+    await this.#reader.connect(port)
+  }
+
+  /** A new value for the topic, every eighth time none, at QoS 1 and 2 in turn; one at a time. */
+  write(topic: string): void {
+    if (!this.#writer.isConnected || this.#open.has(topic)) return
+    const number = ++this.#count
+    const value = number % 8 === 0 ? '' : `${this.#history.run}|${number}`
+    this.#open.add(topic)
+    this.#writer.publish(topic, Buffer.from(value), {
+      qos: number % 2 === 0 ? 1 : 2,
+      retain: true,
+      onSettled: code => {
+        this.#open.delete(topic)
+        this.#wrote(code < 0x80 ? 'ok' : 'fail', topic, value)
+      }
+    })
+  }
+
+  /** Subscribes and takes the first message; none when nothing comes for two seconds. */
+  async read(topic: string): Promise<void> {
+    if (!this.#reader.isConnected || this.#reading.has(topic)) return
+    const proc = 'retained-reader'
+    this.#history.record({ f: 'get', type: 'invoke', proc, flow: topic })
+    const value = new Promise<string>(resolve => {
+      const timer = setTimeout(() => resolve(''), NONE_AFTER_MS)
+      this.#reading.set(topic, first => {
+        clearTimeout(timer)
+        resolve(first)
+      })
+    })
+    try {
+      await this.#reader.subscribe(topic, 0)
+      const id = await value
+      // The connection died meanwhile: nobody knows what would have come.
+      if (!this.#reading.delete(topic)) return
+      this.#history.record({ f: 'get', type: 'ok', proc, flow: topic, id })
+      await this.#reader.unsubscribe(topic)
+    } catch (error) {
+      if (this.#reader.isConnected) throw error
+    }
+  }
+
+  async end(): Promise<void> {
+    await this.#writer.end()
+    await this.#reader.end()
+  }
+
+  destroy(): void {
+    this.#writer.destroy()
+    this.#reader.destroy()
+  }
+
+  #wrote(type: 'invoke' | 'ok' | 'fail', flow: string, id: string): void {
+    this.#history.record({ f: 'set', type, proc: 'retained-writer', flow, id })
+  }
+}

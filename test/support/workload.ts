@@ -1,0 +1,206 @@
+/**
+ * The mixed load of the crash tests: MQTT publishers at every QoS and version, sessions that last, one that is often
+ * away, retained topics, AMQP producers with confirms and consumers with acknowledgements, and the two protocols into
+ * each other. It writes the history that the checker judges.
+ */
+import type { ChannelModel } from 'amqplib'
+import { type History, type HistoryEvent, messageId } from './history.ts'
+import { between, type Random } from './random.ts'
+import { AmqpConsumer, AmqpProducer, openAmqp } from './workload-amqp.ts'
+import { MqttPublisher, MqttSubscriber, RetainedActor } from './workload-mqtt.ts'
+
+export interface Ports {
+  readonly mqtt: number
+  /** Null: a broker of MQTT only. */
+  readonly amqp: number | null
+}
+
+export const TOPIC_QUEUE = 'load.topic'
+export const DIRECT_QUEUE = 'load.direct'
+
+const TICK_MS = 10
+const PING_EVERY_TICKS = 4
+const DRAIN_TIMEOUT_MS = 30_000
+
+export class Workload {
+  readonly history: History
+  readonly #random: Random
+  readonly #publishers: MqttPublisher[]
+  readonly #subscribers: MqttSubscriber[]
+  /** Connects only now and then. */
+  readonly #sleeper: MqttSubscriber
+  readonly #retained: RetainedActor
+  readonly #producers: AmqpProducer[]
+  readonly #queueSeen = { topic: new Set<string>(), direct: new Set<string>() }
+  readonly #consumers: AmqpConsumer[]
+  #connection: ChannelModel | null = null
+  #declared = false
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(history: History, random: Random) {
+    this.history = history
+    this.#random = random
+    const publisher = (name: string, version: 4 | 5, qos: 0 | 1 | 2) =>
+      new MqttPublisher(history, { name, version, qos, topic: `load/${name}`, window: 20 })
+    this.#publishers = [
+      publisher('zero', 4, 0),
+      publisher('one-v3', 4, 1),
+      publisher('one-v5', 5, 1),
+      publisher('two-v3', 4, 2),
+      publisher('two-v5', 5, 2)
+    ]
+    const flows = [...this.#publishers.map(({ name }) => name), 'from-amqp']
+    const subscriber = (name: string, version: 4 | 5, qos: 1 | 2, ackDelayMs: number) =>
+      new MqttSubscriber(history, { name, version, qos, filter: 'load/#', flows, ackDelayMs })
+    this.#sleeper = subscriber('sleeper', 5, 2, 0)
+    this.#subscribers = [
+      subscriber('session-one', 4, 1, 5),
+      subscriber('session-two', 5, 2, 5),
+      subscriber('session-two-v3', 4, 2, 0),
+      this.#sleeper
+    ]
+    this.#retained = new RetainedActor(history, ['kept/a', 'kept/b', 'kept/c', 'kept/d'])
+    const producer = (name: string, exchange: string, routingKey: string, republishes: boolean) =>
+      new AmqpProducer(history, { name, exchange, routingKey, window: 20, republishes })
+    this.#producers = [
+      producer('from-amqp', 'amq.topic', 'load.from-amqp', true),
+      producer('direct-again', '', DIRECT_QUEUE, true),
+      producer('direct-once', '', DIRECT_QUEUE, false)
+    ]
+    const consumer = (queue: string, lane: string, prefetch: number, seen: Set<string>) =>
+      new AmqpConsumer(history, { queue, lane, prefetch, ackDelayMs: 4 }, seen)
+    this.#consumers = [
+      consumer(TOPIC_QUEUE, 'c1', 50, this.#queueSeen.topic),
+      consumer(DIRECT_QUEUE, 'c1', 10, this.#queueSeen.direct),
+      consumer(DIRECT_QUEUE, 'c2', 10, this.#queueSeen.direct)
+    ]
+  }
+
+  /** Messages that were made. */
+  get count(): number {
+    return this.#allPublishers().reduce((sum, { count }) => sum + count, 0)
+  }
+
+  /** Messages that the reader of the retained topics was sent. */
+  get retainedRead(): number {
+    return this.#retained.messagesRead
+  }
+
+  /** Everybody comes back; `wakes`: the sleeper too. */
+  async connect(ports: Ports, wakes: boolean): Promise<void> {
+    if (ports.amqp !== null) {
+      this.#connection = await openAmqp(ports.amqp)
+      await this.#declare(this.#connection)
+    }
+    for (const subscriber of this.#subscribers) {
+      if (subscriber !== this.#sleeper || wakes) await subscriber.connect(ports.mqtt)
+    }
+    await this.#retained.connect(ports.mqtt)
+    const connection = this.#connection
+    if (connection !== null) {
+      for (const consumer of this.#consumers) await consumer.open(connection)
+      for (const producer of this.#producers) await producer.open(connection)
+    }
+    for (const publisher of this.#publishers) await publisher.connect(ports.mqtt)
+  }
+
+  /** Publishes in small bursts until `stop`. */
+  start(): void {
+    let ticks = 0
+    this.#timer = setInterval(() => {
+      ticks++
+      for (const publisher of this.#allPublishers()) publisher.publish(between(this.#random, 0, 6))
+      const topics = this.#retained.topics
+      const topic = topics[between(this.#random, 0, topics.length - 1)]!
+      this.#retained.write(topic)
+      if (ticks % PING_EVERY_TICKS === 0) {
+        this.#ping()
+        void this.#retained.read(topics[(ticks / PING_EVERY_TICKS) % topics.length]!)
+      }
+    }, TICK_MS)
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer = null
+  }
+
+  /** The broker is dead: so are all connections. */
+  cut(): void {
+    this.stop()
+    this.#connection = null
+    for (const actor of [...this.#publishers, ...this.#subscribers]) actor.destroy()
+    this.#retained.destroy()
+  }
+
+  /** Waits until all is acknowledged and all that was acknowledged has arrived, or no hope is left. */
+  async drain(): Promise<void> {
+    this.stop()
+    const deadline = Date.now() + DRAIN_TIMEOUT_MS
+    let acked: HistoryEvent[] | null = null
+    while (Date.now() < deadline) {
+      await new Promise(resolve => setTimeout(resolve, 50))
+      this.#ping()
+      if (!this.#isIdle()) continue
+      acked ??= this.history.events.filter(({ f, type }) => f === 'pub' && type === 'ok')
+      if (acked.every(({ flow, seq }) => this.#hasArrived(flow ?? '', seq ?? 0))) break
+    }
+    // What should not come any more gets its chance to.
+    await new Promise(resolve => setTimeout(resolve, 200))
+    await Promise.all(this.#retained.topics.map(topic => this.#retained.read(topic)))
+  }
+
+  /** Ends every connection in order. */
+  async end(): Promise<void> {
+    this.stop()
+    for (const actor of [...this.#publishers, ...this.#subscribers]) await actor.end()
+    await this.#retained.end()
+    await this.#connection?.close()
+    this.#connection = null
+  }
+
+  #allPublishers(): (MqttPublisher | AmqpProducer)[] {
+    return this.#declared ? [...this.#publishers, ...this.#producers] : this.#publishers
+  }
+
+  #isIdle(): boolean {
+    return this.#allPublishers().every(({ isIdle }) => isIdle) && this.#retained.isIdle
+  }
+
+  #hasArrived(flow: string, seq: number): boolean {
+    const id = messageId(flow, seq)
+    if (flow.startsWith('direct')) return this.#queueSeen.direct.has(id)
+    const hasQueue = !this.#declared || this.#queueSeen.topic.has(id)
+    return (
+      hasQueue && this.#subscribers.every(({ seen, isConnected }) => !isConnected || seen.has(id))
+    )
+  }
+
+  #ping(): void {
+    for (const subscriber of this.#subscribers) subscriber.ping()
+    for (const consumer of this.#consumers) consumer.ping()
+  }
+
+  /** The first time declares and binds; later only looks whether it is all still there. */
+  async #declare(connection: ChannelModel): Promise<void> {
+    const channel = await connection.createChannel()
+    channel.on('error', () => undefined)
+    if (this.#declared) {
+      await channel.checkQueue(TOPIC_QUEUE)
+      await channel.checkQueue(DIRECT_QUEUE)
+    } else {
+      await channel.assertQueue(TOPIC_QUEUE, { durable: true })
+      await channel.assertQueue(DIRECT_QUEUE, { durable: true })
+      await channel.bindQueue(TOPIC_QUEUE, 'amq.topic', 'load.#')
+      const topicFlows = [...this.#publishers.map(({ name }) => name), 'from-amqp']
+      for (const flow of topicFlows) this.#claim(TOPIC_QUEUE, flow)
+      for (const flow of ['direct-again', 'direct-once']) this.#claim(DIRECT_QUEUE, flow)
+      this.#declared = true
+    }
+    await channel.close()
+  }
+
+  #claim(proc: string, flow: string): void {
+    this.history.record({ f: 'sub', type: 'ok', proc, flow, qos: 'queue' })
+  }
+}

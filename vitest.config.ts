@@ -1,0 +1,44 @@
+import { defineConfig } from 'vitest/config'
+
+/** One project a kind of test, each with its own time limit; `vitest run --project unit` while coding. */
+function project(name: string, testTimeout: number, extra: Record<string, unknown> = {}) {
+  return {
+    extends: true as const,
+    test: {
+      name,
+      include: [`test/${name}/**/*.test.ts`],
+      testTimeout,
+      hookTimeout: testTimeout,
+      ...extra
+    }
+  }
+}
+
+export default defineConfig({
+  test: {
+    reporters: ['default', './test/support/summary-reporter.ts'],
+    pool: 'forks',
+    maxWorkers: 2,
+    projects: [
+      project('unit', 10_000),
+      project('contract', 30_000),
+      project('protocol', 30_000),
+      project('integration', 60_000),
+      project('model', 120_000),
+      project('crash', 300_000),
+      {
+        extends: true,
+        test: {
+          name: 'types',
+          include: [],
+          typecheck: {
+            enabled: true,
+            only: true,
+            tsconfig: './tsconfig.json',
+            include: ['test/types/**/*.test-d.ts']
+          }
+        }
+      }
+    ]
+  }
+})
