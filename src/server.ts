@@ -81,7 +81,11 @@ async function openStore(
     owner: new Owner(broker),
     clock: systemClock,
     random: randomBytes,
-    limits: { syncIdleMs: options.syncIdleMs },
+    limits: {
+      syncIdleMs: options.syncIdleMs,
+      yellowFreeBytes: options.disk.yellowFreeBytes,
+      redFreeBytes: options.disk.redFreeBytes
+    },
     log: (level, message, fields) => log[level](fields, message),
     neighbours: ['admin.sock', 'certs', 'motemq.yaml', 'lost+found'],
     attach: opened => broker.attach(opened)
@@ -138,6 +142,8 @@ class Server implements RunningServer {
   readonly #mqtt: MqttServer
   readonly #amqp: AmqpServer
   readonly #http: AdminServer
+  /** What a metrics listener shows may be asked for under any name. */
+  readonly #metrics: AdminServer
   readonly #admission: Admission
   readonly #lag = new LoopLag()
   readonly #report: Report
@@ -157,7 +163,7 @@ class Server implements RunningServer {
     this.#log = log
     this.broker = store.broker
     this.#journal = store.journal
-    this.recovery = store.recovery
+    this.recovery = { ...store.recovery, tookMs: Math.round(store.recovery.tookMs) }
     this.stored = countStored(store.broker)
     this.#hasher = hasher
     this.#authenticator = authenticator
@@ -181,6 +187,11 @@ class Server implements RunningServer {
     this.#http = new AdminServer({
       routes: [...this.#healthRoutes(), ...metricsRoutes(this.#report, VERSION)],
       hosts: options.http.hosts,
+      onBug: this.#onBug
+    })
+    this.#metrics = new AdminServer({
+      routes: metricsRoutes(this.#report, VERSION),
+      hosts: null,
       onBug: this.#onBug
     })
   }
@@ -229,6 +240,7 @@ class Server implements RunningServer {
     this.#isServing = false
     for (const listener of this.#listeners) listener.close()
     this.#http.close()
+    this.#metrics.close()
     stopBroker(this.broker)
     // What was taken before the stop is made durable, and its acknowledgements leave, before the end.
     if (!this.#journal.failed) await this.#journal.flush()
@@ -265,7 +277,8 @@ class Server implements RunningServer {
   #accept(socket: Socket, listener: Listener): void {
     const { scheme, vhost } = listener.address
     if (scheme === 'http' || scheme === 'metrics') {
-      this.#http.take(socket, () => listener.release())
+      const server = scheme === 'http' ? this.#http : this.#metrics
+      server.take(socket, () => listener.release())
       return
     }
     const peer = {

@@ -40,6 +40,7 @@ export interface AdminServerOptions {
 export class AdminServer {
   readonly server: Server
   readonly #options: AdminServerOptions
+  #isWatching = false
   #isClosed = false
 
   constructor(options: AdminServerOptions) {
@@ -61,8 +62,6 @@ export class AdminServer {
         if (!request.destroyed) this.#options.onBug(error, request.method ?? '', request.url ?? '')
       })
     })
-    // Node starts the watch over slow requests with this event; our listener listens, so we send it.
-    this.server.emit('listening')
     // No protocol is switched to, and nothing is expected, here.
     this.server.on('upgrade', (_request, socket) => socket.destroy())
     this.server.on('connect', (_request, socket) => {
@@ -77,6 +76,7 @@ export class AdminServer {
       socket.destroy()
       return
     }
+    this.#watchSlowRequests()
     this.server.emit('connection', socket)
     socket.resume()
   }
@@ -87,6 +87,13 @@ export class AdminServer {
     this.#isClosed = true
     this.server.close()
     this.server.closeAllConnections()
+  }
+
+  /** Node begins to look for slow requests when its server listens; ours is handed connections. */
+  #watchSlowRequests(): void {
+    if (this.#isWatching) return
+    this.#isWatching = true
+    this.server.emit('listening')
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -131,6 +131,8 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   lastQueue: string
   /** A basic.get waits for the disk: nothing further is read meanwhile. */
   isGetting: boolean
+  /** Several deliveries are being settled or given back. */
+  private isFinishing: boolean
   private lastTag: number
   private owed: OwedReply[]
   private isWaiting: boolean
@@ -151,6 +153,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.consumedCount = 0
     this.lastQueue = ''
     this.isGetting = false
+    this.isFinishing = false
     this.lastTag = 0
     this.owed = []
     this.isWaiting = false
@@ -326,9 +329,12 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.finishUpTo(this.lastTag, REQUEUE)
   }
 
-  /** What goes back to a queue may come again at once, with a tag above `tagMax`. */
+  /** What goes back comes again only when all of it is back, and in its order. */
   private finishUpTo(tagMax: number, outcome: Outcome): void {
+    this.isFinishing = true
     while (this.unacked.removeFirst(tagMax)) this.finishOne(outcome)
+    this.isFinishing = false
+    this.wakeAll()
   }
 
   /** The delivery that `unacked` took out last. */
@@ -358,7 +364,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
 
   /** Room for one more delivery, as far as the channel as a whole goes. */
   get hasRoom(): boolean {
-    return !this.isClosed && !this.isShared(this.consumedCount)
+    return !this.isClosed && !this.isFinishing && !this.isShared(this.consumedCount)
   }
 
   wakeAll(): void {

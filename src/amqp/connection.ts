@@ -163,6 +163,11 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     return this.broker.nowMs
   }
 
+  /** A frame is held: nothing is read from the peer. */
+  get isHeld(): boolean {
+    return this.splitter.isHeld
+  }
+
   // Input
 
   onBytes(buffer: Buffer, start: number, end: number): void {
@@ -460,6 +465,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
 
   onClosed(): void {
     this.tearDown()
+    this.broker.counters.loseAmqp(this.socket.lostUnits)
     this.state = CLOSED
     this.splitter.discard()
     this.context.onConnectionClosed(this)
@@ -478,8 +484,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
       return
     }
     if (this.state !== RUNNING) return
-    const isReading = !this.splitter.isHeld
-    if (this.heartbeat.check(this.socket, elapsedMs, tickMs, isReading)) return
+    if (this.heartbeat.check(this.socket, elapsedMs, tickMs, !this.isHeld)) return
     this.log.info({ heartbeatSeconds: this.heartbeat.seconds }, 'amqp client missed heartbeats')
     this.end('missed heartbeats')
   }

@@ -30,9 +30,10 @@ export class Heartbeat {
   check(socket: PeerSocket, elapsedMs: number, tickMs: number, isReading: boolean): boolean {
     if (this.seconds === 0) return true
     const intervalMs = this.seconds * 1000
-    if (socket.bytesOut + socket.end !== this.outMark) this.idleOutMs = 0
+    // What was written since the last call may have been written right after it.
+    if (socket.bytesOut + socket.end !== this.outMark) this.idleOutMs = elapsedMs
     else this.idleOutMs += elapsedMs
-    if (this.idleOutMs + tickMs > intervalMs / 2 && socket.pendingBytes === 0) {
+    if (this.idleOutMs + tickMs >= intervalMs / 2 && socket.pendingBytes === 0) {
       socket.write(HEARTBEAT, 0, HEARTBEAT.length)
       this.idleOutMs = 0
     }

@@ -113,7 +113,8 @@ export class Checkpoint {
 
   /** Predeclared exchanges need no record; one that was deleted meanwhile has none. */
   #isOurs(vhost: Vhost, exchange: Exchange): boolean {
-    if (exchange.name === '' || exchange.name.startsWith('amq.') || !exchange.isDurable) return false
+    if (exchange.name === '' || exchange.name.startsWith('amq.') || !exchange.isDurable)
+      return false
     return vhost.exchanges.get(exchange.name) === exchange
   }
 

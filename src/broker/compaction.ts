@@ -3,7 +3,7 @@
  * still open, and each owner learns the new position (journal.md §5).
  */
 import { Message } from '../core/message.ts'
-import { Chunk, ENTRY_SHARE_SHIFT, type Queue } from '../core/queue.ts'
+import { type Chunk, ENTRY_SHARE_SHIFT, type Queue } from '../core/queue.ts'
 import { KIND } from '../core/records/kinds.ts'
 import {
   DESTINATION_BYTES_MAX,

@@ -43,6 +43,12 @@ export class Counters {
     this.dropped.set(reason, this.dropped.get(reason)! + count)
   }
 
+  /** AMQP deliveries that need no acknowledgement and never reached the kernel. */
+  loseAmqp(count: number): void {
+    this.amqpSent[0]! -= count
+    this.drop('closed', count)
+  }
+
   /** A drop that a queue's operator wants to see; `queue` is its name. */
   dropFrom(queue: string, reason: DropReason, count = 1): void {
     this.drop(reason, count)

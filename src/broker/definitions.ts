@@ -201,7 +201,8 @@ export function declareExchange(
   request: DeclareExchange
 ): { exchange: Exchange; ticket: number } {
   const { name, kind, principal } = request
-  if (request.passive) return { exchange: lookupExchange(vhost, name), ticket: broker.journal.ticket }
+  if (request.passive)
+    return { exchange: lookupExchange(vhost, name), ticket: broker.journal.ticket }
   if (name === '') throw reserved('exchange', name, vhost)
   may(principal, 'configure', 'exchange', name, vhost)
   if (!KINDS.has(kind)) {

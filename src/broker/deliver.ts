@@ -107,7 +107,13 @@ function hand(
 ): void {
   const flags = queue.flags
   queue.take(sequence)
-  consumer.deliver(message, queue, sequence, deliverFlags(flags, sequence < queue.redeliveredBelow), identifiers)
+  consumer.deliver(
+    message,
+    queue,
+    sequence,
+    deliverFlags(flags, sequence < queue.redeliveredBelow),
+    identifiers
+  )
   if (consumer.noAck) finish(broker, queue, sequence)
 }
 

@@ -16,18 +16,26 @@ export interface Taker {
 /** Answers at once, or when the block is in memory. With `noAck` the message is settled. */
 export function get(broker: Broker, queue: Queue, taker: Taker, noAck: boolean): void {
   for (;;) {
-    if (queue.isDeleted) return taker.onGot(null, 0, 0, 0)
+    if (queue.isDeleted) {
+      taker.onGot(null, 0, 0, 0)
+      return
+    }
     const sequence = queue.next()
-    if (sequence === NOTHING) return taker.onGot(null, 0, 0, 0)
+    if (sequence === NOTHING) {
+      taker.onGot(null, 0, 0, 0)
+      return
+    }
     if (sequence === COLD) {
       const chunk = queue.coldChunk!
       if (warm(broker, queue, chunk)) continue
-      return load(broker, chunk.segment, chunk.offset, new GetWaiter(broker, queue, taker, noAck, -1))
+      load(broker, chunk.segment, chunk.offset, new GetWaiter(broker, queue, taker, noAck, -1))
+      return
     }
     const found = view(broker, queue.segment, queue.offset)
     if (found !== VIEWED) {
       const waiter = new GetWaiter(broker, queue, taker, noAck, sequence)
-      return load(broker, queue.segment, queue.offset, waiter)
+      load(broker, queue.segment, queue.offset, waiter)
+      return
     }
     if ((queue.flags & ENTRY_EXPIRES) !== 0 && broker.stored.expiresAt <= broker.nowMs) {
       finish(broker, queue, sequence)

@@ -91,7 +91,7 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
     route.hasDurableQueue ||
     (message.qos > 0 && route.hasLastingSession) ||
     isRetained(message) ||
-    (inbound !== null && inbound.isLasting)
+    inbound?.isLasting
   const lasts = broker.refusal === 0
   if (needsDisk && !lasts) {
     const reason = broker.journal.failed ? 'journal_failed' : 'disk_alarm'
@@ -109,8 +109,10 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
   for (const queue of route.queues) {
     if (!addQueue(broker, message, queue, lasts)) isRejected = true
   }
-  if (!broker.matched) broker.counters.drop('no_match')
-  const ticket = store(broker, message, publisher, inbound, lasts && isRetained(message))
+  const retains = lasts && isRetained(message)
+  if (!broker.matched && !retains) broker.counters.drop('no_match')
+  // Refused: the publisher's packet identifier is free again, nothing of it may stay.
+  const ticket = store(broker, message, publisher, isRejected ? null : inbound, retains)
   return isRejected ? -ERROR_CODES.queueFull : ticket
 }
 
@@ -177,7 +179,11 @@ function addWaiting(broker: Broker, message: Message, target: SessionTarget, qos
   const { session } = target
   const retain = message.retain && target.retainAsPublished
   const queue = session.queue
-  if (!session.isLasting && queue.readyCount === 0 && deliverUnstored(message, target, qos, retain)) {
+  if (
+    !session.isLasting &&
+    queue.readyCount === 0 &&
+    deliverUnstored(message, target, qos, retain)
+  ) {
     return
   }
   const { sessionMessagesMax, sessionBytesMax } = broker.limits
@@ -219,11 +225,12 @@ function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean
       return false
     }
   }
-  const expires = message.expiresAt > 0 || options.ttlMs >= 0
-  if (options.ttlMs >= 0) {
-    const end = broker.nowMs + options.ttlMs
-    if (message.expiresAt === 0 || end < message.expiresAt) message.expiresAt = end
-  }
-  targets.add(queue, entryFlags(Math.min(message.qos, 1), false, false, expires), queue.isDurable, null)
+  const expires = message.expiresAt > 0
+  targets.add(
+    queue,
+    entryFlags(Math.min(message.qos, 1), false, false, expires),
+    queue.isDurable,
+    null
+  )
   return true
 }

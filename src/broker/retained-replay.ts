@@ -97,7 +97,10 @@ class RetainedReplay implements BlockWaiter {
       this.#session.connection === this.#connection &&
       subscriptions.get(this.#subscription.filter) === this.#subscription
     for (let left = PIECE; left > 0 && isWanted; left--) {
-      if (this.#at >= this.#entries.length && !this.#more()) return this.#end()
+      if (this.#at >= this.#entries.length && !this.#more()) {
+        this.#end()
+        return
+      }
       if (this.#at >= this.#entries.length) continue
       const outcome = this.#offer(this.#entries[this.#at]!)
       if (outcome === LOADING) return
@@ -174,7 +177,12 @@ class RetainedReplay implements BlockWaiter {
     const { sessionMessagesMax, sessionBytesMax } = broker.limits
     makeRoom(broker, queue, copy.source.length, sessionMessagesMax, sessionBytesMax)
     targets.clear()
-    targets.add(queue, entryFlags(qos, true, identifiers !== null, copy.expiresAt > 0), true, identifiers)
+    targets.add(
+      queue,
+      entryFlags(qos, true, identifiers !== null, copy.expiresAt > 0),
+      true,
+      identifiers
+    )
     store(broker, copy, null, null, false)
     return OFFERED
   }

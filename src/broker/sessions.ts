@@ -64,6 +64,7 @@ export function connect(broker: Broker, request: ConnectRequest): ConnectResult 
   session.version = request.version
   session.connection = request.connection
   session.endsAt = 0
+  unscheduleEnd(broker, session)
   session.expirySeconds = request.expirySeconds
   ticket = Math.max(ticket, changeLasting(broker, session, request.expirySeconds > 0))
   if (session.isLasting) ticket = record(broker, session, true)
@@ -82,7 +83,11 @@ function refuse(broker: Broker, request: ConnectRequest): 0 | ErrorCode {
     return ERROR_CODES.notAuthorized
   }
   if (broker.isStopping) return ERROR_CODES.shuttingDown
-  if (request.expirySeconds > 0 && broker.refusal !== 0) return broker.refusal as ErrorCode
+  // Who has a session may come for what waits there, also while the disk is full.
+  const isTaken = session !== undefined && !broker.journal.failed
+  if (request.expirySeconds > 0 && broker.refusal !== 0 && !isTaken) {
+    return broker.refusal as ErrorCode
+  }
   if (session === undefined && broker.state.queues.size >= broker.limits.queuesMax) {
     return ERROR_CODES.quotaExceeded
   }
@@ -179,33 +184,43 @@ export function disconnect(
   scheduleEnd(broker, session)
 }
 
+/** One for each session that ever was without a connection. */
+const endings = new WeakMap<Session, Deadline<Timed>>()
+
 /** Arms the end of a session without a connection. */
 export function scheduleEnd(broker: Broker, session: Session): void {
-  broker.deadlines.set(new Deadline<Timed>(new SessionDue(session, session.endsAt)), session.endsAt)
+  let ending = endings.get(session)
+  if (ending === undefined) {
+    ending = new Deadline<Timed>(new SessionDue(session))
+    endings.set(session, ending)
+  }
+  broker.deadlines.set(ending, session.endsAt)
+}
+
+function unscheduleEnd(broker: Broker, session: Session): void {
+  const ending = endings.get(session)
+  if (ending !== undefined) broker.deadlines.clear(ending)
 }
 
 class SessionDue implements Timed {
   readonly #session: Session
-  readonly #endsAt: number
 
-  constructor(session: Session, endsAt: number) {
+  constructor(session: Session) {
     this.#session = session
-    this.#endsAt = endsAt
   }
 
   onDue(broker: Broker): void {
-    const session = this.#session
-    if (session.endsAt !== this.#endsAt || session.queue.isDeleted) return
-    triggerWill(broker, session, true)
-    endSession(broker, session, 'expired')
+    triggerWill(broker, this.#session, true)
+    endSession(broker, this.#session, 'expired')
   }
 }
 
 /** Ends a session with all that it holds, counted. Returns the ticket of the record. */
 export function endSession(broker: Broker, session: Session, reason: string): number {
   const connection = connectionOf(session)
-  const { queue } = session
-  if (queue.count > 0) broker.counters.drop('session_ended', queue.count)
+  const waiting = session.queue.neverDelivered()
+  if (waiting > 0) broker.counters.drop('session_ended', waiting)
+  unscheduleEnd(broker, session)
   broker.state.endSession(session)
   broker.held.delete(session)
   session.connection = null
@@ -252,13 +267,16 @@ export function subscribe(
   if (mayFilter(connection.principal, filter, session.clientId) === 'none') {
     return -ERROR_CODES.notAuthorized
   }
-  if (!session.subscriptions.has(filter)) {
+  const isKnown = session.subscriptions.has(filter)
+  if (!isKnown) {
     if (session.subscriptions.size >= limits.subscriptionsMax) return -ERROR_CODES.quotaExceeded
     if (hasWildcard(filter) && session.wildcardCount >= limits.wildcardSubscriptionsMax) {
       return -ERROR_CODES.quotaExceeded
     }
   }
-  if (session.isLasting && broker.refusal !== 0) return -broker.refusal
+  if (session.isLasting && broker.refusal !== 0 && (!isKnown || broker.journal.failed)) {
+    return -broker.refusal
+  }
   const isNew = broker.state.subscribe(session, filter, request)
   const { retainHandling } = request
   const wantsReplay = retainHandling === 0 || (retainHandling === 1 && isNew)

@@ -33,7 +33,12 @@ export class Targets {
     this.bytesMax = 0
   }
 
-  add(queue: Queue, flags: number, isDurable: boolean, identifiers: readonly number[] | null): void {
+  add(
+    queue: Queue,
+    flags: number,
+    isDurable: boolean,
+    identifiers: readonly number[] | null
+  ): void {
     const at = this.count++
     this.queues[at] = queue
     this.flags[at] = flags
@@ -57,7 +62,7 @@ export function store(
   isRetained: boolean
 ): number {
   const count = targets.count
-  const keepsInbound = inbound !== null && inbound.isLasting
+  const keepsInbound = inbound?.isLasting
   if (count === 0 && !isRetained) {
     return inbound === null ? 0 : keepInbound(broker, inbound, message.packetId)
   }
@@ -117,7 +122,9 @@ function slabMessage(broker: Broker, message: Message) {
   const { slabs, journal } = broker
   const bytesMax = messageBytesMax(message) + targets.bytesMax
   if (slabs.bytes + bytesMax > broker.limits.memoryBytesMax && broker.refusal === 0) {
-    const at = writeMessage(journal.buffer, journal.begin(bytesMax), message, 0, 0, '')
+    // `begin` may change `buffer`: it comes first.
+    const open = journal.begin(bytesMax)
+    const at = writeMessage(journal.buffer, open, message, 0, 0, '')
     journal.end(KIND.transient, writeTargets(journal.buffer, at), LAZY)
     return journal
   }

@@ -24,6 +24,10 @@ import { publishOwn } from './publish.ts'
 export function keepWill(broker: Broker, session: Session, will: Will | null): number {
   const had = session.will !== null
   session.will = will
+  if (had && (will === null || will.dueAt === 0)) {
+    const deadline = waiting.get(session)
+    if (deadline !== undefined) broker.deadlines.clear(deadline)
+  }
   if (broker.journal.failed) return 0
   if (will !== null) {
     writeWill(broker.writer, session.id, session.clientId, session.vhost, session.user, will)
@@ -48,28 +52,35 @@ export function triggerWill(broker: Broker, session: Session, endsSession: boole
   scheduleWill(broker, session)
 }
 
+/** One for each session whose will ever waited. */
+const waiting = new WeakMap<Session, Deadline<Timed>>()
+
 /** Arms the deadline of a will that waits. */
 export function scheduleWill(broker: Broker, session: Session): void {
   const { will } = session
   if (will === null || will.dueAt === 0) return
-  broker.deadlines.set(new Deadline<Timed>(new WillDue(session, will)), will.dueAt)
+  let deadline = waiting.get(session)
+  if (deadline === undefined) {
+    deadline = new Deadline<Timed>(new WillDue(session))
+    waiting.set(session, deadline)
+  }
+  broker.deadlines.set(deadline, will.dueAt)
 }
 
 class WillDue implements Timed {
   readonly #session: Session
-  readonly #will: Will
 
-  constructor(session: Session, will: Will) {
+  constructor(session: Session) {
     this.#session = session
-    this.#will = will
   }
 
   onDue(broker: Broker): void {
     const session = this.#session
+    const { will } = session
     // The client came back, or the session ended and took its will with it.
-    if (session.will !== this.#will || this.#will.dueAt === 0) return
+    if (will === null || will.dueAt === 0) return
     keepWill(broker, session, null)
-    publishWill(broker, session.vhost, session.user, session.clientId, this.#will)
+    publishWill(broker, session.vhost, session.user, session.clientId, will)
   }
 }
 

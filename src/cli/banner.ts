@@ -10,7 +10,7 @@ export function banner(options: Options, server: RunningServer, program: string)
   const { recovery, stored } = server
   const found = recovery.isNew
     ? 'new'
-    : `${count(stored.queues, 'queue')}, ${count(stored.sessions, 'session')}, ${count(stored.messages, 'message')}, ${count(stored.retained, 'retained message')} in ${recovery.tookMs} ms`
+    : `${count(stored.queues, 'queue')}, ${count(stored.sessions, 'session')}, ${count(stored.messages, 'message')}, ${count(stored.retained, 'retained message')} in ${Math.round(recovery.tookMs)} ms`
   lines.push(`  data       ${options.data} (${found})`)
   if (recovery.damagedBatches > 0 || recovery.skippedRecords > 0) {
     lines.push(

@@ -8,7 +8,6 @@ const VALUE_NAMES: Readonly<Record<string, string>> = {
   choice: '<word>',
   boolean: '[true|false]',
   count: '<number>',
-  percent: '<percent>',
   bytes: '<size>',
   ms: '<time>',
   seconds: '<time>',
@@ -57,7 +56,7 @@ function helpOf(named: NamedOption): string {
 function showDefault(named: NamedOption): string {
   const { kind, defaultValue } = named.option
   if (kind !== 'bytes' || typeof defaultValue !== 'number') {
-    const unit = kind === 'ms' ? ' ms' : kind === 'seconds' ? ' s' : kind === 'percent' ? ' %' : ''
+    const unit = kind === 'ms' ? ' ms' : kind === 'seconds' ? ' s' : ''
     return `${String(defaultValue)}${unit}`
   }
   if (defaultValue > 0 && defaultValue % 2 ** 20 === 0) return `${defaultValue / 2 ** 20} MiB`

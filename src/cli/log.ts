@@ -13,7 +13,8 @@ export interface OpenLog {
 }
 
 export function openLog(options: Options['log'], isTerminal: boolean): OpenLog {
-  const out = destination({ dest: 1, sync: false, maxLength: BUFFER_BYTES_MAX })
+  // A terminal takes lines at once, in order with the banner; a pipe that is full must not block us.
+  const out = destination({ dest: 1, sync: isTerminal, maxLength: BUFFER_BYTES_MAX })
   // Whoever read the log is gone: go on without it.
   out.on('error', () => undefined)
   const isText = options.format === 'text' || (options.format === 'auto' && isTerminal)

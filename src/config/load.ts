@@ -323,14 +323,14 @@ function readFirstUser(environment: Environment, mistakes: Mistakes): FirstUser 
 function checkTogether(found: Map<string, Found>, mistakes: Mistakes): void {
   const order = [
     ['disk.redFreeBytes', 'disk.yellowFreeBytes'],
-    ['disk.redFreePercent', 'disk.yellowFreePercent'],
     ['limits.preLoginBytesMax', 'limits.preLoginTotalBytesMax'],
     ['limits.wildcardSubscriptionsMax', 'limits.subscriptionsMax']
   ] as const
   for (const [lowKey, highKey] of order) {
     const low = found.get(lowKey)!
     const high = found.get(highKey)!
-    if ((low.value as number) <= (high.value as number)) continue
+    // 0 of the disk's levels stands for what depends on its size.
+    if (high.value === 0 || (low.value as number) <= (high.value as number)) continue
     const where = low.source === 'default' ? high.source : low.source
     mistakes.add(
       where.replace(/^(flag|variable) /, ''),

@@ -14,7 +14,6 @@ export type OptionKind =
   | 'choice'
   | 'boolean'
   | 'count'
-  | 'percent'
   | 'bytes'
   | 'ms'
   | 'seconds'
@@ -64,8 +63,6 @@ const choice = <const C extends string>(choices: readonly C[], value: C, help: s
   new Option<C>('choice', value, help, { choices })
 const count = (value: number, help: string, min = 1, max = 2 ** 31) =>
   new Option<number>('count', value, help, { min, max })
-const percent = (value: number, help: string) =>
-  new Option<number>('percent', value, help, { min: 0, max: 99 })
 const bytes = (value: number, help: string, min = 1, max = 2 ** 40) =>
   new Option<number>('bytes', value, help, { min, max })
 const ms = (value: number, help: string, min = 0) =>
@@ -143,10 +140,16 @@ export const OPTIONS = {
     burst: count(10_000, 'new connections of a listener taken at once')
   },
   disk: {
-    yellowFreeBytes: bytes(1024 * MIB, 'publishers are slowed below the smaller of this', 0),
-    yellowFreePercent: percent(20, 'and this much free space'),
-    redFreeBytes: bytes(256 * MIB, 'publishers are stopped below the smaller of this', 0),
-    redFreePercent: percent(5, 'and this much free space')
+    yellowFreeBytes: bytes(
+      0,
+      'publishers are slowed below so much free space; 0: the smaller of 20 % and 1 GiB',
+      0
+    ),
+    redFreeBytes: bytes(
+      0,
+      'publishers are stopped below so much free space; 0: the smaller of 5 % and 256 MiB',
+      0
+    )
   },
   limits: LIMITS,
   topics: new Option<readonly TopicRuleOption[]>('topics', [], 'topic rules of every user'),

@@ -39,8 +39,6 @@ export function parseValue(option: Option<unknown>, raw: unknown): Parsed<unknow
       return parseBoolean(raw)
     case 'count':
       return bounded(option, parseNumber(raw, null, 'whole number', ''))
-    case 'percent':
-      return bounded(option, parseNumber(raw, { '%': 1 }, 'percentage', ', or a number with %'))
     case 'bytes':
       return bounded(
         option,

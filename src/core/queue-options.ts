@@ -4,7 +4,12 @@ import { EMPTY_TABLE, type FieldTable, type FieldValue, integerOf } from './fiel
 import type { Overflow, QueueOptions } from './queue.ts'
 
 /** Accepted, and without effect here: there is one kind of queue. */
-const ACCEPTED = new Set(['x-queue-type', 'x-queue-mode', 'x-queue-version', 'x-queue-master-locator'])
+const ACCEPTED = new Set([
+  'x-queue-type',
+  'x-queue-mode',
+  'x-queue-version',
+  'x-queue-master-locator'
+])
 
 export interface QueueFlags {
   readonly isDurable: boolean
@@ -21,11 +26,9 @@ export function queueOptions(flags: QueueFlags, table: FieldTable): QueueOptions
   let messagesMax = 0
   let bytesMax = 0
   let overflow: Overflow = 'drop-head'
-  let ttlMs = -1
   for (const [name, value] of table) {
-    if (name === 'x-max-length') messagesMax = positive(name, value, 0)
-    else if (name === 'x-max-length-bytes') bytesMax = positive(name, value, 0)
-    else if (name === 'x-message-ttl') ttlMs = positive(name, value, 0)
+    if (name === 'x-max-length') messagesMax = whole(name, value)
+    else if (name === 'x-max-length-bytes') bytesMax = whole(name, value)
     else if (name === 'x-overflow') overflow = overflowOf(value)
     else if (name === 'x-queue-type') checkQueueType(value)
     else if (name.startsWith('x-') && !ACCEPTED.has(name)) {
@@ -34,12 +37,12 @@ export function queueOptions(flags: QueueFlags, table: FieldTable): QueueOptions
       })
     }
   }
-  return { ...flags, arguments: table, messagesMax, bytesMax, overflow, ttlMs }
+  return { ...flags, arguments: table, messagesMax, bytesMax, overflow }
 }
 
-function positive(name: string, value: FieldValue, min: number): number {
+function whole(name: string, value: FieldValue): number {
   const number = integerOf(value)
-  if (number === null || number < min) {
+  if (number === null || number < 0) {
     throw new BrokerError('argumentInvalid', `invalid arg '${name}'`, { argument: name })
   }
   return number

@@ -100,8 +100,6 @@ export interface QueueOptions {
   readonly bytesMax: number
   /** x-overflow. */
   readonly overflow: Overflow
-  /** x-message-ttl in milliseconds; -1 = none. */
-  readonly ttlMs: number
 }
 
 export class Queue {
@@ -188,13 +186,7 @@ export class Queue {
    * Puts an entry in its place. One that is there already takes the new position and keeps its
    * state: then it returns false, with the old entry in the entry fields (segment 0 if that is cold).
    */
-  insert(
-    sequence: number,
-    segment: number,
-    offset: number,
-    bytes: number,
-    flags: number
-  ): boolean {
+  insert(sequence: number, segment: number, offset: number, bytes: number, flags: number): boolean {
     let chunk = this.chunks.length === 0 ? null : this.chunks[this.chunks.length - 1]!
     if (sequence !== this.nextSequence || chunk === null || !canAppend(chunk, sequence)) {
       chunk = this.#place(sequence)
@@ -204,7 +196,14 @@ export class Queue {
         if ((chunk.words[at + 3]! & ENTRY_STATE) !== SETTLED) {
           const old = chunk.words[at + 3]!
           this.find(sequence)
-          write(chunk.words, at, segment, offset, bytes, (flags & ~ENTRY_STATE) | (old & ENTRY_STATE) | (old & (ENTRY_REDELIVERED | ENTRY_COUNT)))
+          write(
+            chunk.words,
+            at,
+            segment,
+            offset,
+            bytes,
+            (flags & ~ENTRY_STATE) | (old & ENTRY_STATE) | (old & (ENTRY_REDELIVERED | ENTRY_COUNT))
+          )
           return false
         }
         write(chunk.words, at, segment, offset, bytes, flags)
@@ -255,11 +254,10 @@ export class Queue {
       }
       const next = at < chunks.length ? chunks[at]!.start : Number.MAX_SAFE_INTEGER
       const isNear = sequence - end < 16 && sequence < next
-      if (before.words !== null && isNear && sequence - before.start < CHUNK_ENTRIES) {
-        return before
-      }
+      if (before.words !== null && isNear && sequence < windowEnd(before)) return before
     }
     const entries = chunks.length === 0 ? FIRST_CHUNK_ENTRIES : 64
+    this.#found = NO_CHUNK
     const chunk = new Chunk(sequence, entries)
     chunks.splice(at, 0, chunk)
     return chunk
@@ -285,7 +283,8 @@ export class Queue {
   stateOf(sequence: number): number {
     const chunk = this.#chunkOf(sequence)
     if (chunk === null) return SETTLED
-    if (chunk.words !== null) return chunk.words[(sequence - chunk.start) * WORDS + 3]! & ENTRY_STATE
+    if (chunk.words !== null)
+      return chunk.words[(sequence - chunk.start) * WORDS + 3]! & ENTRY_STATE
     return isPatchedAway(chunk, sequence) ? SETTLED : READY
   }
 
@@ -373,7 +372,8 @@ export class Queue {
   take(sequence: number): void {
     const flags = this.flags
     const count = Math.min((flags & ENTRY_COUNT) + (1 << ENTRY_COUNT_SHIFT), ENTRY_COUNT)
-    this.#found.words![this.#foundIndex + 3] = (flags & ~(ENTRY_STATE | ENTRY_COUNT)) | UNACKED | count
+    this.#found.words![this.#foundIndex + 3] =
+      (flags & ~(ENTRY_STATE | ENTRY_COUNT)) | UNACKED | count
     this.readyCount--
     this.readyBytes -= this.bytes
     this.unackedCount++
@@ -425,7 +425,8 @@ export class Queue {
   #drop(chunk: Chunk): void {
     const chunks = this.chunks
     const index = chunks[0] === chunk ? 0 : chunks.indexOf(chunk)
-    if (index < 0 || (index === chunks.length - 1 && chunk.count < CHUNK_ENTRIES)) return
+    const isLast = index === chunks.length - 1
+    if (index < 0 || (isLast && chunk.start + chunk.count < windowEnd(chunk))) return
     chunks.splice(index, 1)
     if (chunk.words !== null) this.hotEntries -= chunk.count
     if (this.#found === chunk) this.#found = NO_CHUNK
@@ -434,7 +435,8 @@ export class Queue {
   /** Puts a delivered entry back to its original place. False when it is not open. */
   requeue(sequence: number): boolean {
     if (!this.find(sequence) || (this.flags & ENTRY_STATE) !== UNACKED) return false
-    this.#found.words![this.#foundIndex + 3] = (this.flags & ~ENTRY_STATE) | READY | ENTRY_REDELIVERED
+    this.#found.words![this.#foundIndex + 3] =
+      (this.flags & ~ENTRY_STATE) | READY | ENTRY_REDELIVERED
     this.readyCount++
     this.readyBytes += this.bytes
     this.unackedCount--
@@ -463,6 +465,17 @@ export class Queue {
       if ((this.flags & ENTRY_STATE) !== READY) open.add(at)
     }
     return open
+  }
+
+  /** How many of the ready messages were never handed to anybody. */
+  neverDelivered(): number {
+    let count = this.readyCount
+    if (this.lastTaken === 0) return count
+    for (let at = this.after(0); at !== NOTHING && at <= this.lastTaken; at = this.after(at)) {
+      const isReady = (this.flags & ENTRY_STATE) === READY
+      if (isReady && (this.flags & ENTRY_COUNT) !== 0) count--
+    }
+    return count
   }
 
   /** The first entry in memory behind `sequence` that is not settled, its fields set; else NOTHING. */
@@ -539,6 +552,7 @@ export class Queue {
     let at = this.chunks.length
     while (at > 0 && this.chunks[at - 1]!.start > chunk.start) at--
     this.chunks.splice(at, 0, chunk)
+    this.#found = NO_CHUNK
     this.readyCount += chunk.live
     this.readyBytes += readyBytes
     if (chunk.start + chunk.count > this.nextSequence) {
@@ -553,17 +567,30 @@ export class Queue {
     if (index < 0) return
     this.chunks.splice(index, 1)
     this.readyCount -= chunk.live
+    this.#found = NO_CHUNK
     if (this.coldChunk === chunk) this.coldChunk = null
   }
 
-  /** Takes out chunks without live entries that lie in [start, end). */
-  dropEmpty(start: number, end: number): void {
-    for (const chunk of [...this.chunks]) {
-      if (chunk.live > 0 || chunk.start >= end || chunk.start + chunk.count <= start) continue
-      this.chunks.splice(this.chunks.indexOf(chunk), 1)
-      if (chunk.words !== null) this.hotEntries -= chunk.count
-    }
+  /** Makes place for a cold chunk: no chunk reaches into [start, end), where nothing is live any more. */
+  separate(start: number, end: number): void {
     this.#found = NO_CHUNK
+    for (const chunk of [...this.chunks]) {
+      if (chunk.words === null || chunk.start >= end || chunk.start + chunk.count <= start) continue
+      const { words } = chunk
+      this.chunks.splice(this.chunks.indexOf(chunk), 1)
+      this.hotEntries -= chunk.count
+      for (let i = 0; i < chunk.count; i++) {
+        const at = i * WORDS
+        const flags = words[at + 3]!
+        const state = flags & ENTRY_STATE
+        if (state === SETTLED) continue
+        if (state === READY) {
+          this.readyCount--
+          this.readyBytes -= words[at + 2]!
+        } else this.unackedCount--
+        this.insert(chunk.start + i, words[at]!, words[at + 1]!, words[at + 2]!, flags)
+      }
+    }
   }
 
   /** A cold chunk's words were read: the changes made meanwhile are applied to them. */
@@ -605,9 +632,17 @@ function canAppend(chunk: Chunk, sequence: number): boolean {
   return (
     chunk.words !== null &&
     chunk.start + chunk.count === sequence &&
-    chunk.count < CHUNK_ENTRIES &&
+    sequence < windowEnd(chunk) &&
     chunk.live > 0
   )
+}
+
+/**
+ * A chunk never reaches beyond its window of 1,024 sequences: so the chunks that replay makes, with
+ * other entries, lie in the same windows as those that the index records were made of.
+ */
+function windowEnd(chunk: Chunk): number {
+  return chunk.start - (chunk.start % CHUNK_ENTRIES) + CHUNK_ENTRIES
 }
 
 function grow(chunk: Chunk): void {

@@ -6,7 +6,7 @@
 import type { Exchange } from './exchange.ts'
 import type { FieldTable } from './field-table.ts'
 import type { User } from './principal.ts'
-import { Chunk, ENTRY_STATE, type Queue, RELEASED, SETTLED, shareOf } from './queue.ts'
+import { type Chunk, ENTRY_STATE, type Queue, RELEASED, SETTLED, shareOf } from './queue.ts'
 import type { RetainedSlot } from './retained.ts'
 import { type Session, type SubscribeOptions, Subscription } from './session.ts'
 import { hasWildcard } from './topic.ts'
@@ -165,7 +165,7 @@ export class State {
     for (let at = queue.after(chunk.start - 1); at > 0 && at < end; at = queue.after(at)) {
       this.settleEntry(queue, at)
     }
-    queue.dropEmpty(chunk.start, end)
+    queue.separate(chunk.start, end)
     queue.adoptCold(chunk, readyBytes)
     this.chargeCold(chunk)
   }

@@ -87,7 +87,7 @@ export abstract class Tail {
 
   /** A record of this urgency was appended and nothing is under way that would write it in time. */
   protected abstract wake(urgency: Urgency): void
-  /** A new segment, or a file of its own, of so many bytes was begun. */
+  /** A segment of so many bytes was left for the next one, or a file of its own was begun. */
   protected abstract rolled(bytes: number): void
   /** `isCrowded` became true. */
   protected abstract crowded(): void
@@ -237,9 +237,10 @@ export abstract class Tail {
   }
 
   #nextSegment(): void {
+    const { bytes } = this.#current
     this.#current = this.segments.create(this.#segmentBytes, false)
     this.#nextOffset = 0
-    this.rolled(this.#segmentBytes)
+    this.rolled(bytes)
   }
 
   #beginLarge(bytesMax: number): number {

@@ -17,7 +17,7 @@ import { ready } from '../broker/deliver.ts'
 import { OwedAcks, type OwedVisitor } from '../broker/owed.ts'
 import { disconnect } from '../broker/sessions.ts'
 import { settle } from '../broker/settle.ts'
-import { Message } from '../core/message.ts'
+import type { Message } from '../core/message.ts'
 import { Principal } from '../core/principal.ts'
 import type { Queue } from '../core/queue.ts'
 import type { Session } from '../core/session.ts'
@@ -30,6 +30,8 @@ import { ProtocolError } from './codec/protocol-error.ts'
 import { PublishReader } from './codec/publish.ts'
 import { type PacketHandler, Splitter } from './codec/splitter.ts'
 import type { AcceptOptions, MqttContext } from './context.ts'
+import { isFrontEndBug } from './front-end-bug.ts'
+import { HeldPublishes } from './held-publishes.ts'
 import type { PublishTarget } from './outbound.ts'
 import { REASON, returnCodeOfReason } from './reason-codes.ts'
 
@@ -65,12 +67,6 @@ const KEEPALIVE_MS_A_SECOND = 1_500
 const UNLIMITED = 0x7fffffff
 const NOBODY = new Principal('', [], '', [], [], false)
 
-/** A PUBLISH that may not be taken yet, 3.1 and 3.1.1 only: first byte and body. */
-export interface HeldPacket {
-  readonly first: number
-  readonly body: Buffer
-}
-
 export class MqttConnection
   implements SocketHandler, SessionConnection, PacketHandler, OwedVisitor, PublishTarget
 {
@@ -79,8 +75,6 @@ export class MqttConnection
   readonly socket: PeerSocket
   readonly splitter: Splitter
   readonly reader: PublishReader
-  /** The PUBLISH being read. */
-  readonly message: Message
   readonly noAck: boolean
   log: Logger
   /** Protocol level; 0 before CONNECT. */
@@ -106,8 +100,7 @@ export class MqttConnection
   /** Version 5: QoS > 0 PUBLISHes that we have not answered finally. */
   receivedCount: number
   /** PUBLISHes that wait for the disk's alarm or a full queue to pass. */
-  readonly held: HeldPacket[]
-  heldBytes: number
+  readonly held: HeldPublishes
   /** `liveMs` at which the peer is closed if they still wait. */
   heldUntilMs: number
   /** Session Expiry Interval of its DISCONNECT, seconds; null: unchanged. */
@@ -130,7 +123,6 @@ export class MqttConnection
     this.options = options
     this.splitter = new Splitter(this, context.broker.limits.preLoginBytesMax)
     this.reader = new PublishReader()
-    this.message = new Message()
     this.noAck = false
     this.log = context.log
     this.version = 0
@@ -148,8 +140,7 @@ export class MqttConnection
     this.inflightMax = context.broker.limits.inflightMax
     this.requestedExpirySeconds = 0
     this.receivedCount = 0
-    this.held = []
-    this.heldBytes = 0
+    this.held = new HeldPublishes()
     this.heldUntilMs = 0
     this.newExpirySeconds = null
     this.handle = handle
@@ -364,17 +355,15 @@ export class MqttConnection
   /** Keeps a PUBLISH that the disk's alarm does not let in; closes the peer when that lasts. */
   hold(first: number, buffer: Buffer, start: number, end: number): void {
     const { limits } = this.context.broker
-    if (this.held.length === 0) this.heldUntilMs = this.context.liveMs + limits.alarmHoldMs
-    this.held.push({ first, body: Buffer.from(buffer.subarray(start, end)) })
-    this.heldBytes += end - start
-    if (this.heldBytes >= limits.alarmHoldBytes) this.pause(PAUSED_HELD)
+    if (this.held.count === 0) this.heldUntilMs = this.context.liveMs + limits.alarmHoldMs
+    this.held.add(first, buffer, start, end)
+    if (this.held.bytes >= limits.alarmHoldBytes) this.pause(PAUSED_HELD)
   }
 
   /** The alarm has passed: what is held is taken, in order. */
   retryHeld(): void {
-    if (this.held.length === 0 || this.context.broker.refusal !== 0) return
-    const waiting = this.held.splice(0)
-    this.heldBytes = 0
+    if (this.held.count === 0 || this.context.broker.refusal !== 0) return
+    const waiting = this.held.take()
     this.heldUntilMs = 0
     this.resume(PAUSED_HELD)
     try {
@@ -445,14 +434,14 @@ export class MqttConnection
     this.splitter.close()
     this.countPreLogin()
     this.socket.close(text)
-    this.held.length = 0
+    this.held.take()
     this.tasks.length = 0
     this.owed.clear()
     broker.waiting.delete(this)
     broker.publishers.delete(this)
     const { session } = this
     this.session = null
-    if (session !== null && !this.context.isStopping) {
+    if (session !== null && (broker.isStopping || !this.context.isStopping)) {
       disconnect(broker, session, this, how, this.newExpirySeconds)
     }
     this.logEnd(text, wasOpen)
@@ -492,15 +481,4 @@ export class MqttConnection
       this.close('too many bytes before login', 0, 'lost')
     }
   }
-}
-
-/**
- * Whether an error came from this front-end's own code: then it costs one connection. From the core, the
- * broker or the journal it costs the process.
- */
-function isFrontEndBug(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  const frames = error.stack?.split('\n').filter(line => line.startsWith('    at ')) ?? []
-  const origin = frames.find(line => !/[\\/](src|dist)[\\/]lib[\\/]|node:/.test(line)) ?? ''
-  return /[\\/](mqtt|mqtt-packet|net)[\\/]/.test(origin)
 }

@@ -2,6 +2,7 @@
 import type { Logger } from 'pino'
 import type { Authenticator } from '../auth/authenticator.ts'
 import type { Broker } from '../broker/broker.ts'
+import type { Message } from '../core/message.ts'
 import type { Sockets } from '../net/socket.ts'
 import type { Outbound } from './outbound.ts'
 
@@ -14,6 +15,8 @@ export interface MqttContext {
   readonly sockets: Sockets
   readonly outbound: Outbound
   readonly log: Logger
+  /** The PUBLISH being read: one for all, none outlasts its handling. */
+  readonly message: Message
   /** Milliseconds that the loop was alive: a stall of ours does not count against any peer. */
   liveMs: number
   /** Bytes buffered for all connections before their login. */

@@ -16,14 +16,13 @@ export function handlePublish(
   start: number,
   end: number
 ): boolean {
-  const { broker } = connection.context
+  const { broker, message } = connection.context
   const isAcknowledged = (first & 6) !== 0
-  if (isAcknowledged && connection.held.length > 0) {
+  if (isAcknowledged && connection.held.count > 0) {
     // Those behind a held one keep their order.
     connection.hold(first, buffer, start, end)
     return true
   }
-  const { message } = connection
   const { version, reader } = connection
   reader.read(message, first, buffer, start, end, version, broker.limits, broker)
   if (!isAcknowledged) {
@@ -59,7 +58,7 @@ function refuse(
   end: number
 ): boolean {
   const { broker } = connection.context
-  const { qos, packetId } = connection.message
+  const { qos, packetId } = connection.context.message
   const ack = qos === 2 ? PUBREC_FIRST : PUBACK_FIRST
   if (code === ERROR_CODES.shuttingDown) {
     connection.close('the broker stops', REASON.serverShuttingDown, 'lost')

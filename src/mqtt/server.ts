@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import type { Authenticator } from '../auth/authenticator.ts'
 import type { Broker } from '../broker/broker.ts'
-import { FORM_MQTT } from '../core/message.ts'
+import { FORM_MQTT, Message } from '../core/message.ts'
 import type { Sockets } from '../net/socket.ts'
 import { MqttConnection } from './connection.ts'
 import { type AcceptOptions, type MqttContext, STRANGER_LINES_A_SECOND } from './context.ts'
@@ -36,6 +36,7 @@ export class MqttServer {
       sockets,
       outbound: new Outbound(sockets, broker),
       log,
+      message: new Message(),
       liveMs: 0,
       preLoginBytes: 0,
       strangerLines: STRANGER_LINES_A_SECOND,

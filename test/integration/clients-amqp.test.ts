@@ -137,7 +137,7 @@ describe('amqplib', () => {
 })
 
 describe('rabbitmq-client', () => {
-  it('publishes with confirms and consumes, and asks and is answered', async () => {
+  it('publishes with confirms, consumes, and gets the answer to its request', async () => {
     const connection = new Connection(amqpUrl())
     connection.on('error', () => undefined)
     const got: unknown[] = []

@@ -2,6 +2,7 @@
  * Honest counters: what was sent is what was delivered, what waits and what was dropped and counted, exactly. Judged
  * without a kill, where nothing is unknown.
  */
+import type { Socket } from 'node:net'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { checkHistory, describeViolations } from '../support/checker.ts'
 import { History, messageId, readStamp, stampPayload } from '../support/history.ts'
@@ -125,6 +126,26 @@ it('counts what lay in its buffer when a subscriber vanished', async () => {
   await expect.poll(async () => total(await readMetrics(program)), { timeout: 10_000 }).toBe(COUNT)
   const metrics = await readMetrics(program)
   expect(dropped(metrics, 'closed')).toBeGreaterThan(0)
+})
+
+it('counts what lay in its buffer when a consumer without acknowledgements vanished', async () => {
+  const connection = await openAmqp(program.port('amqp'))
+  const channel = await connection.createChannel()
+  await channel.assertQueue('unacked', { durable: false })
+  await channel.bindQueue('unacked', 'amq.topic', 'flood')
+  await channel.consume('unacked', () => undefined, { noAck: true })
+  const { stream } = connection.connection as unknown as { stream: Socket }
+  stream.pause()
+  await flood(new History('no-ack'))
+  const before = await readMetrics(program)
+  const waiting = before.sum('messages_ready')
+  stream.destroy()
+  const total = (metrics: Metrics) =>
+    metrics.sum('messages_sent_total') +
+    dropped(metrics, 'closed', 'slow_consumer') +
+    metrics.sum('messages_ready')
+  await expect.poll(async () => total(await readMetrics(program)), { timeout: 10_000 }).toBe(COUNT)
+  expect(waiting).toBeGreaterThan(0)
 })
 
 it('counts what a bounded queue pushes out at its head, and keeps its newest', async () => {

@@ -116,3 +116,60 @@ describe('motemq users', () => {
     expect(ended.stdout).toMatch(/^scrypt\$32768\$8\$1\$[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+\n$/)
   })
 })
+
+describe('who may connect', () => {
+  /** What an MQTT 3.1.1 client gets: 'connected', or the return code that it is refused with. */
+  async function tryConnect(url: string, credentials: object): Promise<string | number> {
+    const { connect } = await import('mqtt')
+    const options = {
+      reconnectPeriod: 0,
+      protocolVersion: 4 as const,
+      clientId: 'c',
+      ...credentials
+    }
+    const client = connect(url, options)
+    try {
+      return await new Promise<string | number>((resolve, reject) => {
+        client.on('connect', () => resolve('connected'))
+        client.on('error', error => {
+          const code = 'code' in error ? error.code : null
+          if (typeof code === 'number') resolve(code)
+          else reject(error)
+        })
+      })
+    } finally {
+      client.end(true)
+    }
+  }
+
+  it('everybody of this machine, until the first user is made, and then users only', async () => {
+    broker = new MotemqProcess(['--data', 'd', '--listen', 'mqtt://127.0.0.1:0'], { cwd })
+    const [url] = await broker.ready()
+    expect(await tryConnect(url!, {})).toBe('connected')
+    await users(['add', 'ann', '--password-stdin'], 's3cret\n')
+    const ann = { username: 'ann', password: 's3cret' }
+    expect(await tryConnect(url!, {})).toBe(5)
+    expect(await tryConnect(url!, { ...ann, password: 'wrong' })).toBe(4)
+    expect(await tryConnect(url!, ann)).toBe('connected')
+    await users(['passwd', 'ann', '--password-stdin'], 'other\n')
+    expect(await tryConnect(url!, ann)).toBe(4)
+    expect(await tryConnect(url!, { ...ann, password: 'other' })).toBe('connected')
+    await users(['remove', 'ann'])
+    expect(await tryConnect(url!, {})).toBe('connected')
+  })
+
+  it('a user of the config file, who can only be changed there', async () => {
+    const { writeFileSync } = await import('node:fs')
+    const hash = await runMotemq(['users', 'hash', '--password-stdin'], { cwd, input: 's3cret' })
+    const user = `users:\n  - name: ann\n    passwordHash: ${hash.stdout.trim()}\n`
+    writeFileSync(join(cwd, 'motemq.yaml'), user)
+    broker = new MotemqProcess(['--data', 'd', '--listen', 'mqtt://127.0.0.1:0'], { cwd })
+    const [url] = await broker.ready()
+    expect(await tryConnect(url!, { username: 'ann', password: 's3cret' })).toBe('connected')
+    expect(await tryConnect(url!, {})).toBe(5)
+    const removed = await users(['remove', 'ann'])
+    expect(removed).toMatchObject({ code: 1, stdout: '' })
+    expect(removed.stderr).toMatch(/config file/)
+    expect((await users(['list'])).stdout).toBe('ann   (config file)\n')
+  })
+})

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { Gateway, type GatewayOptions } from '../support/gateway.ts'
-import { bytes, packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
+import { packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
 
 let gateway: Gateway
 afterEach(async () => await gateway.close())
@@ -220,6 +220,23 @@ describe('QoS 1 from a client', () => {
     expect(hex(await raw.next())).toBe('40020001')
     expect(hex(await raw.next())).toBe('40020002')
     expect(gateway.broker.waiting.size).toBe(0)
+  })
+})
+
+describe('our receive maximum', () => {
+  it('is what is open at once: each final answer gives its place back', async () => {
+    await start({ limits: { receiveMaximum: 2 } })
+    const raw = await client(5, 'x')
+    for (let id = 1; id <= 10; id++) {
+      publish(raw, 0x32, 'nobody', 'x', id)
+      await raw.next()
+      publish(raw, 0x34, 'nobody', 'x', id)
+      await raw.next()
+      raw.send('62 02 00', [id])
+      expect((await raw.next())[0]).toBe(0x70)
+    }
+    for (let id = 1; id <= 3; id++) publish(raw, 0x34, 'nobody', 'x', id)
+    expect((await raw.rest()).at(-1)?.toString('hex')).toBe('e0029300')
   })
 })
 
@@ -476,110 +493,5 @@ describe('wills', () => {
     broken.send('f0 00')
     expect(await broken.rest()).toEqual([])
     expect((await watcher.next())[0]).toBe(0x30)
-  })
-})
-
-describe('time', () => {
-  it('closes who sends no CONNECT, or one a byte at a time [B11]', async () => {
-    await start()
-    const silent = await gateway.dial()
-    const dripping = await gateway.dial()
-    dripping.send('10')
-    while (gateway.mqtt.count < 2 || gateway.sockets.bytesIn < 1) await new Promise(setImmediate)
-    gateway.pass(9)
-    dripping.send('10')
-    while (gateway.sockets.bytesIn < 2) await new Promise(setImmediate)
-    expect(gateway.mqtt.count).toBe(2)
-    gateway.pass(1)
-    expect(await silent.rest()).toEqual([])
-    expect(await dripping.rest()).toEqual([])
-  })
-
-  it('closes who is silent for one and a half keepalives, and says so', async () => {
-    await start()
-    const raw = await client(5, 'x', { keepalive: 10 })
-    gateway.pass(15)
-    await raw.quiet()
-    gateway.pass(16)
-    expect((await raw.rest()).map(hex)).toEqual(['e0028d00'])
-  })
-
-  it('does not count a stall of our own against a client [O12]', async () => {
-    await start()
-    const raw = await client(4, 'x', { keepalive: 10 })
-    gateway.clock.advance(60_000)
-    gateway.mqtt.tick()
-    await raw.quiet()
-  })
-
-  it('never closes a client with keepalive 0', async () => {
-    await start()
-    const raw = await client(4, 'x', { keepalive: 0 })
-    gateway.pass(100_000)
-    await raw.quiet()
-  })
-})
-
-describe('the disk alarm', () => {
-  it('is told to version 5', async () => {
-    await start()
-    const subscriber = await client(4, 's', lasting)
-    await subscribed(subscriber, 'a', 2)
-    const raw = await client(5, 'p')
-    gateway.alarm(true)
-    publish(raw, 0x32, 'a', 'x', 1)
-    expect(hex(await raw.next())).toBe('4003000197')
-    publish(raw, 0x34, 'a', 'x', 2)
-    expect(hex(await raw.next())).toBe('5003000297')
-    publish(raw, 0x32, 'nobody', 'x', 3)
-    expect(hex(await raw.next())).toBe('4003000310')
-  })
-
-  it('holds version 3.1.1, in order, answers its pings, and lets go when it has passed', async () => {
-    await start()
-    const subscriber = await client(4, 's', lasting)
-    await subscribed(subscriber, 'a', 2)
-    const raw = await client(4, 'p')
-    gateway.alarm(true)
-    publish(raw, 0x32, 'a', '1', 1)
-    publish(raw, 0x34, 'a', '2', 2)
-    publish(raw, 0x32, 'nobody', '3', 3)
-    await raw.quiet()
-    gateway.pass(59)
-    await raw.quiet()
-    gateway.alarm(false)
-    expect(hex(await raw.next())).toBe('40020001')
-    expect(hex(await raw.next())).toBe('50020002')
-    expect(hex(await raw.next())).toBe('40020003')
-    expect((await subscriber.next()).at(-1)).toBe(0x31)
-    expect((await subscriber.next()).at(-1)).toBe(0x32)
-    expect(gateway.broker.counters.dropped.get('disk_alarm')).toBe(0)
-    expect(gateway.broker.counters.mqttReceived).toEqual([0, 2, 1])
-  })
-
-  it('closes version 3.1.1 after a minute, without an acknowledgement', async () => {
-    await start()
-    const subscriber = await client(4, 's', lasting)
-    await subscribed(subscriber, 'a', 2)
-    const raw = await client(4, 'p', { keepalive: 0 })
-    gateway.alarm(true)
-    publish(raw, 0x32, 'a', '1', 1)
-    await raw.quiet()
-    gateway.pass(60)
-    expect(await raw.rest()).toEqual([])
-  })
-
-  it('stops reading a version 3.1.1 client that goes on publishing', async () => {
-    await start({ limits: { alarmHoldBytes: 1_000 } })
-    const subscriber = await client(4, 's', lasting)
-    await subscribed(subscriber, 'a', 1)
-    const raw = await client(4, 'p')
-    gateway.alarm(true)
-    for (let i = 1; i <= 200; i++) publish(raw, 0x32, 'a', 'x'.repeat(10_000), i)
-    while (gateway.sockets.bytesIn < 10_000) await new Promise(setImmediate)
-    for (let i = 0; i < 50; i++) await new Promise(setImmediate)
-    expect(gateway.sockets.bytesIn).toBeLessThan(200_000)
-    gateway.alarm(false)
-    for (let i = 1; i <= 200; i++) expect(hex(await raw.next())).toBe(hex(bytes('40 02', [0, i])))
   })
 })

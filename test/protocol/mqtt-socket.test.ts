@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import net from 'node:net'
+import { PassThrough } from 'node:stream'
 import { afterEach, describe, expect, it } from 'vitest'
 import { PeerSocket, type SocketHandler, Sockets } from '../../src/net/socket.ts'
 
@@ -140,6 +141,23 @@ describe('a peer socket', () => {
     expect(socket.pendingBytes).toBe(0)
   })
 
+  it('gathers further while the kernel is busy, not in a buffer a turn', async () => {
+    const { recorder, client } = await pair({ outputBytesMax: 100_000 })
+    client.pause()
+    const socket = recorder.socket
+    const chunk = Buffer.alloc(50_000, 7)
+    while (!socket.isStuck) {
+      socket.write(chunk, 0, chunk.length)
+      await new Promise(setImmediate)
+    }
+    const before = socket.end
+    for (let turn = 0; turn < 10; turn++) {
+      socket.write(chunk, 0, 10)
+      await new Promise(setImmediate)
+    }
+    expect(socket.end).toBe(before + 100)
+  })
+
   it('destroys a peer that takes nothing, and counts what it never took', async () => {
     const { recorder, client, sockets } = await pair({
       outputBytesMax: 100_000,
@@ -156,6 +174,23 @@ describe('a peer socket', () => {
     await recorder.until(() => recorder.closed === 1)
     expect(sockets.stuckCount).toBe(1)
     expect(socket.lostUnits).toBeGreaterThanOrEqual(2)
+  })
+
+  it('takes any stream of bytes, as TLS and WebSocket bring them', async () => {
+    const sockets = new Sockets({ outputBytesMax: 100_000, drainTimeoutMs: 1_000 })
+    const recorder = new Recorder()
+    const peer = { address: '192.0.2.7', port: 99 }
+    // What is written to it comes back to be read.
+    const socket = new PeerSocket(new PassThrough(), recorder, sockets, peer)
+    expect(socket.peer).toBe('192.0.2.7:99')
+    expect(socket.isLoopback).toBe(false)
+    const sent = Buffer.alloc(200_000, 'abc')
+    for (let at = 0; at < sent.length; at += 1_000) socket.write(sent, at, at + 1_000)
+    await recorder.until(() => recorder.received.length === sent.length)
+    expect(recorder.received.equals(sent)).toBe(true)
+    socket.close('done')
+    await recorder.until(() => recorder.closed === 1)
+    expect(socket.lostUnits).toBe(0)
   })
 
   it('reads nothing while paused', async () => {

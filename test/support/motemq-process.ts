@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
+const COMMAND_TIMEOUT_MS = 20_000
 const PROGRAM = fileURLToPath(new URL('../../bin/motemq.js', import.meta.url))
 
 export interface Finished {
@@ -74,7 +75,13 @@ export class MotemqProcess {
   }
 }
 
-/** Runs a command to its end. */
-export function runMotemq(words: readonly string[], options: RunOptions): Promise<Finished> {
-  return new MotemqProcess(words, options).finished
+/** Runs a command to its end; one that goes on for 20 s is killed, so that none outlives its test. */
+export async function runMotemq(words: readonly string[], options: RunOptions): Promise<Finished> {
+  const one = new MotemqProcess(words, options)
+  const timer = setTimeout(() => one.child.kill('SIGKILL'), COMMAND_TIMEOUT_MS)
+  try {
+    return await one.finished
+  } finally {
+    clearTimeout(timer)
+  }
 }

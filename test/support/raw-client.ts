@@ -62,13 +62,13 @@ export class RawClient {
 
   readonly #options: RawClientOptions
   #socket: Socket | null = null
-  #nextId = 1
   /** In the order of their first transmission. */
   readonly #outgoing = new Map<number, Outbound>()
   readonly #incoming = new Set<number>()
   readonly #waiting = new Map<string, Waiting>()
   #owed: { packet: Packet; message: Inbound | null }[] = []
   #timer: NodeJS.Timeout | null = null
+  #pongs: (() => void)[] = []
 
   constructor(options: RawClientOptions) {
     this.#options = options
@@ -168,6 +168,14 @@ export class RawClient {
     this.#write({ cmd: 'pingreq' })
   }
 
+  /** Pings, and resolves when the answer, or the end of the connection, comes. */
+  async pong(): Promise<void> {
+    if (this.#socket === null) return
+    const answer = new Promise<void>(resolve => this.#pongs.push(resolve))
+    this.ping()
+    await answer
+  }
+
   /** DISCONNECT, and waits for the end of the connection. */
   async end(): Promise<void> {
     const socket = this.#socket
@@ -188,10 +196,15 @@ export class RawClient {
     this.#closed(socket)
   }
 
+  /** The lowest that is free: an id that the broker failed to release is used again at once. */
   #takeId(): number {
-    do this.#nextId = (this.#nextId % 65_535) + 1
-    while (this.#outgoing.has(this.#nextId))
-    return this.#nextId
+    let id = 1
+    const isTaken = () =>
+      this.#outgoing.has(id) ||
+      this.#waiting.has(`suback ${id}`) ||
+      this.#waiting.has(`unsuback ${id}`)
+    while (isTaken()) id++
+    return id
   }
 
   #await(key: string): Promise<Packet> {
@@ -242,8 +255,10 @@ export class RawClient {
     if (packet.cmd === 'connack') this.#answer('connack', packet)
     else if (packet.cmd === 'suback' || packet.cmd === 'unsuback') {
       this.#answer(`${packet.cmd} ${id}`, packet)
-    } else if (packet.cmd === 'pingresp') this.onPong()
-    else if (packet.cmd === 'publish') {
+    } else if (packet.cmd === 'pingresp') {
+      this.#pongs.shift()?.()
+      this.onPong()
+    } else if (packet.cmd === 'publish') {
       const { topic, qos, dup, retain } = packet
       const payload = Buffer.from(packet.payload)
       this.#received(id, { topic, payload, qos, dup, retain })
@@ -328,6 +343,7 @@ export class RawClient {
     const error = new Error(`${this.#options.clientId}: connection closed`)
     for (const waiting of this.#waiting.values()) waiting.reject(error)
     this.#waiting.clear()
+    for (const resolve of this.#pongs.splice(0)) resolve()
     this.onClose()
   }
 }

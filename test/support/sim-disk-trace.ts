@@ -1,7 +1,7 @@
 /** Random traffic on a journal over a simulated disk, cut at any call, and what must be true afterwards. */
 import { AWAITED, LAZY } from '../../src/journal/journal.ts'
 import { type Random, type SimulatedDisk, seededRandom } from '../../src/journal/simulated-disk.ts'
-import { type OpenOptions, openToy, ToyStore, turns } from './sim-disk-store.ts'
+import { type OpenOptions, openToy, type TestTimers, ToyStore, turns } from './sim-disk-store.ts'
 
 /** Turns without progress after which the power counts as gone. */
 const QUIET_TURNS = 30
@@ -48,14 +48,30 @@ export async function runTraffic(
     const pause = random()
     if (pause < 0.1) timers.advance(60)
     if (pause < 0.5) await turns(1 + Math.floor(random() * 3))
-    if (pause > 0.97) await untilDone(store.journal.flush(), disk)
+    if (pause > 0.97) await untilFlushed(store, disk, timers)
     for (let i = 0; store.isFull && !disk.isOff && i < 500; i++) await turns(1)
   }
   return store
 }
 
-/** The result, or null when the power went first. */
-export async function untilDone<T>(work: Promise<T>, disk: SimulatedDisk): Promise<T | null> {
+async function untilFlushed(
+  store: ToyStore,
+  disk: SimulatedDisk,
+  timers: TestTimers
+): Promise<void> {
+  try {
+    await untilDone(store.journal.flush(), disk, timers)
+  } catch (error) {
+    if (!store.journal.failed) throw error
+  }
+}
+
+/** The result, or null when the power went first. Time goes on while we wait. */
+export async function untilDone<T>(
+  work: Promise<T>,
+  disk: SimulatedDisk,
+  timers: TestTimers | null = null
+): Promise<T | null> {
   let isDone = false
   let result: T | null = null
   let failure: unknown = null
@@ -69,7 +85,10 @@ export async function untilDone<T>(work: Promise<T>, disk: SimulatedDisk): Promi
       failure = error
     }
   )
-  for (let quiet = 0; !isDone && (!disk.isOff || quiet < QUIET_TURNS); quiet++) await turns(1)
+  for (let quiet = 0; !isDone && (!disk.isOff || quiet < QUIET_TURNS); quiet++) {
+    await turns(1)
+    if (quiet % 20 === 19) timers?.advance(1000)
+  }
   if (failure !== null && !disk.isOff) throw failure
   return result
 }
@@ -81,7 +100,7 @@ export async function faultsAfter(
   options: OpenOptions = {}
 ): Promise<string[]> {
   const faults: string[] = []
-  const { store, journal, recovery } = await openToy(disk, options)
+  const { store, journal, recovery, timers } = await openToy(disk, options)
   if (journal.ticket < before.durable) {
     faults.push(`durable up to ${before.durable}, found up to ${journal.ticket}`)
   }
@@ -93,6 +112,6 @@ export async function faultsAfter(
     const state = await store.read(id)
     if (state !== 'right') faults.push(`message ${id} is ${state}`)
   }
-  await untilDone(journal.close(), disk)
+  await untilDone(journal.close(), disk, timers)
   return faults
 }

@@ -162,7 +162,9 @@ export class MqttSubscriber {
   }
 }
 
-const NONE_AFTER_MS = 2_000
+/** After its SUBACK a topic counts as empty when the broker has answered so many pings, so far apart. */
+const NONE_AFTER_PONGS = 6
+const PING_PAUSE_MS = 50
 
 /** Writes, deletes and reads back retained topics. */
 export class RetainedActor {
@@ -186,18 +188,23 @@ export class RetainedActor {
       this.messagesRead++
       this.#reading.get(topic)?.(String(payload))
     }
-    this.#reader.onClose = () => this.#reading.clear()
+    this.#reader.onClose = () => {
+      for (const got of this.#reading.values()) got('')
+      this.#reading.clear()
+    }
   }
 
   get isIdle(): boolean {
     return this.#writer.openCount === 0
   }
 
+  /** Reads all topics before it writes again: what a crash took is seen. */
   async connect(port: number): Promise<void> {
+    await this.#reader.connect(port)
+    await this.readAll()
     const { sessionPresent: present } = await this.#writer.connect(port)
     const proc = 'retained-writer'
     this.#history.record({ f: 'conn', type: 'ok', proc, present, lasting: true })
-    await this.#reader.connect(port)
   }
 
   /** A new value for the topic, every eighth time none, at QoS 1 and 2 in turn; one at a time. */
@@ -216,21 +223,19 @@ export class RetainedActor {
     })
   }
 
-  /** Subscribes and takes the first message; none when nothing comes for two seconds. */
+  async readAll(): Promise<void> {
+    await Promise.all(this.topics.map(topic => this.read(topic)))
+  }
+
+  /** Subscribes and takes the first message. */
   async read(topic: string): Promise<void> {
     if (!this.#reader.isConnected || this.#reading.has(topic)) return
     const proc = 'retained-reader'
     this.#history.record({ f: 'get', type: 'invoke', proc, flow: topic })
-    const value = new Promise<string>(resolve => {
-      const timer = setTimeout(() => resolve(''), NONE_AFTER_MS)
-      this.#reading.set(topic, first => {
-        clearTimeout(timer)
-        resolve(first)
-      })
-    })
+    const first = new Promise<string>(resolve => this.#reading.set(topic, resolve))
     try {
       await this.#reader.subscribe(topic, 0)
-      const id = await value
+      const id = await Promise.race([first, this.#none()])
       // The connection died meanwhile: nobody knows what would have come.
       if (!this.#reading.delete(topic)) return
       this.#history.record({ f: 'get', type: 'ok', proc, flow: topic, id })
@@ -238,6 +243,15 @@ export class RetainedActor {
     } catch (error) {
       if (this.#reader.isConnected) throw error
     }
+  }
+
+  /** Resolves with none when nothing can be on its way any more. */
+  async #none(): Promise<string> {
+    for (let pongs = 0; pongs < NONE_AFTER_PONGS && this.#reader.isConnected; pongs++) {
+      await new Promise(resolve => setTimeout(resolve, PING_PAUSE_MS))
+      await this.#reader.pong()
+    }
+    return ''
   }
 
   async end(): Promise<void> {

@@ -147,7 +147,7 @@ export class Workload {
     }
     // What should not come any more gets its chance to.
     await new Promise(resolve => setTimeout(resolve, 200))
-    await Promise.all(this.#retained.topics.map(topic => this.#retained.read(topic)))
+    await this.#retained.readAll()
   }
 
   /** Ends every connection in order. */

@@ -161,7 +161,7 @@ describe('a config file', () => {
     ],
     [
       'whose options contradict each other is refused',
-      'disk:\n  redFreeBytes: 2 GiB\n',
+      'disk:\n  redFreeBytes: 2 GiB\n  yellowFreeBytes: 1 GiB\n',
       ['c.yaml:2: disk.redFreeBytes (2147483648) is more than disk.yellowFreeBytes (1073741824)']
     ]
   ]

@@ -130,7 +130,8 @@ export function applyBinding(state: State, reader: BytesReader, isBind: boolean)
     : state.queueOf(reader.varint())
   const key = reader.shortString()
   const table = readTable(reader)
-  if (vhost === null || source === undefined || target === undefined || target === null) return false
+  if (vhost === null || source === undefined || target === undefined || target === null)
+    return false
   state.changeBinding(vhost, source, target, key, table, isBind)
   return true
 }

@@ -114,7 +114,8 @@ export function writeDestination(
     (isTransient ? TO_TRANSIENT : 0)
   if (identifiers === null) return at
   target[at++] = Math.min(identifiers.length, 255)
-  for (let i = 0; i < identifiers.length && i < 255; i++) at = writeVarint(target, at, identifiers[i]!)
+  for (let i = 0; i < identifiers.length && i < 255; i++)
+    at = writeVarint(target, at, identifiers[i]!)
   return at
 }
 
@@ -306,7 +307,12 @@ export function identifiersOf(
 }
 
 /** Entry flags that a message's destination gets: state READY. */
-export function entryFlags(qos: number, retain: boolean, hasIds: boolean, expires: boolean): number {
+export function entryFlags(
+  qos: number,
+  retain: boolean,
+  hasIds: boolean,
+  expires: boolean
+): number {
   return (
     READY |
     (qos << ENTRY_QOS_SHIFT) |

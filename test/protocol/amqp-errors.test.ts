@@ -1,0 +1,524 @@
+/** Which mistake closes what, with which code and text: one row for each line of RabbitMQ's table. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import {
+  BASIC,
+  CHANNEL,
+  CONFIRM,
+  CONNECTION,
+  EXCHANGE,
+  type Method,
+  QUEUE
+} from '../../src/amqp/codec/methods.ts'
+import type { Credentials } from '../../src/auth/authenticator.ts'
+import type { FieldTable } from '../../src/core/field-table.ts'
+import { Principal, type ResourceRule } from '../../src/core/principal.ts'
+import { AmqpGateway } from '../support/amqp-gateway.ts'
+import { publishFrames, type RawAmqp, rawFrame } from '../support/raw-amqp.ts'
+
+let gateway: AmqpGateway
+let client: RawAmqp
+
+beforeEach(async () => {
+  gateway = await new AmqpGateway().start()
+  client = await gateway.connect()
+})
+afterEach(() => gateway.close())
+
+const QUEUE_VALUES = {
+  reserved: 0,
+  queue: 'q',
+  passive: false,
+  durable: false,
+  exclusive: false,
+  autoDelete: false,
+  noWait: false,
+  arguments: [] as FieldTable
+}
+const EXCHANGE_VALUES = {
+  reserved: 0,
+  exchange: 'e',
+  type: 'direct',
+  passive: false,
+  durable: false,
+  autoDelete: false,
+  internal: false,
+  noWait: false,
+  arguments: [] as FieldTable
+}
+const CONSUME_VALUES = {
+  reserved: 0,
+  queue: 'q',
+  consumerTag: 'c',
+  noLocal: false,
+  noAck: false,
+  exclusive: false,
+  noWait: false,
+  arguments: [] as FieldTable
+}
+const BIND_VALUES = {
+  reserved: 0,
+  queue: 'q',
+  exchange: 'amq.direct',
+  routingKey: 'k',
+  noWait: false,
+  arguments: [] as FieldTable
+}
+const DELETE_VALUES = { reserved: 0, queue: 'q', ifUnused: false, ifEmpty: false, noWait: false }
+
+async function declare(changes: Partial<typeof QUEUE_VALUES> = {}, from = client): Promise<void> {
+  await from.call(QUEUE.declare, { ...QUEUE_VALUES, ...changes }, QUEUE.declareOk)
+}
+
+/** channel.close with this code, the ids of the method, and the text in full. */
+async function channelClosed(code: number, method: Method, text: string, from = client) {
+  const close = await from.expect(CHANNEL.close)
+  expect(close.replyText).toBe(text)
+  expect(close).toMatchObject({
+    replyCode: code,
+    classId: method.classId,
+    methodId: method.methodId
+  })
+  // Everything is thrown away until close-ok; then the number is free and the connection lives.
+  from.publish('', 'q', 'thrown away')
+  from.method(CHANNEL.closeOk, 1, {})
+  await from.openChannel(1)
+}
+
+async function connectionClosed(code: number, method: Method, text: string) {
+  const close = await client.expect(CONNECTION.close, 0)
+  expect(close.replyText).toBe(text)
+  expect(close).toMatchObject({
+    replyCode: code,
+    classId: method.classId,
+    methodId: method.methodId
+  })
+  client.method(CONNECTION.closeOk, 0, {})
+  await client.ended()
+}
+
+describe('404', () => {
+  it('publish to an exchange that does not exist', async () => {
+    client.publish('no', 'k', 'x')
+    await channelClosed(404, BASIC.publish, "NOT_FOUND - no exchange 'no' in vhost '/'")
+  })
+
+  it('consume from a queue that does not exist', async () => {
+    client.method(BASIC.consume, 1, CONSUME_VALUES)
+    await channelClosed(404, BASIC.consume, "NOT_FOUND - no queue 'q' in vhost '/'")
+  })
+
+  it('get, bind, purge and passive declare of such a queue', async () => {
+    const text = "NOT_FOUND - no queue 'q' in vhost '/'"
+    client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
+    await channelClosed(404, BASIC.get, text)
+    client.method(QUEUE.bind, 1, BIND_VALUES)
+    await channelClosed(404, QUEUE.bind, text)
+    client.method(QUEUE.purge, 1, { reserved: 0, queue: 'q', noWait: false })
+    await channelClosed(404, QUEUE.purge, text)
+    client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, passive: true })
+    await channelClosed(404, QUEUE.declare, text)
+  })
+
+  it('bind to, and passive declare of, an exchange that does not exist', async () => {
+    await declare()
+    client.method(QUEUE.bind, 1, { ...BIND_VALUES, exchange: 'no' })
+    await channelClosed(404, QUEUE.bind, "NOT_FOUND - no exchange 'no' in vhost '/'")
+    client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, passive: true })
+    await channelClosed(404, EXCHANGE.declare, "NOT_FOUND - no exchange 'e' in vhost '/'")
+  })
+
+  it('an empty queue name when none was declared', async () => {
+    client.method(BASIC.consume, 1, { ...CONSUME_VALUES, queue: '' })
+    await channelClosed(404, BASIC.consume, 'NOT_FOUND - no previously declared queue')
+  })
+})
+
+describe('no error', () => {
+  it('delete of a queue or an exchange that does not exist', async () => {
+    const deleted = await client.call(QUEUE.delete, DELETE_VALUES, QUEUE.deleteOk)
+    expect(deleted.messageCount).toBe(0)
+    const values = { reserved: 0, exchange: 'no', ifUnused: false, noWait: false }
+    await client.call(EXCHANGE.delete, values, EXCHANGE.deleteOk)
+  })
+
+  it('unbind of a binding that does not exist', async () => {
+    await declare()
+    const { noWait: _, ...values } = BIND_VALUES
+    await client.call(QUEUE.unbind, values, QUEUE.unbindOk)
+  })
+
+  it('cancel of an unknown consumer', async () => {
+    const answer = await client.call(
+      BASIC.cancel,
+      { consumerTag: 'no', noWait: false },
+      BASIC.cancelOk
+    )
+    expect(answer.consumerTag).toBe('no')
+  })
+
+  it('declare of a system exchange that exists', async () => {
+    const values = { ...EXCHANGE_VALUES, exchange: 'amq.direct', durable: true }
+    await client.call(EXCHANGE.declare, values, EXCHANGE.declareOk)
+  })
+
+  it('ack of everything when nothing is open', async () => {
+    client.method(BASIC.ack, 1, { deliveryTag: 0, multiple: true })
+    await client.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk)
+  })
+})
+
+describe('406', () => {
+  it('delete of a queue in use, or not empty, when that was asked for', async () => {
+    await declare()
+    client.publish('', 'q', 'x')
+    client.method(QUEUE.delete, 1, { ...DELETE_VALUES, ifEmpty: true })
+    await channelClosed(406, QUEUE.delete, "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty")
+    await client.call(QUEUE.purge, { reserved: 0, queue: 'q', noWait: false }, QUEUE.purgeOk)
+    const other = await gateway.connect()
+    await other.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
+    client.method(QUEUE.delete, 1, { ...DELETE_VALUES, ifUnused: true })
+    await channelClosed(406, QUEUE.delete, "PRECONDITION_FAILED - queue 'q' in vhost '/' in use")
+  })
+
+  it('delete of an exchange in use', async () => {
+    await client.call(EXCHANGE.declare, EXCHANGE_VALUES, EXCHANGE.declareOk)
+    await declare()
+    await client.call(QUEUE.bind, { ...BIND_VALUES, exchange: 'e' }, QUEUE.bindOk)
+    client.method(EXCHANGE.delete, 1, { reserved: 0, exchange: 'e', ifUnused: true, noWait: false })
+    await channelClosed(
+      406,
+      EXCHANGE.delete,
+      "PRECONDITION_FAILED - exchange 'e' in vhost '/' in use"
+    )
+  })
+
+  it('declare again with other flags or arguments', async () => {
+    await declare()
+    client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, durable: true })
+    await channelClosed(
+      406,
+      QUEUE.declare,
+      "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'"
+    )
+    await declare({ queue: 'a', arguments: [['x-max-length', { type: 'l', value: 1n }]] })
+    client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, queue: 'a' })
+    await channelClosed(
+      406,
+      QUEUE.declare,
+      "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'a' in vhost '/': received none but current is the value '1' of type 'long'"
+    )
+    await declare({ queue: 'a', arguments: [['x-max-length', { type: 'b', value: 1 }]] })
+    await client.call(EXCHANGE.declare, EXCHANGE_VALUES, EXCHANGE.declareOk)
+    client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, type: 'fanout' })
+    await channelClosed(
+      406,
+      EXCHANGE.declare,
+      "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'e' in vhost '/': received 'fanout' but current is 'direct'"
+    )
+  })
+
+  it.each([
+    ['ack', BASIC.ack, { deliveryTag: 1, multiple: false }],
+    ['ack of several', BASIC.ack, { deliveryTag: 1, multiple: true }],
+    ['ack of tag 0', BASIC.ack, { deliveryTag: 0, multiple: false }],
+    ['nack', BASIC.nack, { deliveryTag: 1, multiple: false, requeue: true }],
+    ['reject', BASIC.reject, { deliveryTag: 1, requeue: false }]
+  ])('%s of an unknown delivery tag', async (_what, method, values) => {
+    client.method(method as Method, 1, values)
+    const text = `PRECONDITION_FAILED - unknown delivery tag ${values.deliveryTag}`
+    await channelClosed(406, method, text)
+  })
+
+  it('ack twice, and on another channel', async () => {
+    await declare()
+    client.publish('', 'q', 'x')
+    client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: false })
+    await client.content(BASIC.getOk)
+    await client.openChannel(2)
+    client.method(BASIC.ack, 2, { deliveryTag: 1, multiple: false })
+    expect((await client.expect(CHANNEL.close, 2)).replyCode).toBe(406)
+    client.method(BASIC.ack, 1, { deliveryTag: 1, multiple: false })
+    client.method(BASIC.ack, 1, { deliveryTag: 1, multiple: false })
+    await channelClosed(406, BASIC.ack, 'PRECONDITION_FAILED - unknown delivery tag 1')
+  })
+
+  it.each(['ten', '-1', '', '1.5'])('expiration %j', async expiration => {
+    await declare()
+    client.publish('', 'q', 'x', { properties: { expiration } })
+    await channelClosed(
+      406,
+      BASIC.publish,
+      `PRECONDITION_FAILED - invalid expiration '${expiration}'`
+    )
+  })
+
+  it('the user-id of somebody else', async () => {
+    client.publish('', 'q', 'x', { properties: { userId: 'root' } })
+    await channelClosed(
+      406,
+      BASIC.publish,
+      "PRECONDITION_FAILED - user_id property set to 'root' but authenticated user was 'guest'"
+    )
+    client.publish('', 'q', 'x', { properties: { userId: 'guest' } })
+    await client.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk)
+  })
+
+  it('a message above the largest size', async () => {
+    const header = Buffer.alloc(14)
+    header.writeUInt16BE(60, 0)
+    header.writeBigUInt64BE(16n * 1024n * 1024n + 1n, 4)
+    client.send(publishFrames('', 'q', Buffer.alloc(0))[0]!, rawFrame(2, 1, header))
+    // Its bodies are on their way already: they are thrown away.
+    client.send(rawFrame(3, 1, Buffer.alloc(1000)))
+    const text =
+      'PRECONDITION_FAILED - message size 16777217 is larger than configured max size 16777216'
+    const close = await client.expect(CHANNEL.close)
+    expect(close.replyText).toBe(text)
+  })
+})
+
+describe('405', () => {
+  const TEXT =
+    "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
+
+  it('any use of the exclusive queue of another connection', async () => {
+    const owner = await gateway.connect()
+    await declare({ exclusive: true }, owner)
+    client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, exclusive: true })
+    await channelClosed(405, QUEUE.declare, TEXT)
+    client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, passive: true })
+    await channelClosed(405, QUEUE.declare, TEXT)
+    client.method(BASIC.consume, 1, CONSUME_VALUES)
+    await channelClosed(405, BASIC.consume, TEXT)
+    client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
+    await channelClosed(405, BASIC.get, TEXT)
+    client.method(QUEUE.bind, 1, BIND_VALUES)
+    await channelClosed(405, QUEUE.bind, TEXT)
+    client.method(QUEUE.delete, 1, DELETE_VALUES)
+    await channelClosed(405, QUEUE.delete, TEXT)
+  })
+
+  it('declare again without its exclusive flag', async () => {
+    await declare({ exclusive: true })
+    client.method(QUEUE.declare, 1, QUEUE_VALUES)
+    await channelClosed(405, QUEUE.declare, TEXT)
+  })
+})
+
+describe('403', () => {
+  it('a queue or exchange named amq.', async () => {
+    client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, queue: 'amq.mine' })
+    await channelClosed(
+      403,
+      QUEUE.declare,
+      "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.*'"
+    )
+    client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, exchange: 'amq.mine' })
+    await channelClosed(
+      403,
+      EXCHANGE.declare,
+      "ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*'"
+    )
+  })
+
+  it('declare, bind or delete of the default exchange', async () => {
+    const text = 'ACCESS_REFUSED - operation not permitted on the default exchange'
+    await declare()
+    client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, exchange: '' })
+    await channelClosed(403, EXCHANGE.declare, text)
+    client.method(QUEUE.bind, 1, { ...BIND_VALUES, exchange: '' })
+    await channelClosed(403, QUEUE.bind, text)
+    client.method(EXCHANGE.delete, 1, { reserved: 0, exchange: '', ifUnused: false, noWait: false })
+    await channelClosed(403, EXCHANGE.delete, text)
+  })
+
+  it('delete of a system exchange', async () => {
+    const values = { reserved: 0, exchange: 'amq.topic', ifUnused: false, noWait: false }
+    client.method(EXCHANGE.delete, 1, values)
+    expect((await client.expect(CHANNEL.close)).replyCode).toBe(403)
+  })
+
+  it('publish to an internal exchange', async () => {
+    await client.call(EXCHANGE.declare, { ...EXCHANGE_VALUES, internal: true }, EXCHANGE.declareOk)
+    client.publish('e', 'k', 'x')
+    await channelClosed(
+      403,
+      BASIC.publish,
+      "ACCESS_REFUSED - cannot publish to internal exchange 'e' in vhost '/'"
+    )
+  })
+
+  it('a second consumer beside an exclusive one', async () => {
+    await declare()
+    const other = await gateway.connect()
+    await other.call(BASIC.consume, { ...CONSUME_VALUES, exclusive: true }, BASIC.consumeOk)
+    client.method(BASIC.consume, 1, CONSUME_VALUES)
+    const text = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use"
+    await channelClosed(403, BASIC.consume, text)
+  })
+})
+
+describe('403 without permission', () => {
+  async function restricted(rule: Partial<ResourceRule>): Promise<RawAmqp> {
+    await declare()
+    const rules = [{ vhost: '/', configure: '', write: '', read: '', ...rule }]
+    gateway.amqp.authenticator.authenticate = ({ vhost }: Credentials) =>
+      Promise.resolve({ ok: true, principal: new Principal('u', [], vhost, rules, [], false) })
+    return await gateway.connect()
+  }
+
+  it('to configure, write or read', async () => {
+    const nobody = await restricted({})
+    nobody.method(QUEUE.declare, 1, { ...QUEUE_VALUES, queue: 'new' })
+    await channelClosed(
+      403,
+      QUEUE.declare,
+      "ACCESS_REFUSED - configure access to queue 'new' in vhost '/' refused for user 'u'",
+      nobody
+    )
+    nobody.publish('amq.direct', 'k', 'x')
+    await channelClosed(
+      403,
+      BASIC.publish,
+      "ACCESS_REFUSED - write access to exchange 'amq.direct' in vhost '/' refused for user 'u'",
+      nobody
+    )
+    nobody.method(BASIC.consume, 1, CONSUME_VALUES)
+    await channelClosed(
+      403,
+      BASIC.consume,
+      "ACCESS_REFUSED - read access to queue 'q' in vhost '/' refused for user 'u'",
+      nobody
+    )
+    nobody.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
+    await channelClosed(
+      403,
+      BASIC.get,
+      "ACCESS_REFUSED - read access to queue 'q' in vhost '/' refused for user 'u'",
+      nobody
+    )
+  })
+
+  it('but what is permitted is served', async () => {
+    const reader = await restricted({ read: '^q$', write: '^amq.default$' })
+    reader.publish('', 'q', 'x')
+    reader.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
+    expect((await reader.content(BASIC.getOk)).body.toString()).toBe('x')
+  })
+})
+
+describe('connection errors', () => {
+  it('530: a consumer tag that is in use on the channel', async () => {
+    await declare()
+    await client.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
+    client.method(BASIC.consume, 1, CONSUME_VALUES)
+    await connectionClosed(530, BASIC.consume, "NOT_ALLOWED - attempt to reuse consumer tag 'c'")
+  })
+
+  it('540: immediate=true', async () => {
+    client.publish('', 'q', 'x', { immediate: true })
+    await connectionClosed(540, BASIC.publish, 'NOT_IMPLEMENTED - immediate=true')
+  })
+
+  it('540: prefetch_size', async () => {
+    client.method(BASIC.qos, 1, { prefetchSize: 10, prefetchCount: 1, global: false })
+    await connectionClosed(540, BASIC.qos, 'NOT_IMPLEMENTED - prefetch_size!=0 (10)')
+  })
+
+  it('540: recover without requeue', async () => {
+    client.method(BASIC.recover, 1, { requeue: false })
+    await connectionClosed(540, BASIC.recover, 'NOT_IMPLEMENTED - requeue=false')
+  })
+
+  it('502: U+0000 in a name', async () => {
+    client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, queue: 'a\0b' })
+    await connectionClosed(502, QUEUE.declare, 'SYNTAX_ERROR - a name may not contain U+0000')
+  })
+
+  it('502: a field table nested 10,000 deep', async () => {
+    let table: Buffer = Buffer.alloc(4)
+    for (let i = 0; i < 10_000; i++) {
+      const length = Buffer.alloc(4)
+      length.writeUInt32BE(table.length + 3, 0)
+      table = Buffer.concat([length, Buffer.from('\x01kF', 'latin1'), table])
+    }
+    const method = Buffer.concat([Buffer.from([0, 50, 0, 10, 0, 0, 1, 0x71, 0]), table])
+    client.send(rawFrame(1, 1, method))
+    await connectionClosed(502, QUEUE.declare, 'SYNTAX_ERROR - field table nested too deeply')
+  })
+
+  it('501: a body longer than its header announced, a size of 2^63', async () => {
+    const frames = publishFrames('', 'q', Buffer.from('abc'))
+    client.send(frames[0]!, frames[1]!, rawFrame(3, 1, Buffer.from('abcd')))
+    expect((await client.expect(CONNECTION.close, 0)).replyCode).toBe(501)
+    const other = await gateway.connect()
+    const header = Buffer.alloc(14)
+    header.writeUInt16BE(60, 0)
+    header.writeBigUInt64BE(2n ** 63n, 4)
+    other.send(frames[0]!, rawFrame(2, 1, header))
+    expect((await other.expect(CONNECTION.close, 0)).replyCode).toBe(501)
+  })
+})
+
+describe('after channel.close', () => {
+  it('open deliveries go back to their queue, before close-ok', async () => {
+    await declare()
+    client.publish('', 'q', 'one')
+    client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: false })
+    await client.content(BASIC.getOk)
+    client.publish('no', 'k', 'x')
+    await client.expect(CHANNEL.close)
+    const other = await gateway.connect()
+    other.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
+    const { values, body } = await other.content(BASIC.getOk)
+    expect([values.redelivered, body.toString()]).toEqual([true, 'one'])
+  })
+
+  it('a close of the client that crosses ours is answered', async () => {
+    client.publish('no', 'k', 'x')
+    client.method(CHANNEL.close, 1, { replyCode: 200, replyText: '', classId: 0, methodId: 0 })
+    await client.expect(CHANNEL.close)
+    await client.expect(CHANNEL.closeOk)
+    client.method(CHANNEL.closeOk, 1, {})
+    await client.openChannel(1)
+  })
+
+  it('other channels go on', async () => {
+    await client.openChannel(2)
+    client.publish('no', 'k', 'x')
+    await client.expect(CHANNEL.close)
+    await client.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk, 2)
+  })
+})
+
+describe('no-wait', () => {
+  it('has no answer on any method, but errors as usual', async () => {
+    const noWait = true
+    client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, noWait })
+    client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, exchange: 'f', noWait })
+    const between = {
+      reserved: 0,
+      destination: 'e',
+      source: 'f',
+      routingKey: '',
+      noWait,
+      arguments: []
+    }
+    client.method(EXCHANGE.bind, 1, between)
+    client.method(EXCHANGE.unbind, 1, between)
+    client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, noWait })
+    client.method(QUEUE.bind, 1, { ...BIND_VALUES, exchange: 'e', noWait })
+    client.method(QUEUE.purge, 1, { reserved: 0, queue: 'q', noWait })
+    client.method(CONFIRM.select, 1, { noWait })
+    client.method(BASIC.consume, 1, { ...CONSUME_VALUES, consumerTag: '', noWait })
+    client.method(BASIC.consume, 1, { ...CONSUME_VALUES, consumerTag: 'c2', noWait })
+    client.method(BASIC.cancel, 1, { consumerTag: 'c2', noWait })
+    client.method(EXCHANGE.delete, 1, { reserved: 0, exchange: 'f', ifUnused: false, noWait })
+    await client.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk)
+    client.method(QUEUE.delete, 1, { ...DELETE_VALUES, noWait })
+    // The one consumer that is left is told.
+    await client.expect(BASIC.cancel)
+    client.method(QUEUE.bind, 1, { ...BIND_VALUES, noWait })
+    await channelClosed(404, QUEUE.bind, "NOT_FOUND - no queue 'q' in vhost '/'")
+  })
+})
