@@ -101,6 +101,8 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   private isPublishHeld: boolean
   private stateMs: number
   private isTornDown: boolean
+  /** Gathered before the login, counted in the context. */
+  private preLoginBytes: number
 
   constructor(context: AmqpContext<AmqpConnection>, peer: PeerInfo) {
     this.context = context
@@ -140,6 +142,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.isPublishHeld = false
     this.stateMs = 0
     this.isTornDown = false
+    this.preLoginBytes = 0
   }
 
   /** The socket is made with its handler, so it comes right after the constructor. */
@@ -181,7 +184,22 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     } catch (error) {
       this.onBrokenFrames(error)
     }
+    if (this.state < RUNNING) this.countUnknown()
     this.afterFrames()
+  }
+
+  /** What strangers make us keep is bounded for all of them together. */
+  private countUnknown(): void {
+    const { context } = this
+    context.preLoginBytes += this.splitter.pendingBytes - this.preLoginBytes
+    this.preLoginBytes = this.splitter.pendingBytes
+    if (context.preLoginBytes > this.broker.limits.preLoginTotalBytesMax)
+      this.end('too many strangers')
+  }
+
+  private forgetUnknown(): void {
+    this.context.preLoginBytes -= this.preLoginBytes
+    this.preLoginBytes = 0
   }
 
   /** Goes on with what was held, if it may. */
@@ -447,12 +465,13 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   tearDown(): void {
     if (this.isTornDown) return
     this.isTornDown = true
+    this.forgetUnknown()
+    if (this.broker.publishers.delete(this)) this.broker.counters.amqpConnections--
     for (const channel of this.channels.values()) channel.cancelConsumers()
     for (const channel of this.channels.values()) channel.drop()
     this.channels.clear()
     this.lastChannel = null
     if (this.hasExclusiveQueues) connectionClosed(this.broker, this)
-    this.broker.publishers.delete(this)
   }
 
   /** Ends the connection after what was written has left. */
@@ -468,6 +487,8 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.broker.counters.loseAmqp(this.socket.lostUnits)
     this.state = CLOSED
     this.splitter.discard()
+    const lost = this.socket.lostUnits
+    if (lost > 0) this.broker.counters.drop('closed', lost)
     this.context.onConnectionClosed(this)
   }
 
@@ -492,7 +513,10 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   /** The handshake is over. */
   run(): void {
     this.state = RUNNING
+    this.forgetUnknown()
     this.broker.publishers.add(this)
+    this.broker.counters.amqpConnections++
+    this.broker.counters.amqpConnectionsTotal++
   }
 }
 

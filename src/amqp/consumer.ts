@@ -62,6 +62,7 @@ export class AmqpConsumer implements ChannelConsumer {
     const { channel } = this
     const { connection } = channel
     const tag = channel.nextTag()
+    connection.broker.counters.amqpSent[this.noAck ? 0 : 1]!++
     if (this.noAck) connection.socket.units++
     else channel.hold(this.holder, tag, sequence)
     const isRedelivered = (flags & DELIVER_REDELIVERED) !== 0

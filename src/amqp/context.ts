@@ -24,6 +24,8 @@ export interface AmqpContext<C> {
   /** Stand for principal and vhost until a connection has its own. */
   readonly nobody: Principal
   readonly nowhere: Vhost
+  /** Gathered for all connections before their login. */
+  preLoginBytes: number
   /** A heartbeat is sent by half its interval: the timer must be fine enough. */
   watchHeartbeat(seconds: number): void
   onConnectionClosed(connection: C): void

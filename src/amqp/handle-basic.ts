@@ -126,6 +126,7 @@ class Getter {
       channel.reply(0, encodeMethod(BASIC.getEmpty, channel.id, { reserved: '' }))
     } else {
       const tag = channel.nextTag()
+      connection.broker.counters.amqpSent[this.noAck ? 0 : 1]!++
       if (this.noAck) connection.socket.units++
       else channel.hold(channel.getHolder(this.queue), tag, sequence)
       const isRedelivered = (flags & DELIVER_REDELIVERED) !== 0

@@ -17,6 +17,7 @@ import {
   writeTable
 } from './codec/field-table.ts'
 import { cutShort } from './codec/methods.ts'
+import { AmqpError } from './reply-codes.ts'
 
 const HAS_CONTENT_TYPE = 1 << 15
 const HAS_CONTENT_ENCODING = 1 << 14
@@ -142,7 +143,8 @@ export function decodeProperties(source: Buffer, start: number, end: number): Me
   const properties = new MessageProperties()
   try {
     scanProperties(source, start, end)
-  } catch {
+  } catch (error) {
+    if (!(error instanceof AmqpError)) throw error
     // Only damaged storage leads here: the message goes on without its properties.
     return properties
   }

@@ -60,6 +60,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
   /** Stand for principal and vhost until a connection has its own. */
   readonly nobody: Principal
   readonly nowhere: Vhost
+  preLoginBytes: number
   readonly connections: Map<AmqpConnection, AcceptedPeer>
   private readonly sockets: Sockets
   private timer: NodeJS.Timeout | null
@@ -85,6 +86,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     })
     this.nobody = new Principal('', [], '', [], [], false)
     this.nowhere = new Vhost('')
+    this.preLoginBytes = 0
     this.connections = new Map()
     this.timer = null
     this.tickMs = TICK_MS_MAX

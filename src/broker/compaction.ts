@@ -3,7 +3,9 @@
  * still open, and each owner learns the new position (journal.md §5).
  */
 import { Message } from '../core/message.ts'
-import { type Chunk, ENTRY_SHARE_SHIFT, type Queue } from '../core/queue.ts'
+import { type Chunk } from '../core/chunk.ts'
+import type { Queue } from '../core/queue.ts'
+import { ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
 import { KIND } from '../core/records/kinds.ts'
 import {
   DESTINATION_BYTES_MAX,
@@ -22,6 +24,9 @@ import type { Broker } from './broker.ts'
 import { warm } from './deliver.ts'
 import { cool } from './spill.ts'
 
+/** So many stay in memory: a fan-out to long queues needs one of each queue for every message. */
+const WARM_CHUNKS_MAX = 64
+
 const SHARE_MASK = (1 << ENTRY_SHARE_SHIFT) - 1
 
 interface Survivor {
@@ -36,12 +41,12 @@ export class Compaction implements BlockWaiter {
   readonly #message = new Message()
   readonly #record = new MessageRecord()
   readonly #destinations = new DestinationReader()
-  /** Chunks that were read back for this: they go cold again when the next one is. */
-  #warmed: { queue: Queue; chunk: Chunk } | null
+  /** Chunks that were read back for this, the oldest first: they go cold again, see `#coolOld`. */
+  readonly #warmed: { queue: Queue; chunk: Chunk }[]
 
   constructor(broker: Broker) {
     this.#broker = broker
-    this.#warmed = null
+    this.#warmed = []
   }
 
   /** False: an index must be read first; ask again. */
@@ -74,6 +79,7 @@ export class Compaction implements BlockWaiter {
   ): boolean {
     const message = this.#message
     if (!readMessage(buffer, start, end, message, this.#record)) return true
+    this.#coolOld()
     const survivors = this.#survivors(buffer, end, segment, offset)
     if (survivors === null) return false
     const slot = this.#retainedSlot(message, segment, offset)
@@ -124,19 +130,24 @@ export class Compaction implements BlockWaiter {
     return survivors
   }
 
-  /** Reads a cold chunk back; the one before it goes to the disk again, with its new positions. */
+  /** Reads a cold chunk back. False: its index must be read first. */
   #warm(queue: Queue, chunk: Chunk): boolean {
     const { journal } = this.#broker
     if (!journal.view(chunk.segment, chunk.offset)) {
       journal.load(chunk.segment, chunk.offset, this)
       return false
     }
-    if (!warm(this.#broker, queue, chunk)) return true
-    const before = this.#warmed
-    this.#warmed = { queue, chunk }
-    if (before === null || before.queue.isDeleted || before.chunk.words === null) return true
-    if (before.queue.isCoolable(before.chunk)) cool(this.#broker, before.queue, before.chunk)
+    if (warm(this.#broker, queue, chunk)) this.#warmed.push({ queue, chunk })
     return true
+  }
+
+  /** Between two messages only: one message's destinations may lie in many chunks. */
+  #coolOld(): void {
+    while (this.#warmed.length > WARM_CHUNKS_MAX) {
+      const { queue, chunk } = this.#warmed.shift()!
+      if (queue.isDeleted || !queue.chunks.includes(chunk)) continue
+      if (queue.isCoolable(chunk)) cool(this.#broker, queue, chunk)
+    }
   }
 
   #retainedSlot(message: Message, segment: number, offset: number): RetainedSlot | null {

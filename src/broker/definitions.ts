@@ -13,7 +13,6 @@ import { queueOptions } from '../core/queue-options.ts'
 import {
   writeBinding,
   writeExchange,
-  writeExchangeName,
   writeQueue
 } from '../core/records/definitions.ts'
 import { KIND } from '../core/records/kinds.ts'
@@ -23,6 +22,7 @@ import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
 import { consumersOf } from './deliver.ts'
+import { endExchange, endUnused } from './end-exchange.ts'
 import { endQueue } from './end-queue.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
 
@@ -253,13 +253,6 @@ export function deleteExchange(
   return { ticket: endExchange(broker, vhost, exchange) }
 }
 
-function endExchange(broker: Broker, vhost: Vhost, exchange: Exchange): number {
-  broker.state.removeExchange(vhost.name, exchange)
-  if (!exchange.isDurable || broker.journal.failed) return 0
-  writeExchangeName(broker.writer, vhost.name, exchange.name)
-  return append(broker, KIND.exchangeDelete, AWAITED)
-}
-
 export interface BindQueue {
   queue: string
   exchange: string
@@ -339,20 +332,14 @@ function changeBinding(
   if (isDurable) checkDisk(broker)
   const isChanged = broker.state.changeBinding(vhost, source, target, key, table, isBind)
   if (!isDurable) {
-    endUnbound(broker, vhost, source, isBind)
+    if (!isBind) endUnused(broker, vhost)
     return { ticket: 0 }
   }
   if (!isChanged) return { ticket: broker.journal.ticket }
   writeBinding(broker.writer, vhost.name, source, target, key, table)
   const ticket = append(broker, isBind ? KIND.bind : KIND.unbind, AWAITED)
-  endUnbound(broker, vhost, source, isBind)
+  if (!isBind) endUnused(broker, vhost)
   return { ticket }
-}
-
-/** An auto-delete exchange goes with its last binding. */
-function endUnbound(broker: Broker, vhost: Vhost, source: Exchange, isBind: boolean): void {
-  if (isBind || !source.isAutoDelete || source.bindingCount > 0 || !source.hadBindings) return
-  endExchange(broker, vhost, source)
 }
 
 /** A connection ended: the queues that are exclusive to it end. */

@@ -5,26 +5,19 @@
 import { identifiersOf } from '../core/records/message.ts'
 import { readIndex } from '../core/records/queue-entries.ts'
 import type { Message } from '../core/message.ts'
-import {
-  type Chunk,
-  COLD,
-  ENTRY_EXPIRES,
-  ENTRY_HAS_IDS,
-  ENTRY_QOS,
-  ENTRY_QOS_SHIFT,
-  ENTRY_REDELIVERED,
-  ENTRY_RETAIN,
-  NOTHING,
-  type Queue
-} from '../core/queue.ts'
+import { mayTopic } from '../core/permissions.ts'
+import { type Chunk } from '../core/chunk.ts'
+import { COLD, NOTHING, type Queue } from '../core/queue.ts'
+import { ENTRY_EXPIRES, ENTRY_HAS_IDS, ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_REDELIVERED, ENTRY_RETAIN } from '../core/queue-entry.ts'
 import type { Session } from '../core/session.ts'
 import { BytesReader } from '../lib/bytes-reader.ts'
 import type { BlockWaiter } from '../journal/journal.ts'
 import { DAMAGED, load, NOT_LOADED, view, viewed } from './bodies.ts'
 import type { Broker } from './broker.ts'
-import { type Consumer, DELIVER_REDELIVERED, DELIVER_RETAIN } from './consumer.ts'
+import { type Consumer, connectionOf, DELIVER_REDELIVERED, DELIVER_RETAIN } from './consumer.ts'
 import { finish } from './finish.ts'
 import { Consumers } from './queue-consumers.ts'
+import { topicOf } from './routing.ts'
 
 /** Deliveries of one queue in one turn. */
 const BUDGET = 512
@@ -83,6 +76,11 @@ function deliverOne(
     return true
   }
   const message = broker.stored
+  if (session !== null && !mayStillRead(broker, session, message)) {
+    finish(broker, queue, sequence)
+    broker.counters.dropFrom(queue.name, 'not_authorized')
+    return true
+  }
   if ((queue.flags & ENTRY_EXPIRES) !== 0 && message.expiresAt <= broker.nowMs) {
     finish(broker, queue, sequence)
     broker.counters.dropFrom(queue.name, 'expired')
@@ -94,6 +92,14 @@ function deliverOne(
   }
   hand(broker, queue, consumer, message, sequence, identifiers)
   return true
+}
+
+/** What waited may have become forbidden to its client since it was routed (design.md §6). */
+function mayStillRead(broker: Broker, session: Session, message: Message): boolean {
+  const principal = connectionOf(session)?.principal
+  if (principal === undefined || principal.isUnrestricted) return true
+  const topic = topicOf(message.form, message.keyText())
+  return mayTopic(principal, 'read', topic, session.clientId)
 }
 
 /** Takes the entry whose fields the queue holds, and hands it over. */
@@ -188,15 +194,21 @@ class BodyWaiter implements BlockWaiter {
     this.#sequence = sequence
   }
 
-  onBlock(_segment: number, _offset: number, ok: boolean): void {
+  onBlock(segment: number, offset: number, ok: boolean): void {
     const { queue } = this.#consumers
     this.#consumers.isLoading = false
-    if (!ok && finish(this.#broker, queue, this.#sequence)) {
+    if (!ok && isThere(queue, this.#sequence, segment, offset)) {
+      finish(this.#broker, queue, this.#sequence)
       this.#broker.counters.dropFrom(queue.name, 'damaged')
       this.#broker.log.error({ queue: queue.name }, 'a message is damaged on the disk')
     }
     deliver(this.#broker, this.#consumers)
   }
+}
+
+/** It may have been moved or settled while its block was read. */
+function isThere(queue: Queue, sequence: number, segment: number, offset: number): boolean {
+  return queue.find(sequence) && queue.segment === segment && queue.offset === offset
 }
 
 function loadNext(broker: Broker, consumers: Consumers): void {
@@ -221,11 +233,7 @@ class ChunkWaiter implements BlockWaiter {
   onBlock(segment: number, offset: number, ok: boolean): void {
     const { queue } = this.#consumers
     this.#consumers.isLoading = false
-    if (!ok || !warm(this.#broker, queue, this.#chunk)) {
-      this.#broker.log.error({ queue: queue.name, segment, offset }, 'index of a queue is damaged')
-      this.#broker.counters.dropFrom(queue.name, 'damaged', this.#chunk.live)
-      queue.dropCold(this.#chunk)
-    }
+    afterIndexRead(this.#broker, queue, this.#chunk, segment, offset, ok)
     deliver(this.#broker, this.#consumers)
   }
 }
@@ -241,9 +249,27 @@ function warmNext(broker: Broker, consumers: Consumers): void {
   load(broker, chunk.segment, chunk.offset, new ChunkWaiter(broker, consumers, chunk))
 }
 
+/** Warms a chunk whose index was asked for at this position, or gives it up when that is damaged. */
+export function afterIndexRead(
+  broker: Broker,
+  queue: Queue,
+  chunk: Chunk,
+  segment: number,
+  offset: number,
+  ok: boolean
+): void {
+  // Compaction may have moved it meanwhile: then it is asked for again.
+  if (chunk.segment !== segment || chunk.offset !== offset) return
+  if (queue.coldChunkOf(chunk.start) !== chunk || (ok && warm(broker, queue, chunk))) return
+  broker.log.error({ queue: queue.name, segment, offset }, 'index of a queue is damaged')
+  broker.counters.dropFrom(queue.name, 'damaged', chunk.live)
+  broker.state.dropCold(queue, chunk)
+}
+
 /** The chunk's index record is in memory: its entries are taken out of it. False: it is not that. */
 export function warm(broker: Broker, queue: Queue, chunk: Chunk): boolean {
-  if (chunk.words !== null) return true
+  // Warm already, or gone with a purge.
+  if (queue.coldChunkOf(chunk.start) !== chunk) return true
   const { journal } = broker
   if (!journal.view(chunk.segment, chunk.offset)) return false
   const words = readIndex(

@@ -4,6 +4,7 @@ import type { Queue } from '../core/queue.ts'
 import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
+import { endUnused } from './end-exchange.ts'
 import type { Consumers } from './queue-consumers.ts'
 
 /** Returns the ticket of the record, 0 when the queue was not on the disk. */
@@ -18,7 +19,12 @@ export function endQueue(broker: Broker, queue: Queue): number {
     consumers.exclusive = null
   }
   broker.events.emit('queueDeleted', { vhost: queue.vhost, name: queue.name })
-  if (!queue.isDurable || broker.journal.failed) return 0
-  broker.writer.varint(queue.id)
-  return append(broker, KIND.queueDelete, AWAITED)
+  let ticket = 0
+  if (queue.isDurable && !broker.journal.failed) {
+    broker.writer.varint(queue.id)
+    ticket = append(broker, KIND.queueDelete, AWAITED)
+  }
+  const vhost = broker.state.vhost(queue.vhost)
+  if (vhost !== null) endUnused(broker, vhost)
+  return ticket
 }

@@ -1,11 +1,12 @@
 /** basic.get: one message, now or when its block was read. */
 import type { Message } from '../core/message.ts'
-import { COLD, ENTRY_EXPIRES, ENTRY_REDELIVERED, NOTHING, type Queue } from '../core/queue.ts'
+import { type Chunk, COLD, NOTHING, type Queue } from '../core/queue.ts'
+import { ENTRY_EXPIRES, ENTRY_REDELIVERED } from '../core/queue-entry.ts'
 import type { BlockWaiter } from '../journal/journal.ts'
-import { load, VIEWED, view } from './bodies.ts'
+import { DAMAGED, load, NOT_LOADED, view } from './bodies.ts'
 import type { Broker } from './broker.ts'
 import { DELIVER_REDELIVERED } from './consumer.ts'
-import { warm } from './deliver.ts'
+import { afterIndexRead, warm } from './deliver.ts'
 import { finish } from './finish.ts'
 
 /** Gets the answer; `message` is a view for this turn, null when the queue is empty. */
@@ -28,12 +29,16 @@ export function get(broker: Broker, queue: Queue, taker: Taker, noAck: boolean):
     if (sequence === COLD) {
       const chunk = queue.coldChunk!
       if (warm(broker, queue, chunk)) continue
-      load(broker, chunk.segment, chunk.offset, new GetWaiter(broker, queue, taker, noAck, -1))
+      load(broker, chunk.segment, chunk.offset, new GetWaiter(broker, queue, taker, noAck, chunk))
       return
     }
     const found = view(broker, queue.segment, queue.offset)
-    if (found !== VIEWED) {
-      const waiter = new GetWaiter(broker, queue, taker, noAck, sequence)
+    if (found === DAMAGED) {
+      giveUp(broker, queue, sequence)
+      continue
+    }
+    if (found === NOT_LOADED) {
+      const waiter = new GetWaiter(broker, queue, taker, noAck, null)
       load(broker, queue.segment, queue.offset, waiter)
       return
     }
@@ -51,28 +56,40 @@ export function get(broker: Broker, queue: Queue, taker: Taker, noAck: boolean):
   }
 }
 
+/** What cannot be read is given up, counted: the one behind it can be had. */
+function giveUp(broker: Broker, queue: Queue, sequence: number): void {
+  finish(broker, queue, sequence)
+  broker.counters.dropFrom(queue.name, 'damaged')
+  broker.log.error({ queue: queue.name, sequence }, 'a message is damaged on the disk')
+}
+
 class GetWaiter implements BlockWaiter {
   readonly #broker: Broker
   readonly #queue: Queue
   readonly #taker: Taker
   readonly #noAck: boolean
-  readonly #sequence: number
+  /** Whose index is read; null: a message's body is. */
+  readonly #chunk: Chunk | null
 
-  constructor(broker: Broker, queue: Queue, taker: Taker, noAck: boolean, sequence: number) {
+  constructor(broker: Broker, queue: Queue, taker: Taker, noAck: boolean, chunk: Chunk | null) {
     this.#broker = broker
     this.#queue = queue
     this.#taker = taker
     this.#noAck = noAck
-    this.#sequence = sequence
+    this.#chunk = chunk
   }
 
-  onBlock(_segment: number, _offset: number, ok: boolean): void {
-    if (!ok) {
-      // What cannot be read is given up, counted: the one behind it can be had.
-      if (this.#sequence < 0) this.#queue.dropCold(this.#queue.coldChunk!)
-      else finish(this.#broker, this.#queue, this.#sequence)
-      this.#broker.counters.dropFrom(this.#queue.name, 'damaged')
+  onBlock(segment: number, offset: number, ok: boolean): void {
+    const broker = this.#broker
+    const queue = this.#queue
+    if (this.#chunk !== null) afterIndexRead(broker, queue, this.#chunk, segment, offset, ok)
+    else if (!ok && !queue.isDeleted) {
+      // Another consumer may have taken it, compaction moved it: then nothing is damaged.
+      const sequence = queue.next()
+      if (sequence > 0 && queue.segment === segment && queue.offset === offset) {
+        giveUp(broker, queue, sequence)
+      }
     }
-    get(this.#broker, this.#queue, this.#taker, this.#noAck)
+    get(broker, queue, this.#taker, this.#noAck)
   }
 }

@@ -12,7 +12,8 @@ import type { Exchange } from '../core/exchange.ts'
 import type { FieldTable } from '../core/field-table.ts'
 import { FORM_MQTT, type Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
-import { ENTRY_QOS_SHIFT, ENTRY_RETAIN, type Queue, UNACKED } from '../core/queue.ts'
+import type { Queue } from '../core/queue.ts'
+import { ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
 import { entryFlags } from '../core/records/message.ts'
 import { type Route, type SessionTarget, withoutNoLocal } from '../core/route.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
@@ -95,9 +96,12 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
   const lasts = broker.refusal === 0
   if (needsDisk && !lasts) {
     const reason = broker.journal.failed ? 'journal_failed' : 'disk_alarm'
-    broker.counters.drop(reason)
-    // QoS 0 goes on to whoever needs no disk for it.
-    if (message.qos > 0 || message.form !== FORM_MQTT) return -broker.refusal
+    // QoS 0 goes on to whoever needs no disk for it: those who do are counted one by one.
+    if (message.qos > 0 || message.form !== FORM_MQTT) {
+      broker.counters.drop(reason)
+      return -broker.refusal
+    }
+    if (isRetained(message)) broker.counters.drop(reason)
   }
   if (isRetained(message) && lasts && !hasRetainedRoom(broker, message, publisher)) {
     broker.counters.drop('retained_quota')
@@ -188,6 +192,10 @@ function addWaiting(broker: Broker, message: Message, target: SessionTarget, qos
   }
   const { sessionMessagesMax, sessionBytesMax } = broker.limits
   const bytes = message.payloadEnd - message.payloadStart
+  if (lacksMemory(broker, bytes)) {
+    broker.counters.dropFrom(queue.name, 'memory')
+    return
+  }
   makeRoom(broker, queue, bytes, sessionMessagesMax, sessionBytesMax)
   const flags = entryFlags(qos, retain, target.identifiers !== null, message.expiresAt > 0)
   targets.add(queue, flags, session.isLasting, target.identifiers)
@@ -211,6 +219,11 @@ function deliverUnstored(
   return true
 }
 
+/** Memory is full, and the disk takes nothing that memory has no room for. */
+function lacksMemory(broker: Broker, bytes: number): boolean {
+  return broker.refusal !== 0 && broker.slabs.bytes + bytes > broker.limits.memoryBytesMax
+}
+
 /** False: the queue refuses it. */
 function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean): boolean {
   const { options } = queue
@@ -219,6 +232,10 @@ function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean
     return true
   }
   const bytes = message.payloadEnd - message.payloadStart
+  if (!queue.isDurable && lacksMemory(broker, bytes)) {
+    broker.counters.dropFrom(queue.name, 'memory')
+    return true
+  }
   if (options.messagesMax > 0 || options.bytesMax > 0) {
     if (!makeRoom(broker, queue, bytes, options.messagesMax, options.bytesMax)) {
       broker.counters.dropFrom(queue.name, 'queue_full')

@@ -3,7 +3,7 @@
  * sending, in bounded pieces, no faster than the client takes them. A topic whose live message this
  * subscription got meanwhile is left out.
  */
-import { ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue.ts'
+import { ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
 import { entryFlags } from '../core/records/message.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeRetainedClear } from '../core/records/retained.ts'
@@ -78,7 +78,7 @@ class RetainedReplay implements BlockWaiter {
     this.#session = session
     this.#connection = connection
     this.#subscription = subscription
-    this.#before = broker.state.retainedSequence
+    this.#before = subscription.retainedBefore
     this.#cursor = null
     this.#isEnded = false
     this.#entries = []

@@ -7,7 +7,8 @@
 import { ERROR_CODES, type ErrorCode } from '../core/errors.ts'
 import { mayFilter, mayTopic } from '../core/permissions.ts'
 import type { Principal } from '../core/principal.ts'
-import { NOTHING, Queue, RELEASED, ENTRY_STATE, UNACKED } from '../core/queue.ts'
+import { NOTHING, Queue } from '../core/queue.ts'
+import { RELEASED, ENTRY_STATE, UNACKED } from '../core/queue-entry.ts'
 import { sessionQueueOptions } from '../core/queue-options.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeSession, writeSubscription, writeUnsubscribe } from '../core/records/session.ts'
@@ -280,7 +281,9 @@ export function subscribe(
   const isNew = broker.state.subscribe(session, filter, request)
   const { retainHandling } = request
   const wantsReplay = retainHandling === 0 || (retainHandling === 1 && isNew)
-  session.subscriptions.get(filter)!.wantsReplay = wantsReplay
+  const subscription = session.subscriptions.get(filter)!
+  subscription.wantsReplay = wantsReplay
+  subscription.retainedBefore = broker.state.retainedSequence
   if (session.isLasting) {
     writeSubscription(broker.writer, session.id, filter, request)
     session.ticket = append(broker, KIND.subscribe, AWAITED)

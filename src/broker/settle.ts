@@ -1,13 +1,7 @@
 /** What happens to a delivery: acknowledged, received (PUBREC), put back, rejected; and PUBREL. */
 import { KIND } from '../core/records/kinds.ts'
-import {
-  ENTRY_QOS,
-  ENTRY_QOS_SHIFT,
-  ENTRY_STATE,
-  type Queue,
-  RELEASED,
-  UNACKED
-} from '../core/queue.ts'
+import type { Queue } from '../core/queue.ts'
+import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_STATE, RELEASED, UNACKED } from '../core/queue-entry.ts'
 import type { Session } from '../core/session.ts'
 import { AWAITED } from '../journal/journal.ts'
 import { appendPair } from './append.ts'

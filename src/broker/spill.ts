@@ -2,7 +2,8 @@
  * The cold middle of long queues goes to the disk: index records instead of entries in memory
  * (journal.md §6). What all queues together keep in memory is bounded.
  */
-import type { Chunk, Queue } from '../core/queue.ts'
+import type { Chunk } from '../core/chunk.ts'
+import type { Queue } from '../core/queue.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { sharesOf, writeEntries } from '../core/records/queue-entries.ts'
 import { LAZY } from '../journal/journal.ts'

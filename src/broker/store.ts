@@ -1,6 +1,7 @@
 /** One record for all destinations of a message, then their places in the queues, then deliveries. */
 import type { Message } from '../core/message.ts'
-import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_SHARE_SHIFT, type Queue } from '../core/queue.ts'
+import type { Queue } from '../core/queue.ts'
+import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
 import {
   DESTINATION_BYTES_MAX,
   messageBytesMax,

@@ -10,78 +10,36 @@
  * Pure: it returns facts, the broker acts on them.
  */
 import { NumberHeap } from '../lib/number-heap.ts'
+import {
+  canAppend,
+  Chunk,
+  FIRST_CHUNK_ENTRIES,
+  grow,
+  isCoolable,
+  isPatchedAway,
+  WORDS,
+  windowEnd,
+  writeEntry
+} from './chunk.ts'
 import type { FieldTable } from './field-table.ts'
-import { MEMORY } from './slabs.ts'
-
-/** States of an entry. */
-export const SETTLED = 0
-export const READY = 1
-/** Delivered, not settled. */
-export const UNACKED = 2
-/** QoS 2: PUBREC is recorded, PUBCOMP is awaited. */
-export const RELEASED = 3
-
-/** Flags of an entry; the low two bits are its state. */
-export const ENTRY_STATE = 3
-export const ENTRY_QOS_SHIFT = 2
-export const ENTRY_QOS = 3 << ENTRY_QOS_SHIFT
-export const ENTRY_RETAIN = 1 << 4
-export const ENTRY_REDELIVERED = 1 << 5
-/** The record's destination holds subscription identifiers. */
-export const ENTRY_HAS_IDS = 1 << 6
-/** The message has an expiry: look before it is delivered. */
-export const ENTRY_EXPIRES = 1 << 7
-/** Deliveries so far, up to 255. */
-export const ENTRY_COUNT_SHIFT = 8
-export const ENTRY_COUNT = 0xff << ENTRY_COUNT_SHIFT
-/** Destinations that share the record, up to 65,535. */
-export const ENTRY_SHARE_SHIFT = 16
-
-/** A record's bytes beside its payload, roughly: what liveness accounting charges for them. */
-const RECORD_OVERHEAD = 64
-const CHUNK_ENTRIES = 1024
-const FIRST_CHUNK_ENTRIES = 8
-const WORDS = 4
+import {
+  SETTLED,
+  READY,
+  UNACKED,
+  RELEASED,
+  ENTRY_STATE,
+  ENTRY_REDELIVERED,
+  ENTRY_COUNT_SHIFT,
+  ENTRY_COUNT
+} from './queue-entry.ts'
 
 /** `next()`: nothing is ready. */
 export const NOTHING = -1
 /** `next()`: the next entries are in the journal: see `coldChunk`. */
 export const COLD = -2
 
-/** Consecutive entries. `words` is null while they are cold. */
-export class Chunk {
-  start: number
-  count: number
-  /** Entries not settled. */
-  live: number
-  words: Uint32Array | null
-  /** Where the index record lies while cold. */
-  segment: number
-  offset: number
-  /** Changes since it went cold: sequence, segment, offset, bytes, flags; flags 0 = settled. */
-  patches: number[] | null
-  /** While cold: segment, bytes, segment, bytes …: what its entries are charged with. */
-  shares: number[]
-  isLoading: boolean
-
-  constructor(start: number, entries: number) {
-    this.start = start
-    this.count = 0
-    this.live = 0
-    this.words = entries === 0 ? null : new Uint32Array(entries * WORDS)
-    this.segment = 0
-    this.offset = 0
-    this.patches = null
-    this.shares = NO_SHARES
-    this.isLoading = false
-  }
-}
-
-/** The share of a record's bytes that one destination is charged with. */
-export function shareOf(bytes: number, flags: number): number {
-  const share = flags >>> ENTRY_SHARE_SHIFT
-  return share > 1 ? Math.ceil((bytes + RECORD_OVERHEAD) / share) : bytes + RECORD_OVERHEAD
-}
+/** An empty queue keeps a chunk of this size: it is idle, and one of very many. */
+const KEPT_ENTRIES = 64
 
 export type Overflow = 'drop-head' | 'reject-publish'
 
@@ -133,6 +91,8 @@ export class Queue {
   flags: number
   /** The chunk that `next` needs when it answers COLD. */
   coldChunk: Chunk | null
+  /** The cold chunk that `settle` emptied: its owner gives its index back, and sets null again. */
+  emptied: Chunk | null
   /** Entries in memory, for the bound over all queues. */
   hotEntries: number
   chunks: Chunk[]
@@ -163,6 +123,7 @@ export class Queue {
     this.bytes = 0
     this.flags = 0
     this.coldChunk = null
+    this.emptied = null
     this.hotEntries = 0
     this.chunks = []
     this.#cursor = 1
@@ -196,7 +157,7 @@ export class Queue {
         if ((chunk.words[at + 3]! & ENTRY_STATE) !== SETTLED) {
           const old = chunk.words[at + 3]!
           this.find(sequence)
-          write(
+          writeEntry(
             chunk.words,
             at,
             segment,
@@ -206,7 +167,7 @@ export class Queue {
           )
           return false
         }
-        write(chunk.words, at, segment, offset, bytes, flags)
+        writeEntry(chunk.words, at, segment, offset, bytes, flags)
         chunk.live++
         this.#added(sequence, bytes, flags)
         return true
@@ -214,7 +175,7 @@ export class Queue {
     }
     const index = sequence - chunk.start
     while ((index + 1) * WORDS > chunk.words!.length) grow(chunk)
-    write(chunk.words!, index * WORDS, segment, offset, bytes, flags)
+    writeEntry(chunk.words!, index * WORDS, segment, offset, bytes, flags)
     this.hotEntries += index + 1 - chunk.count
     chunk.count = index + 1
     chunk.live++
@@ -312,7 +273,8 @@ export class Queue {
    * set when a block of the journal must be loaded first.
    */
   next(): number {
-    while (this.#returned.size > 0) {
+    // What was put back at or behind the cursor is found by the scan, in its order.
+    while (this.#returned.size > 0 && this.#returned.peek() < this.#cursor) {
       const sequence = this.#returned.peek()
       if (this.find(sequence) && (this.flags & ENTRY_STATE) === READY) return sequence
       const chunk = this.#chunkOf(sequence)
@@ -417,19 +379,29 @@ export class Queue {
     chunk.patches ??= []
     chunk.patches.push(sequence, 0, 0, 0, SETTLED)
     this.readyCount--
-    if (--chunk.live === 0) this.#drop(chunk)
+    if (--chunk.live === 0) {
+      this.#remove(chunk)
+      this.readyBytes -= chunk.bytes
+      this.emptied = chunk
+    }
     return true
   }
 
-  /** A chunk without live entries goes, unless it is the last: that one is filled further. */
+  /** A chunk without live entries goes, unless it is the last and small: that one is filled further. */
   #drop(chunk: Chunk): void {
+    const isLast = this.chunks[this.chunks.length - 1] === chunk
+    const isFull = chunk.start + chunk.count >= windowEnd(chunk)
+    if (isLast && !isFull && chunk.words!.length <= KEPT_ENTRIES * WORDS) return
+    this.#remove(chunk)
+    this.hotEntries -= chunk.count
+  }
+
+  #remove(chunk: Chunk): void {
     const chunks = this.chunks
     const index = chunks[0] === chunk ? 0 : chunks.indexOf(chunk)
-    const isLast = index === chunks.length - 1
-    if (index < 0 || (isLast && chunk.start + chunk.count < windowEnd(chunk))) return
-    chunks.splice(index, 1)
-    if (chunk.words !== null) this.hotEntries -= chunk.count
+    if (index >= 0) chunks.splice(index, 1)
     if (this.#found === chunk) this.#found = NO_CHUNK
+    if (this.coldChunk === chunk) this.coldChunk = null
   }
 
   /** Puts a delivered entry back to its original place. False when it is not open. */
@@ -540,6 +512,7 @@ export class Queue {
   cool(chunk: Chunk, segment: number, offset: number, shares: number[]): void {
     if (chunk.words !== null) this.hotEntries -= chunk.count
     if (this.#found === chunk) this.#found = NO_CHUNK
+    chunk.bytes = chunk.words === null ? chunk.bytes : liveBytes(chunk.words, chunk.count)
     chunk.words = null
     chunk.segment = segment
     chunk.offset = offset
@@ -547,14 +520,14 @@ export class Queue {
     chunk.shares = shares
   }
 
-  /** At replay: a cold chunk of this queue lies there. `removeRange` what stood in its range before. */
-  adoptCold(chunk: Chunk, readyBytes: number): void {
+  /** At replay: a cold chunk of this queue lies there. What stood in its range is gone already. */
+  adoptCold(chunk: Chunk): void {
     let at = this.chunks.length
     while (at > 0 && this.chunks[at - 1]!.start > chunk.start) at--
     this.chunks.splice(at, 0, chunk)
     this.#found = NO_CHUNK
     this.readyCount += chunk.live
-    this.readyBytes += readyBytes
+    this.readyBytes += chunk.bytes
     if (chunk.start + chunk.count > this.nextSequence) {
       this.nextSequence = chunk.start + chunk.count
     }
@@ -563,12 +536,28 @@ export class Queue {
 
   /** Takes a cold chunk out, with all that it holds. */
   dropCold(chunk: Chunk): void {
-    const index = this.chunks.indexOf(chunk)
-    if (index < 0) return
-    this.chunks.splice(index, 1)
+    this.#remove(chunk)
     this.readyCount -= chunk.live
-    this.#found = NO_CHUNK
-    if (this.coldChunk === chunk) this.coldChunk = null
+    this.readyBytes -= chunk.bytes
+  }
+
+  /** Takes all out of a cold chunk but `except`, which are in it. Returns how many went. */
+  keepCold(chunk: Chunk, except: ReadonlySet<number>): number {
+    const old = chunk.patches ?? []
+    const patches: number[] = []
+    for (let i = 0; i < old.length; i += 5) {
+      if (old[i + 4] !== SETTLED && except.has(old[i]!)) patches.push(...old.slice(i, i + 5))
+    }
+    let live = 0
+    for (let at = chunk.start; at < chunk.start + chunk.count; at++) {
+      if (except.has(at)) live++
+      else patches.push(at, 0, 0, 0, SETTLED)
+    }
+    const gone = chunk.live - live
+    chunk.patches = patches
+    chunk.live = live
+    this.readyCount -= gone
+    return gone
   }
 
   /** Makes place for a cold chunk: no chunk reaches into [start, end), where nothing is live any more. */
@@ -597,58 +586,33 @@ export class Queue {
   warm(chunk: Chunk, words: Uint32Array): void {
     chunk.words = words
     this.hotEntries += chunk.count
-    const patches = chunk.patches
+    const patches = chunk.patches ?? []
     chunk.patches = null
     chunk.isLoading = false
-    if (patches === null) return
     for (let i = 0; i < patches.length; i += 5) {
       const at = (patches[i]! - chunk.start) * WORDS
-      const bytes = words[at + 2]!
-      if (patches[i + 4] === SETTLED) {
-        this.readyBytes -= bytes
-        words[at + 3] = SETTLED
-      } else {
-        write(words, at, patches[i + 1]!, patches[i + 2]!, patches[i + 3]!, patches[i + 4]!)
-      }
+      writeEntry(words, at, patches[i + 1]!, patches[i + 2]!, patches[i + 3]!, patches[i + 4]!)
     }
+    // What was settled while cold counted with its bytes until now.
+    let live = 0
+    for (let at = 3; at < chunk.count * WORDS; at += WORDS) {
+      if ((words[at]! & ENTRY_STATE) !== SETTLED) live++
+    }
+    this.readyCount += live - chunk.live
+    this.readyBytes += liveBytes(words, chunk.count) - chunk.bytes
+    chunk.live = live
+    chunk.bytes = 0
+    if (live === 0) this.#drop(chunk)
   }
 }
 
-function write(
-  words: Uint32Array,
-  at: number,
-  segment: number,
-  offset: number,
-  bytes: number,
-  flags: number
-): void {
-  words[at] = segment
-  words[at + 1] = offset
-  words[at + 2] = bytes
-  words[at + 3] = flags
-}
-
-function canAppend(chunk: Chunk, sequence: number): boolean {
-  return (
-    chunk.words !== null &&
-    chunk.start + chunk.count === sequence &&
-    sequence < windowEnd(chunk) &&
-    chunk.live > 0
-  )
-}
-
-/**
- * A chunk never reaches beyond its window of 1,024 sequences: so the chunks that replay makes, with
- * other entries, lie in the same windows as those that the index records were made of.
- */
-function windowEnd(chunk: Chunk): number {
-  return chunk.start - (chunk.start % CHUNK_ENTRIES) + CHUNK_ENTRIES
-}
-
-function grow(chunk: Chunk): void {
-  const words = new Uint32Array(Math.min(chunk.words!.length * 2, CHUNK_ENTRIES * WORDS))
-  words.set(chunk.words!)
-  chunk.words = words
+/** Payload bytes of what is not settled. */
+function liveBytes(words: Uint32Array, count: number): number {
+  let bytes = 0
+  for (let at = 3; at < count * WORDS; at += WORDS) {
+    if ((words[at]! & ENTRY_STATE) !== SETTLED) bytes += words[at - 1]!
+  }
+  return bytes
 }
 
 function patch(
@@ -671,26 +635,5 @@ function patch(
   return isNew
 }
 
-function isPatchedAway(chunk: Chunk, sequence: number): boolean {
-  const patches = chunk.patches
-  if (patches === null) return false
-  for (let i = patches.length - 5; i >= 0; i -= 5) {
-    if (patches[i] === sequence) return patches[i + 4] === SETTLED
-  }
-  return false
-}
-
-/** All that is live is ready, and its bodies are in the journal. */
-function isCoolable(chunk: Chunk): boolean {
-  const words = chunk.words!
-  for (let at = 3; at < chunk.count * WORDS; at += WORDS) {
-    const state = words[at]! & ENTRY_STATE
-    if (state === SETTLED) continue
-    if (state !== READY || words[at - 3]! >= MEMORY || words[at - 3] === 0) return false
-  }
-  return true
-}
-
-const NO_SHARES: number[] = []
 const NO_CHUNK = new Chunk(-1, 0)
 const EMPTY_HEAP = new NumberHeap()

@@ -24,6 +24,8 @@ export class Subscription {
   identifier: number
   /** Its retained messages are still to be sent: Retain Handling said so (MQTT 5 §3.8.3.1). */
   wantsReplay: boolean
+  /** What was retained with a higher sequence reached this subscription as a live message. */
+  retainedBefore: number
 
   constructor(session: Session, filter: string, options: SubscribeOptions) {
     this.session = session
@@ -34,6 +36,7 @@ export class Subscription {
     this.retainHandling = options.retainHandling
     this.identifier = options.identifier
     this.wantsReplay = false
+    this.retainedBefore = 0
   }
 }
 

@@ -6,7 +6,9 @@
 import type { Exchange } from './exchange.ts'
 import type { FieldTable } from './field-table.ts'
 import type { User } from './principal.ts'
-import { type Chunk, ENTRY_STATE, type Queue, RELEASED, SETTLED, shareOf } from './queue.ts'
+import type { Chunk } from './chunk.ts'
+import type { Queue } from './queue.ts'
+import { ENTRY_STATE, RELEASED, SETTLED, shareOf } from './queue-entry.ts'
 import type { RetainedSlot } from './retained.ts'
 import { type Session, type SubscribeOptions, Subscription } from './session.ts'
 import { hasWildcard } from './topic.ts'
@@ -107,6 +109,19 @@ export class State {
     const shares = chunk.shares
     for (let i = 0; i < shares.length; i += 2) this.#liveness.release(shares[i]!, shares[i + 1]!)
     this.#liveness.release(chunk.segment, chunk.count * INDEX_ENTRY_BYTES)
+    this.#chargePatches(chunk, false)
+  }
+
+  /** Entries that got a new position while cold are charged there. */
+  #chargePatches(chunk: Chunk, isClaim: boolean): void {
+    const patches = chunk.patches ?? []
+    for (let i = 0; i < patches.length; i += 5) {
+      const flags = patches[i + 4]!
+      if (flags === SETTLED) continue
+      const share = shareOf(patches[i + 3]!, flags)
+      if (isClaim) this.#liveness.claim(patches[i + 1]!, share)
+      else this.#liveness.release(patches[i + 1]!, share)
+    }
   }
 
   /** A message's destination takes its place in a queue; or a copy of it, its new position. */
@@ -129,8 +144,17 @@ export class State {
     if (!queue.settle(sequence)) return false
     if (queue.segment !== 0) {
       this.#liveness.release(queue.segment, shareOf(queue.bytes, queue.flags))
+    } else if (queue.emptied !== null) {
+      this.#releaseCold(queue.emptied)
+      queue.emptied = null
     }
     return true
+  }
+
+  /** Gives up a cold chunk with all that it holds: its index cannot be read. */
+  dropCold(queue: Queue, chunk: Chunk): void {
+    this.#releaseCold(chunk)
+    queue.dropCold(chunk)
   }
 
   /** Finishes all up to `upTo` but the sequences in `except`. Returns how many. */
@@ -138,9 +162,15 @@ export class State {
     let count = 0
     for (const chunk of [...queue.chunks]) {
       if (chunk.words !== null || chunk.start + chunk.count - 1 > upTo) continue
-      this.#releaseCold(chunk)
+      if (holdsSome(chunk, except)) {
+        // At replay only: what was delivered by then is cold again, and stays.
+        this.#chargePatches(chunk, false)
+        count += queue.keepCold(chunk, except)
+        this.#chargePatches(chunk, true)
+        continue
+      }
       count += chunk.live
-      queue.dropCold(chunk)
+      this.dropCold(queue, chunk)
     }
     for (let at = queue.after(0); at > 0 && at <= upTo; at = queue.after(at)) {
       if (!except.has(at) && this.settleEntry(queue, at)) count++
@@ -154,19 +184,18 @@ export class State {
   }
 
   /** An index record holds this chunk's entries now; what the queue has in that range is replaced. */
-  adoptCold(queue: Queue, chunk: Chunk, readyBytes: number): void {
+  adoptCold(queue: Queue, chunk: Chunk): void {
     const end = chunk.start + chunk.count
     for (const old of [...queue.chunks]) {
       if (old.words === null && old.start < end && old.start + old.count > chunk.start) {
-        this.#releaseCold(old)
-        queue.dropCold(old)
+        this.dropCold(queue, old)
       }
     }
     for (let at = queue.after(chunk.start - 1); at > 0 && at < end; at = queue.after(at)) {
       this.settleEntry(queue, at)
     }
     queue.separate(chunk.start, end)
-    queue.adoptCold(chunk, readyBytes)
+    queue.adoptCold(chunk)
     this.chargeCold(chunk)
   }
 
@@ -175,6 +204,7 @@ export class State {
       this.#liveness.claim(chunk.shares[i]!, chunk.shares[i + 1]!)
     }
     this.#liveness.claim(chunk.segment, chunk.count * INDEX_ENTRY_BYTES)
+    this.#chargePatches(chunk, true)
   }
 
   /** A chunk goes cold: its index record lies at this position. */
@@ -185,14 +215,12 @@ export class State {
 
   /** A cold chunk's entries were read: it is in memory again. */
   warm(queue: Queue, chunk: Chunk, words: Uint32Array): void {
-    const patches = chunk.patches ?? []
-    for (let i = 0; i < patches.length; i += 5) {
-      const at = (patches[i]! - chunk.start) * 4
-      if (patches[i + 4] !== SETTLED && patches[i + 1] === words[at]) continue
-      this.#liveness.release(words[at]!, shareOf(words[at + 2]!, words[at + 3]!))
-    }
-    this.#liveness.release(chunk.segment, chunk.count * INDEX_ENTRY_BYTES)
+    this.#releaseCold(chunk)
     queue.warm(chunk, words)
+    for (let at = 0; at < chunk.count * 4; at += 4) {
+      if ((words[at + 3]! & ENTRY_STATE) === SETTLED) continue
+      this.#liveness.claim(words[at]!, shareOf(words[at + 2]!, words[at + 3]!))
+    }
   }
 
   addSession(session: Session): void {
@@ -307,4 +335,11 @@ export class State {
   isReleased(queue: Queue, sequence: number): boolean {
     return queue.find(sequence) && (queue.flags & ENTRY_STATE) === RELEASED
   }
+}
+
+function holdsSome(chunk: Chunk, sequences: ReadonlySet<number>): boolean {
+  for (const sequence of sequences) {
+    if (sequence >= chunk.start && sequence < chunk.start + chunk.count) return true
+  }
+  return false
 }

@@ -1,8 +1,8 @@
 /**
  * Replay at a start: from the begin of the newest good checkpoint, or from the first batch if none is good.
  *
- * A gap between tickets is judged by what later batches know (`behind` in `batch.ts`), by a later epoch and by
- * the superblock: if what is missing was once durable it is damage: counted, reported, a copy kept, and
+ * A gap between tickets is judged by what later batches know (`behind` in `batch.ts`), of later epochs too, and
+ * by the superblock: if what is missing was once durable it is damage: counted, reported, a copy kept, and
  * everything behind it is taken. If nothing says so it is the torn tail of a crash, nobody was told that it
  * is safe, and the log of that epoch ends there: what was written behind it in the same moment goes too, so
  * that the state is always one that was.
@@ -141,8 +141,6 @@ export class Replay {
     const missing = this.#expected
     if (this.#knownTicket >= missing) return true
     const { epoch } = walk.header
-    // A later epoch begins behind the last record that its start found.
-    if (epoch > this.#batchEpoch && this.#batchEpoch > 0) return true
     const { slots, ownFiles } = segmentsFrom(this.#segments, {
       segment: walk.segment.isOwnFile ? (this.#doneSegment?.number ?? 0) : walk.segment.number,
       offset: 0,
@@ -152,8 +150,10 @@ export class Replay {
     try {
       while (await ahead.next()) {
         const { header } = ahead
-        if (header.epoch > epoch) return header.firstTicket > missing
-        if (header.epoch === epoch && header.durableTicket >= missing) return true
+        // A later start gave the ticket again: to it, the log had ended before.
+        if (header.epoch > epoch && header.firstTicket <= missing) return false
+        // A later start synced what it found, so its batches know it for durable.
+        if (header.epoch >= epoch && header.durableTicket >= missing) return true
       }
     } finally {
       await ahead.close()

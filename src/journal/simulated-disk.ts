@@ -140,6 +140,8 @@ class SimulatedFile implements DiskFile {
 
   async datasync(): Promise<void> {
     await this.#disk.pass('sync', this.#path, null)
+    await new Promise<void>(resolve => setImmediate(resolve)) // a sync takes a turn, as on a real disk
+    if (this.#disk.isOff) return new Promise(() => undefined)
     if (!this.#disk.liesAboutSync) this.#contents.sync()
   }
 

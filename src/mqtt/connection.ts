@@ -97,6 +97,8 @@ export class MqttConnection
   inflightMax: number
   /** Session Expiry Interval that the CONNECT asked for, seconds; 0 forbids a later one. */
   requestedExpirySeconds: number
+  /** It has published: under pressure it is not read, while those that only subscribe are. */
+  isPublisher: boolean
   /** Version 5: QoS > 0 PUBLISHes that we have not answered finally. */
   receivedCount: number
   /** PUBLISHes that wait for the disk's alarm or a full queue to pass. */
@@ -139,6 +141,7 @@ export class MqttConnection
     this.outputPacketBytesMax = UNLIMITED
     this.inflightMax = context.broker.limits.inflightMax
     this.requestedExpirySeconds = 0
+    this.isPublisher = false
     this.receivedCount = 0
     this.held = new HeldPublishes()
     this.heldUntilMs = 0
@@ -258,7 +261,7 @@ export class MqttConnection
   }
 
   onPause(): void {
-    this.pause(PAUSED_PRESSURE)
+    if (this.isPublisher) this.pause(PAUSED_PRESSURE)
   }
 
   onResume(): void {
@@ -277,7 +280,6 @@ export class MqttConnection
     this.keepaliveMs = keepaliveSeconds * KEEPALIVE_MS_A_SECOND
     this.countPreLogin()
     broker.publishers.add(this)
-    if (broker.isPaused) this.pause(PAUSED_PRESSURE)
     broker.counters.mqttConnections++
     broker.counters.mqttConnectionsTotal++
   }

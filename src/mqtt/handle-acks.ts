@@ -3,7 +3,7 @@
  * nothing is counted and ignored: after a reconnect they are ordinary.
  */
 import { received, release, settle } from '../broker/settle.ts'
-import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_STATE, RELEASED, UNACKED } from '../core/queue.ts'
+import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_STATE, RELEASED, UNACKED } from '../core/queue-entry.ts'
 import type { Session } from '../core/session.ts'
 import { ack } from './codec/acks.ts'
 import { type MqttConnection, PUBCOMP_FIRST, PUBREL_FIRST } from './connection.ts'

@@ -3,7 +3,7 @@ import { publish } from '../broker/publish.ts'
 import { inboundTicket } from '../broker/settle.ts'
 import { ERROR_CODES } from '../core/errors.ts'
 import { ProtocolError } from './codec/protocol-error.ts'
-import { type MqttConnection, PUBACK_FIRST, PUBREC_FIRST } from './connection.ts'
+import { type MqttConnection, PAUSED_PRESSURE, PUBACK_FIRST, PUBREC_FIRST } from './connection.ts'
 import { REASON, reasonOf } from './reason-codes.ts'
 
 const VERSION_5 = 5
@@ -17,6 +17,8 @@ export function handlePublish(
   end: number
 ): boolean {
   const { broker, message } = connection.context
+  connection.isPublisher = true
+  if (broker.isPaused) connection.pause(PAUSED_PRESSURE)
   const isAcknowledged = (first & 6) !== 0
   if (isAcknowledged && connection.held.count > 0) {
     // Those behind a held one keep their order.

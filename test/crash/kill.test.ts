@@ -27,6 +27,43 @@ const ports = (program: Program) => ({ mqtt: program.port('mqtt'), amqp: program
 
 const wait = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
 
+/** What is acknowledged at the moment of the kill: a promise of a moment ago is the first to be broken. */
+const TRIGGERS = [
+  'one-v3',
+  'one-v5',
+  'two-v3',
+  'two-v5',
+  'from-amqp',
+  'direct-again',
+  'kept',
+  'any'
+]
+
+/** Waits until the chosen flow, or just anybody, is told `ok`, at most `timeoutMs`, and kills in that very moment. */
+async function killAtAcknowledgement(
+  program: Program,
+  history: History,
+  trigger: string,
+  timeoutMs: number
+): Promise<void> {
+  program.assertAlive()
+  let killed: Promise<void> | null = null
+  const strike = () => {
+    history.onRecord = () => undefined
+    history.record({ f: 'crash', type: 'info', proc: 'broker', how: 'kill' })
+    killed = program.kill()
+  }
+  history.onRecord = ({ f, type, flow }) => {
+    if ((f === 'pub' || f === 'set') && type === 'ok') {
+      if (trigger === 'any' || flow?.startsWith(trigger) === true) strike()
+    }
+  }
+  const deadline = Date.now() + timeoutMs
+  while (killed === null && Date.now() < deadline) await wait(1)
+  if (killed === null) strike()
+  await killed
+}
+
 /** Writes the history of a failed run where it can be looked at. */
 function judge(history: History): void {
   const { violations, stats } = checkHistory(history.events, { killGraceMs: ACK_GRACE_MS })
@@ -50,9 +87,8 @@ describe('a broker under load', () => {
         await workload.connect(ports(program), round % 3 === 0)
         workload.start()
         await wait(between(random, 150, 1200))
-        history.record({ f: 'crash', type: 'info', proc: 'broker', how: 'kill' })
-        program.assertAlive()
-        await program.kill()
+        const trigger = TRIGGERS[between(random, 0, TRIGGERS.length - 1)]!
+        await killAtAcknowledgement(program, history, trigger, 300)
         workload.cut()
         if (random() < 0.2) {
           program.spawn()
@@ -83,7 +119,6 @@ describe('a broker under load', () => {
         await workload.connect(ports(program), round === 0)
         workload.start()
         await wait(400)
-        workload.stop()
         await program.stop()
         workload.cut()
         await program.restart()

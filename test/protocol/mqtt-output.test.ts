@@ -1,5 +1,6 @@
 /** What waits for slow and for many receivers, and that every message is somewhere in the books. */
 import { afterEach, describe, expect, it } from 'vitest'
+import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
 import { Gateway, type GatewayOptions } from '../support/gateway.ts'
 import { packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
 
@@ -148,17 +149,88 @@ describe('the end of the broker', () => {
 })
 
 describe('pressure', () => {
-  it('pauses reading and goes on, and the keepalive does not run meanwhile', async () => {
+  function pressure(isHigh: boolean): void {
+    gateway.broker.isPaused = isHigh
+    for (const publisher of gateway.broker.publishers) {
+      if (isHigh) publisher.onPause()
+      else publisher.onResume()
+    }
+  }
+
+  it('stops reading who publishes, and the keepalive does not run meanwhile', async () => {
     await start()
-    const raw = await client(4, 'x', { keepalive: 5 })
-    await raw.quiet()
-    for (const publisher of gateway.broker.publishers) publisher.onPause()
-    raw.send('c0 00')
+    const early = await client(4, 'early', { keepalive: 5 })
+    early.send(packet(0x30, text('a')))
+    await early.quiet()
+    const late = await client(4, 'late', { keepalive: 5 })
+    pressure(true)
+    late.send(packet(0x30, text('a')))
+    await gateway.until(() => gateway.broker.counters.mqttReceived[0] === 2)
+    early.send('c0 00')
+    late.send('c0 00')
     gateway.pass(30)
     for (let i = 0; i < 20; i++) await new Promise(setImmediate)
-    expect(gateway.mqtt.count).toBe(1)
-    for (const publisher of gateway.broker.publishers) publisher.onResume()
-    expect((await raw.next()).toString('hex')).toBe('d000')
+    expect(gateway.mqtt.count).toBe(2)
+    pressure(false)
+    expect((await early.next()).toString('hex')).toBe('d000')
+    expect((await late.next()).toString('hex')).toBe('d000')
+  })
+
+  it('goes on reading who only subscribes', async () => {
+    await start()
+    const raw = await client(4, 's')
+    await subscribe(raw, 'q', 1)
+    pressure(true)
+    await raw.quiet()
+  })
+})
+
+describe('a full queue that rejects', () => {
+  const REJECTING = [
+    ['x-max-length', { type: 'I', value: 1 }],
+    ['x-overflow', { type: 'S', value: 'reject-publish' }]
+  ] as const
+
+  async function full(): Promise<void> {
+    await start()
+    const { broker } = gateway
+    const vhost = broker.vhosts.get('/')!
+    const own = { principal: null, owner: null }
+    declareQueue(broker, vhost, {
+      ...own,
+      name: 'full',
+      passive: false,
+      durable: true,
+      exclusive: false,
+      autoDelete: false,
+      arguments: REJECTING
+    })
+    const binding = { queue: 'full', exchange: 'amq.topic', key: 'f', arguments: [] }
+    bindQueue(broker, vhost, { ...own, ...binding })
+    const filler = await client(4, 'filler')
+    filler.send(packet(0x32, text('f'), '00 01'))
+    expect((await filler.next()).toString('hex')).toBe('40020001')
+  }
+
+  it('is told to version 5', async () => {
+    await full()
+    const raw = await client(5, 'p')
+    raw.send(packet(0x32, text('f'), '00 02 00'))
+    expect((await raw.next()).toString('hex')).toBe('4003000297')
+    await raw.quiet()
+  })
+
+  it('holds version 3.1.1 ten seconds, then closes it unacknowledged', async () => {
+    await full()
+    const raw = await client(4, 'p')
+    const before = gateway.broker.counters.mqttReceived[1]!
+    raw.send(packet(0x32, text('f'), '00 02'), packet(0x32, text('f'), '00 03'))
+    await gateway.until(() => gateway.broker.counters.mqttReceived[1]! > before)
+    gateway.pass(9)
+    expect(gateway.mqtt.count).toBe(2)
+    gateway.pass(1)
+    expect(await raw.rest()).toEqual([])
+    expect(gateway.broker.counters.mqttReceived[1]).toBe(before + 1)
   })
 })
 

@@ -94,6 +94,11 @@ export class Gateway {
     }
   }
 
+  /** Turns pass until something holds. */
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise(setImmediate)
+  }
+
   /** The disk's alarm. */
   alarm(isRaised: boolean): void {
     this.broker.diskAlarm = isRaised

@@ -73,13 +73,17 @@ export type NewEvent = Omit<HistoryEvent, 't'>
 export class History {
   readonly events: HistoryEvent[] = []
   readonly run: string
+  /** Called with every event, before the caller of `record` goes on. */
+  onRecord: (event: HistoryEvent) => void = () => undefined
 
   constructor(run: string) {
     this.run = run
   }
 
   record(event: NewEvent): void {
-    this.events.push({ t: Number(process.hrtime.bigint()), ...event })
+    const entry = { t: Number(process.hrtime.bigint()), ...event }
+    this.events.push(entry)
+    this.onRecord(entry)
   }
 
   /** One JSON object a line. */

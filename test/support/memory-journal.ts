@@ -11,14 +11,14 @@ import type { Clock } from '../../src/lib/clock.ts'
 const SEGMENT_BYTES = 1024 * 1024
 
 export class MemoryJournal implements Journal {
-  buffer = Buffer.alloc(SEGMENT_BYTES)
+  buffer: Buffer = Buffer.alloc(SEGMENT_BYTES)
   segment = 1
   offset = 0
   ticket = 0
   durableTicket = 0
   level: DiskLevel = 'green'
   failed = false
-  viewBuffer = Buffer.alloc(0)
+  viewBuffer: Buffer = Buffer.alloc(0)
   viewStart = 0
   viewEnd = 0
   viewKind = 0

@@ -5,7 +5,6 @@ import {
   CONFIRM,
   CONNECTION,
   encodeMethod,
-  QUEUE,
   readArguments
 } from '../../src/amqp/codec/methods.ts'
 import { PROTOCOL_HEADER, publishFrames } from './raw-amqp.ts'
@@ -88,11 +87,6 @@ export class SimAmqp {
     if (delivery === undefined) return
     const values = { deliveryTag: delivery.tag, requeue: true }
     this.wire?.send(encodeMethod(BASIC.reject, 1, values))
-  }
-
-  /** Asks for a purge of a queue. */
-  purge(queue: string): void {
-    this.wire?.send(encodeMethod(QUEUE.purge, 1, { reserved: 0, queue, noWait: false }))
   }
 
   pump(): void {

@@ -6,6 +6,8 @@ export interface SimMessage {
   readonly topic: string
   readonly qos: number
   readonly bytes: number
+  /** It is stored once at most, whatever happens: QoS 2, or never sent again. */
+  readonly isOnce: boolean
   /** The broker has taken it over: PUBACK, PUBREC or basic.ack came. */
   isAcked: boolean
   /** Flows that must get it once it is acknowledged. */
@@ -47,8 +49,10 @@ export class Flow {
     const count = (this.counts.get(key) ?? 0) + 1
     this.counts.set(key, count)
     if (this.isExact && message.qos === 2 && count > 1) return `${this.name}: ${key} came twice`
-    if (this.settled.has(key)) return `${this.name}: ${key} was settled and came back`
-    if (message.qos === 2 && !isRedelivery) {
+    if (message.isOnce && this.settled.has(key)) {
+      return `${this.name}: ${key} was settled and came back`
+    }
+    if (message.isOnce && !isRedelivery) {
       if (this.fresh.has(key)) return `${this.name}: ${key} is in the queue twice`
       this.fresh.add(key)
     }
@@ -96,7 +100,17 @@ export class SimMessages {
     const sequence = (this.#sequences.get(publisher) ?? 0) + 1
     this.#sequences.set(publisher, sequence)
     const isAcked = false
-    const message = { publisher, sequence, topic, qos, bytes, isAcked, flows: new Set(flows) }
+    const isOnce = qos !== 1
+    const message = {
+      publisher,
+      sequence,
+      topic,
+      qos,
+      bytes,
+      isOnce,
+      isAcked,
+      flows: new Set(flows)
+    }
     this.all.set(`${publisher}:${sequence}`, message)
     return message
   }

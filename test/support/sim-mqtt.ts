@@ -6,7 +6,7 @@ import mqttPacket, { type IConnectPacket, type Packet } from 'mqtt-packet'
 import { packet } from './raw-mqtt.ts'
 import type { Flow, SimMessage, SimMessages } from './sim-messages.ts'
 import { payloadOf } from './sim-messages.ts'
-import { Wire } from './sim-wire.ts'
+import type { Wire } from './sim-wire.ts'
 
 /** Few, so that each is used again soon. */
 const PACKET_IDS = 6

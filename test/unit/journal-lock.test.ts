@@ -43,7 +43,10 @@ test('the lock of a process whose number another one has now is taken over', asy
 
 test('the lock of another boot is taken over', async () => {
   await lockFolder(folder, table({}))
-  await lockFolder(folder, table({ pid: 101, bootId: 'boot-b', pidNamespace: 'pid:[2]' }, { 100: '5000' }))
+  await lockFolder(
+    folder,
+    table({ pid: 101, bootId: 'boot-b', pidNamespace: 'pid:[2]' }, { 100: '5000' })
+  )
 })
 
 test('the lock of another pid namespace is refused, with the file to remove', async () => {
@@ -55,11 +58,14 @@ test('the lock of another pid namespace is refused, with the file to remove', as
   })
 })
 
-test.each(['', '\0\0\0\0', 'pid=', 'released\n'])('a lock file that says %j is taken over', async text => {
-  writeFileSync(join(folder, LOCK_NAME), text)
-  await lockFolder(folder, table({}))
-  expect(readdirSync(folder)).toEqual([LOCK_NAME])
-})
+test.each(['', '\0\0\0\0', 'pid=', 'released\n'])(
+  'a lock file that says %j is taken over',
+  async text => {
+    writeFileSync(join(folder, LOCK_NAME), text)
+    await lockFolder(folder, table({}))
+    expect(readdirSync(folder)).toEqual([LOCK_NAME])
+  }
+)
 
 test('a released lock is free at once, and a release that comes late takes nobody else’s', async () => {
   const release = await lockFolder(folder, table({}))
@@ -73,7 +79,10 @@ test('a released lock is free at once, and a release that comes late takes nobod
 
 test('of two that start together over a dead lock one gets it', async () => {
   for (let i = 0; i < 20; i++) {
-    writeFileSync(join(folder, LOCK_NAME), 'pid=99\nstartTime=1\nbootId=boot-a\npidNamespace=pid:[1]\n')
+    writeFileSync(
+      join(folder, LOCK_NAME),
+      'pid=99\nstartTime=1\nbootId=boot-a\npidNamespace=pid:[1]\n'
+    )
     const running = { 100: '5000', 101: '5000' }
     const both = await Promise.allSettled([
       lockFolder(folder, table({}, running)),

@@ -1,7 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { AWAITED } from '../../src/journal/journal.ts'
 import { SimulatedDisk } from '../../src/journal/simulated-disk.ts'
-import { FOLDER, isBody, openToy as openSmall, type OpenOptions, type ToyStore, turns } from '../support/sim-disk-store.ts'
+import {
+  FOLDER,
+  isBody,
+  openToy as openSmall,
+  type OpenOptions,
+  type ToyStore,
+  turns
+} from '../support/sim-disk-store.ts'
 
 const PAGE = 4096
 const SUPERBLOCK = `${FOLDER}/superblock`
@@ -132,7 +139,9 @@ describe('a start after damage', () => {
     await journal.flush()
     await putApart(store, 3)
     const bytes = disk.bytesOf(pathOfSegment(disk, segment))
-    expect(bytes.subarray(offset - 69 + PAGE * 2, offset - 69 + PAGE * 3).equals(genuine)).toBe(true)
+    expect(bytes.subarray(offset - 69 + PAGE * 2, offset - 69 + PAGE * 3).equals(genuine)).toBe(
+      true
+    )
     bytes[offset] = bytes[offset]! ^ 1
     const second = await openToy(disk.crash())
     expect(second.recovery.damagedBatches).toBe(1)
@@ -284,7 +293,6 @@ describe('compaction', () => {
     }
     await journal.flush()
     await turns(50)
-    console.log(journal.stats, disk.counts)
     expect(journal.stats.recordsCompacted).toBeGreaterThan(10)
     const live = journal.stats.liveBytes
     expect(live).toBe([...store.messages.values()].reduce((sum, each) => sum + each.bytes, 0))
@@ -320,7 +328,10 @@ describe("a store's folder", () => {
   test('is refused when a newer version wrote it', async () => {
     const disk = await storeOnDisk()
     disk.put(IDENTITY, Buffer.from('motemq store 2 something else\n'))
-    await expect(openToy(disk)).rejects.toMatchObject({ code: 'newer-format', fields: { format: 2 } })
+    await expect(openToy(disk)).rejects.toMatchObject({
+      code: 'newer-format',
+      fields: { format: 2 }
+    })
   })
 
   test.each([

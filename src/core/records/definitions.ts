@@ -43,6 +43,7 @@ export function applyQueue(state: State, reader: BytesReader): boolean {
     if (nextSequence > old.nextSequence) old.nextSequence = nextSequence
     return true
   }
+  if (id < 1 || state.vhost(vhost) === null) return false
   const queue = new Queue(id, name, vhost, options, false)
   queue.nextSequence = nextSequence
   state.addQueue(queue)

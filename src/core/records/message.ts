@@ -18,7 +18,7 @@ import {
   ENTRY_RETAIN,
   ENTRY_SHARE_SHIFT,
   READY
-} from '../queue.ts'
+} from '../queue-entry.ts'
 import { RetainedSlot } from '../retained.ts'
 import type { State } from '../state.ts'
 

@@ -4,7 +4,9 @@
  */
 import type { ByteWriter } from '../../lib/byte-writer.ts'
 import type { BytesReader } from '../../lib/bytes-reader.ts'
-import { Chunk, ENTRY_STATE, type Queue, READY, RELEASED, SETTLED, shareOf } from '../queue.ts'
+import { CHUNK_ENTRIES, Chunk } from '../chunk.ts'
+import type { Queue } from '../queue.ts'
+import { ENTRY_STATE, READY, RELEASED, SETTLED, shareOf } from '../queue-entry.ts'
 import { MEMORY } from '../slabs.ts'
 import type { State } from '../state.ts'
 
@@ -89,20 +91,20 @@ export function applyIndex(
   const queue = state.queueOf(reader.varint())
   const chunk = new Chunk(reader.varint(), 0)
   chunk.count = reader.varint()
-  if (queue === null) return false
+  if (queue === null || !isChunk(chunk)) return false
   reader.offset = from
   const words = readIndex(reader, chunk)
   if (words === null) return false
-  let readyBytes = 0
   for (let i = 0; i < chunk.count; i++) {
-    if (words[i * 4 + 3] === 0) continue
+    if ((words[i * 4 + 3]! & ENTRY_STATE) === SETTLED) continue
     chunk.live++
-    readyBytes += words[i * 4 + 2]!
+    chunk.bytes += words[i * 4 + 2]!
   }
+  if (chunk.live === 0) return false
   chunk.segment = segment
   chunk.offset = offset
   chunk.shares = sharesOf(words, chunk.count)
-  state.adoptCold(queue, chunk, readyBytes)
+  state.adoptCold(queue, chunk)
   return true
 }
 
@@ -112,6 +114,7 @@ export function writeCold(writer: ByteWriter, queue: Queue, chunk: Chunk): void 
   writer.varint(chunk.start)
   writer.varint(chunk.count)
   writer.varint(chunk.live)
+  writer.varint(chunk.bytes)
   writer.u32(chunk.segment)
   writer.u32(chunk.offset)
   writer.varint(chunk.shares.length)
@@ -124,6 +127,7 @@ export function applyCold(state: State, reader: BytesReader): boolean {
   const chunk = new Chunk(reader.varint(), 0)
   chunk.count = reader.varint()
   chunk.live = reader.varint()
+  chunk.bytes = reader.varint()
   chunk.segment = reader.u32()
   chunk.offset = reader.u32()
   const shares: number[] = []
@@ -132,7 +136,16 @@ export function applyCold(state: State, reader: BytesReader): boolean {
   const patches: number[] = []
   while (reader.remaining > 0) patches.push(reader.varint())
   if (patches.length > 0) chunk.patches = patches
-  if (queue === null) return false
-  state.adoptCold(queue, chunk, 0)
+  if (queue === null || !isChunk(chunk) || shares.length % 2 !== 0) return false
+  if (chunk.live < 1 || chunk.live > chunk.count || patches.length % 5 !== 0) return false
+  for (let i = 0; i < patches.length; i += 5) {
+    if (patches[i]! < chunk.start || patches[i]! >= chunk.start + chunk.count) return false
+  }
+  state.adoptCold(queue, chunk)
   return true
+}
+
+/** What a record says of a chunk can be one. */
+function isChunk(chunk: Chunk): boolean {
+  return chunk.start >= 1 && chunk.count >= 1 && chunk.count <= CHUNK_ENTRIES
 }

@@ -43,6 +43,7 @@ export function applySession(state: State, reader: BytesReader): boolean {
   const lastTaken = reader.varint()
   let session = state.sessions.get(id)
   if (session === undefined) {
+    if (id < 1 || state.vhost(vhost) === null || state.queues.has(id)) return false
     const queue = new Queue(id, clientId, vhost, sessionQueueOptions(true), true)
     session = new Session(id, clientId, vhost, user, queue)
     session.isLasting = true

@@ -17,6 +17,7 @@ export function applyUser(state: State, reader: BytesReader): boolean {
     if (error instanceof SyntaxError) throw new BytesError('user record is no JSON')
     throw error
   }
+  if (typeof user?.name !== 'string') return false
   state.users.set(user.name, user)
   return true
 }

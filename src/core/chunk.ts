@@ -1,0 +1,102 @@
+/**
+ * Consecutive entries of a queue, four words each: segment, offset, payload bytes, flags. A chunk stays
+ * within its window of 1,024 sequences; while it is cold its words are an index record in the journal.
+ */
+import { ENTRY_STATE, READY, SETTLED } from './queue-entry.ts'
+import { MEMORY } from './slabs.ts'
+
+export const CHUNK_ENTRIES = 1024
+export const FIRST_CHUNK_ENTRIES = 8
+export const WORDS = 4
+
+/** Consecutive entries. `words` is null while they are cold. */
+export class Chunk {
+  start: number
+  count: number
+  /** Entries not settled. */
+  live: number
+  /** While cold: payload bytes of its entries, as the queue's `readyBytes` counts them. */
+  bytes: number
+  words: Uint32Array | null
+  /** Where the index record lies while cold. */
+  segment: number
+  offset: number
+  /** Changes since it went cold: sequence, segment, offset, bytes, flags; flags 0 = settled. */
+  patches: number[] | null
+  /** While cold: segment, bytes, segment, bytes …: what its entries are charged with. */
+  shares: number[]
+  isLoading: boolean
+
+  constructor(start: number, entries: number) {
+    this.start = start
+    this.count = 0
+    this.live = 0
+    this.bytes = 0
+    this.words = entries === 0 ? null : new Uint32Array(entries * WORDS)
+    this.segment = 0
+    this.offset = 0
+    this.patches = null
+    this.shares = NO_SHARES
+    this.isLoading = false
+  }
+}
+
+/** Sets one entry; `at` is the index of its first word. */
+export function writeEntry(
+  words: Uint32Array,
+  at: number,
+  segment: number,
+  offset: number,
+  bytes: number,
+  flags: number
+): void {
+  words[at] = segment
+  words[at + 1] = offset
+  words[at + 2] = bytes
+  words[at + 3] = flags
+}
+
+export function canAppend(chunk: Chunk, sequence: number): boolean {
+  return (
+    chunk.words !== null &&
+    chunk.start + chunk.count === sequence &&
+    sequence < windowEnd(chunk) &&
+    chunk.live > 0
+  )
+}
+
+/**
+ * A chunk never reaches beyond its window of 1,024 sequences: so the chunks that replay makes, with
+ * other entries, lie in the same windows as those that the index records were made of.
+ */
+export function windowEnd(chunk: Chunk): number {
+  return chunk.start - (chunk.start % CHUNK_ENTRIES) + CHUNK_ENTRIES
+}
+
+export function grow(chunk: Chunk): void {
+  const words = new Uint32Array(Math.min(chunk.words!.length * 2, CHUNK_ENTRIES * WORDS))
+  words.set(chunk.words!)
+  chunk.words = words
+}
+
+export function isPatchedAway(chunk: Chunk, sequence: number): boolean {
+  const patches = chunk.patches
+  if (patches === null) return false
+  for (let i = patches.length - 5; i >= 0; i -= 5) {
+    if (patches[i] === sequence) return patches[i + 4] === SETTLED
+  }
+  return false
+}
+
+/** All that is live is ready, and its bodies are in the journal. */
+export function isCoolable(chunk: Chunk): boolean {
+  const words = chunk.words!
+  for (let at = 3; at < chunk.count * WORDS; at += WORDS) {
+    const state = words[at]! & ENTRY_STATE
+    if (state === SETTLED) continue
+    if (state !== READY || words[at - 3]! >= MEMORY || words[at - 3] === 0) return false
+  }
+  return true
+}
+
+const NO_SHARES: number[] = []
