@@ -6,7 +6,7 @@
 import type { Logger } from 'pino'
 import type { Broker } from '../broker/broker.ts'
 import { connectionClosed } from '../broker/definitions.ts'
-import { ready } from '../broker/deliver.ts'
+import { isFrontEndBug } from '../broker/front-end-bug.ts'
 import { BrokerError } from '../core/errors.ts'
 import type { Exchange } from '../core/exchange.ts'
 import { Message } from '../core/message.ts'
@@ -37,8 +37,10 @@ import { PROTOCOL_HEADER, ProtocolHeader } from './codec/protocol-header.ts'
 import type { AmqpContext, PeerInfo } from './context.ts'
 import { explain } from './explain.ts'
 import { Heartbeat } from './heartbeat.ts'
-import { AmqpError, notOpen, REPLY } from './reply-codes.ts'
+import { register, unregister } from './registration.ts'
+import { AmqpError, notOpen, REPLY, unexpectedFrame } from './reply-codes.ts'
 import type { Login } from './sasl.ts'
+import { WakeList } from './wake-list.ts'
 
 /** Waits for the protocol header. */
 export const AWAIT_HEADER = 0
@@ -74,6 +76,8 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   principal: Principal
   vhost: Vhost
   readonly client: ClientCapabilities
+  readonly clientId: string
+  readonly session: Session | null
   /** Largest payload of a frame that the peer takes, and that we take. */
   payloadBytesOut: number
   payloadBytesMax: number
@@ -94,7 +98,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   private readonly splitter: FrameSplitter
   private readonly header: ProtocolHeader
   private lastChannel: AmqpChannel | null
-  private readonly waking: ChannelConsumer[]
+  private readonly waking: WakeList
   /** connection.blocked was sent, or would have been. */
   private isBlocked: boolean
   /** A publish is held until the broker takes it again. */
@@ -116,6 +120,8 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.state = AWAIT_HEADER
     this.principal = context.nobody
     this.vhost = context.nowhere
+    this.clientId = ''
+    this.session = null
     this.client = {
       name: '',
       authenticationFailureClose: false,
@@ -137,7 +143,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.splitter = new FrameSplitter(this.payloadBytesMax)
     this.header = new ProtocolHeader()
     this.lastChannel = null
-    this.waking = []
+    this.waking = new WakeList()
     this.isBlocked = false
     this.isPublishHeld = false
     this.stateMs = 0
@@ -152,14 +158,6 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
 
   get socket(): PeerSocket {
     return this.peerSocket as PeerSocket
-  }
-
-  get clientId(): string {
-    return ''
-  }
-
-  get session(): Session | null {
-    return null
   }
 
   get nowMs(): number {
@@ -244,7 +242,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
         classId = (buffer[start]! << 8) | buffer[start + 1]!
         methodId = (buffer[start + 2]! << 8) | buffer[start + 3]!
       }
-      if (this.state < RUNNING || this.state > RUNNING || channel === 0) {
+      if (this.state !== RUNNING || channel === 0) {
         return this.onControlFrame(type, channel, buffer, start, end)
       }
       return this.onChannelFrame(type, channel, buffer, start, end, limit)
@@ -265,12 +263,9 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     if (this.state === AUTHENTICATING) return HOLD
     if (this.state === CLOSED) return end + 1
     if (type === FRAME_HEARTBEAT && channel === 0) return end + 1
-    if (type !== FRAME_METHOD) {
-      if (this.state === CLOSING) return end + 1
-      throw frameTypeError(type, 'on channel 0')
-    }
+    if (this.state === CLOSING && (type !== FRAME_METHOD || channel !== 0)) return end + 1
+    if (type !== FRAME_METHOD) throw unexpectedFrame(type, 'on channel 0')
     if (channel !== 0) {
-      if (this.state === CLOSING) return end + 1
       throw new AmqpError(REPLY.commandInvalid, 'a channel before the connection is open')
     }
     this.context.handlers.onConnectionMethod(this, buffer, start, end)
@@ -292,7 +287,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     }
     if (type === FRAME_METHOD)
       return this.context.handlers.onMethod(this, channel, channelId, buffer, start, end, limit)
-    if (type !== FRAME_HEADER && type !== FRAME_BODY) throw frameTypeError(type, 'on a channel')
+    if (type !== FRAME_HEADER && type !== FRAME_BODY) throw unexpectedFrame(type, 'on a channel')
     if (channel === null) throw notOpen()
     if (channel.isClosing || channel.isClosed) return end + 1
     const isComplete =
@@ -311,27 +306,12 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
       for (let i = 0; i < dirty.length; i++) dirty[i]!.releaseConfirms()
       dirty.length = 0
     }
-    if (this.waking.length > 0) this.wakeConsumers()
+    this.waking.run(this.broker)
     if (this.splitter.isHeld) this.socket.pauseReading()
-  }
-
-  private wakeConsumers(): void {
-    const consumers = this.waking
-    // Delivering may make others wait and be woken: they come at the end of the same list.
-    for (let i = 0; i < consumers.length; i++) {
-      const consumer = consumers[i]!
-      consumer.isWaking = false
-      if (consumer.isCancelled) continue
-      consumer.isStarved = false
-      ready(this.broker, consumer.queue)
-    }
-    consumers.length = 0
   }
 
   /** A consumer may have credit again. */
   wake(consumer: ChannelConsumer): void {
-    if (consumer.isWaking) return
-    consumer.isWaking = true
     this.waking.push(consumer)
   }
 
@@ -377,8 +357,9 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.writeFrame(encodeMethod(CONNECTION.blocked, 0, { reason: 'low on disk' }))
   }
 
-  /** Channels owe their own acknowledgements; the connection owes none. */
-  onDurable(_ticket: number): void {}
+  onDurable(): void {
+    // Channels owe their own acknowledgements; the connection owes none.
+  }
 
   // Output
 
@@ -426,6 +407,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     if (error instanceof AmqpError) answer = error
     else if (error instanceof BrokerError) answer = explain(error, this.vhost.name)
     else {
+      if (!isFrontEndBug(error)) throw error
       this.log.error({ err: error, classId, methodId }, 'bug: amqp connection closed')
       answer = new AmqpError(REPLY.internalError, 'internal error')
     }
@@ -466,7 +448,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     if (this.isTornDown) return
     this.isTornDown = true
     this.forgetUnknown()
-    if (this.broker.publishers.delete(this)) this.broker.counters.amqpConnections--
+    unregister(this)
     for (const channel of this.channels.values()) channel.cancelConsumers()
     for (const channel of this.channels.values()) channel.drop()
     this.channels.clear()
@@ -487,8 +469,6 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.broker.counters.loseAmqp(this.socket.lostUnits)
     this.state = CLOSED
     this.splitter.discard()
-    const lost = this.socket.lostUnits
-    if (lost > 0) this.broker.counters.drop('closed', lost)
     this.context.onConnectionClosed(this)
   }
 
@@ -514,14 +494,6 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   run(): void {
     this.state = RUNNING
     this.forgetUnknown()
-    this.broker.publishers.add(this)
-    this.broker.counters.amqpConnections++
-    this.broker.counters.amqpConnectionsTotal++
+    register(this)
   }
-}
-
-function frameTypeError(type: number, where: string): AmqpError {
-  const isKnown = type === FRAME_HEADER || type === FRAME_BODY || type === FRAME_HEARTBEAT
-  const code = isKnown ? REPLY.unexpectedFrame : REPLY.frameError
-  return new AmqpError(code, `frame of type ${type} ${where}`)
 }

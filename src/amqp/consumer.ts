@@ -67,7 +67,6 @@ export class AmqpConsumer implements ChannelConsumer {
     else channel.hold(this.holder, tag, sequence)
     const isRedelivered = (flags & DELIVER_REDELIVERED) !== 0
     writeDeliver(connection, channel.id, this.tagBytes, tag, isRedelivered, message)
-    connection.broker.counters.amqpSent[this.noAck ? 0 : 1]!++
   }
 
   /** The queue is gone or may not be read any more: said to those who asked to be told. */

@@ -131,7 +131,6 @@ class Getter {
       else channel.hold(channel.getHolder(this.queue), tag, sequence)
       const isRedelivered = (flags & DELIVER_REDELIVERED) !== 0
       writeGetOk(connection, channel.id, tag, isRedelivered, message, remaining)
-      connection.broker.counters.amqpSent[this.noAck ? 0 : 1]!++
     }
     connection.resume()
   }

@@ -3,7 +3,7 @@
  * still open, and each owner learns the new position (journal.md §5).
  */
 import { Message } from '../core/message.ts'
-import { type Chunk } from '../core/chunk.ts'
+import type { Chunk } from '../core/chunk.ts'
 import type { Queue } from '../core/queue.ts'
 import { ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
 import { KIND } from '../core/records/kinds.ts'

@@ -10,11 +10,7 @@ import { mayResource, type ResourceAccess } from '../core/permissions.ts'
 import type { Principal } from '../core/principal.ts'
 import { Queue } from '../core/queue.ts'
 import { queueOptions } from '../core/queue-options.ts'
-import {
-  writeBinding,
-  writeExchange,
-  writeQueue
-} from '../core/records/definitions.ts'
+import { writeBinding, writeExchange, writeQueue } from '../core/records/definitions.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writePurge } from '../core/records/settle.ts'
 import type { Vhost } from '../core/vhost.ts'
@@ -55,13 +51,13 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
   const { name, owner, principal } = request
   const existing = name === '' ? undefined : vhost.queues.get(name)
   if (request.passive) return describe(broker, lookupQueue(vhost, name, owner))
+  if (name.startsWith('amq.')) throw reserved('queue', name, vhost)
   if (existing !== undefined) {
     may(principal, 'configure', 'queue', name, vhost)
     checkOwner(existing, owner)
     checkSame(existing, request)
     return describe(broker, existing)
   }
-  if (name.startsWith('amq.')) throw reserved('queue', name, vhost)
   const id = broker.state.nextId
   const ownName = name === '' ? `amq.gen-${broker.random(16).toString('base64url')}` : name
   may(principal, 'configure', 'queue', ownName, vhost)
@@ -127,15 +123,25 @@ function checkOwner(queue: Queue, owner: object | null): void {
   })
 }
 
+/** Exclusive use is judged before everything else, as RabbitMQ does. */
 function checkSame(queue: Queue, request: DeclareQueue): void {
   const about = { kind: 'queue', name: queue.name, vhost: queue.vhost }
   const { options } = queue
+  if (request.exclusive !== options.isExclusive) {
+    throw new BrokerError('locked', `queue '${queue.name}' is not declared like this`, about)
+  }
   checkFlag(about, 'durable', request.durable && !request.exclusive, options.isDurable)
   checkFlag(about, 'auto_delete', request.autoDelete, options.isAutoDelete)
-  if (request.exclusive !== options.isExclusive) {
-    throw new BrokerError('locked', `queue '${queue.name}' is not exclusive`, about)
-  }
-  checkArguments(about, request.arguments, options.arguments)
+  checkArguments(about, request.arguments, options.arguments, isQueueArgument)
+}
+
+/** Arguments without the prefix are the client's own notes. */
+function isQueueArgument(name: string): boolean {
+  return name.startsWith('x-')
+}
+
+function isExchangeArgument(name: string): boolean {
+  return name === 'alternate-exchange'
 }
 
 export interface DeleteQueue {
@@ -215,7 +221,7 @@ export function declareExchange(
     checkFlag(about, 'durable', request.durable, existing.isDurable)
     checkFlag(about, 'auto_delete', request.autoDelete, existing.isAutoDelete)
     checkFlag(about, 'internal', request.internal, existing.isInternal)
-    checkArguments(about, request.arguments, existing.arguments)
+    checkArguments(about, request.arguments, existing.arguments, isExchangeArgument)
     return { exchange: existing, ticket: existing.isDurable ? broker.journal.ticket : 0 }
   }
   if (name.startsWith('amq.')) throw reserved('exchange', name, vhost)

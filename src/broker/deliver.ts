@@ -6,9 +6,16 @@ import { identifiersOf } from '../core/records/message.ts'
 import { readIndex } from '../core/records/queue-entries.ts'
 import type { Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
-import { type Chunk } from '../core/chunk.ts'
+import type { Chunk } from '../core/chunk.ts'
 import { COLD, NOTHING, type Queue } from '../core/queue.ts'
-import { ENTRY_EXPIRES, ENTRY_HAS_IDS, ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_REDELIVERED, ENTRY_RETAIN } from '../core/queue-entry.ts'
+import {
+  ENTRY_EXPIRES,
+  ENTRY_HAS_IDS,
+  ENTRY_QOS,
+  ENTRY_QOS_SHIFT,
+  ENTRY_REDELIVERED,
+  ENTRY_RETAIN
+} from '../core/queue-entry.ts'
 import type { Session } from '../core/session.ts'
 import { BytesReader } from '../lib/bytes-reader.ts'
 import type { BlockWaiter } from '../journal/journal.ts'
@@ -76,7 +83,7 @@ function deliverOne(
     return true
   }
   const message = broker.stored
-  if (session !== null && !mayStillRead(broker, session, message)) {
+  if (session !== null && !mayStillRead(session, message)) {
     finish(broker, queue, sequence)
     broker.counters.dropFrom(queue.name, 'not_authorized')
     return true
@@ -95,7 +102,7 @@ function deliverOne(
 }
 
 /** What waited may have become forbidden to its client since it was routed (design.md §6). */
-function mayStillRead(broker: Broker, session: Session, message: Message): boolean {
+function mayStillRead(session: Session, message: Message): boolean {
   const principal = connectionOf(session)?.principal
   if (principal === undefined || principal.isUnrestricted) return true
   const topic = topicOf(message.form, message.keyText())

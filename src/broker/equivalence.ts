@@ -24,10 +24,16 @@ export function checkFlag(
   throw inequivalent(about, argument, `'${received}'`, `'${current}'`)
 }
 
-/** Arguments with `x-` that mean something must have the same value; integers of any width are alike. */
-export function checkArguments(about: About, received: FieldTable, current: FieldTable): void {
+/** The arguments that mean something must have the same value; integers of any width are alike. */
+export function checkArguments(
+  about: About,
+  received: FieldTable,
+  current: FieldTable,
+  counts: (name: string) => boolean
+): void {
   const names = new Set([...received, ...current].map(([name]) => name))
   for (const name of names) {
+    if (!counts(name)) continue
     const theirs = fieldOf(received, name)
     const ours = fieldOf(current, name)
     if (theirs !== null && ours !== null && isSame(theirs, ours)) continue

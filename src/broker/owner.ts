@@ -61,7 +61,7 @@ export class Owner implements JournalOwner {
   onDiskLevel(level: DiskLevel): void {
     const broker = this.#broker
     const raised = level === 'red'
-    broker.log[raised ? 'error' : 'info']({ level }, 'free space of the disk')
+    broker.log[raised ? 'error' : 'info']({ diskLevel: level }, 'free space of the disk')
     broker.events.emit('diskLevel', { level })
     if (raised === broker.diskAlarm) return
     broker.diskAlarm = raised

@@ -26,7 +26,7 @@ export const ENTRY_SHARE_SHIFT = 16
 
 /** A record's bytes beside its payload, roughly: what liveness accounting charges for them. */
 const RECORD_OVERHEAD = 64
-export 
+
 /** The share of a record's bytes that one destination is charged with. */
 export function shareOf(bytes: number, flags: number): number {
   const share = flags >>> ENTRY_SHARE_SHIFT

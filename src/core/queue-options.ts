@@ -3,12 +3,17 @@ import { BrokerError } from './errors.ts'
 import { EMPTY_TABLE, type FieldTable, type FieldValue, integerOf } from './field-table.ts'
 import type { Overflow, QueueOptions } from './queue.ts'
 
-/** Accepted, and without effect here: there is one kind of queue. */
-const ACCEPTED = new Set([
-  'x-queue-type',
-  'x-queue-mode',
-  'x-queue-version',
-  'x-queue-master-locator'
+/** They would change what happens to messages, and are not served yet. */
+const NOT_SERVED = new Set([
+  'x-message-ttl',
+  'x-expires',
+  'x-dead-letter-exchange',
+  'x-dead-letter-routing-key',
+  'x-dead-letter-strategy',
+  'x-max-priority',
+  'x-single-active-consumer',
+  'x-delivery-limit',
+  'x-message-deduplication'
 ])
 
 export interface QueueFlags {
@@ -20,7 +25,8 @@ export interface QueueFlags {
 
 /**
  * Throws `argumentInvalid` for a value that makes no sense, and `notImplemented` for an argument that
- * would change what happens to messages and is not served: nothing is ignored in silence.
+ * would change what happens to messages and is not served: no such argument is ignored in silence.
+ * What RabbitMQ does not know either is the client's own.
  */
 export function queueOptions(flags: QueueFlags, table: FieldTable): QueueOptions {
   let messagesMax = 0
@@ -31,7 +37,7 @@ export function queueOptions(flags: QueueFlags, table: FieldTable): QueueOptions
     else if (name === 'x-max-length-bytes') bytesMax = whole(name, value)
     else if (name === 'x-overflow') overflow = overflowOf(value)
     else if (name === 'x-queue-type') checkQueueType(value)
-    else if (name.startsWith('x-') && !ACCEPTED.has(name)) {
+    else if (NOT_SERVED.has(name)) {
       throw new BrokerError('notImplemented', `queue argument ${name} is not served yet`, {
         argument: name
       })

@@ -121,12 +121,17 @@ export class Maintenance {
   async #recycle(): Promise<void> {
     const { segments, tail, checkpointer } = this.#parts
     const older = checkpointer.kept[1]
+    let isGiven = false
     for (const segment of [...segments.byNumber.values()]) {
       if (segment === tail.current || segment.name === '') continue
       if (segment.liveBytes > 0) continue
       if (segment.emptiedTicket < 0) segment.emptiedTicket = tail.ticket
-      if (segment.pins === 0 && mayRecycle(segment, older)) await this.#giveBack(segment)
+      if (segment.pins > 0 || !mayRecycle(segment, older)) continue
+      await this.#giveBack(segment)
+      isGiven = true
     }
+    // Publishers may be waiting for just this.
+    if (isGiven && this.#isShortOfSpace()) await this.#parts.space.look()
   }
 
   async #giveBack(segment: Segment): Promise<void> {
@@ -134,8 +139,9 @@ export class Maintenance {
     segments.remove(segment)
     cache.dropSegment(segment)
     await files.forget(segment.name)
-    if (segment.isOwnFile) await disk.unlink(files.pathOf(segment.name))
-    else await slots.give(segment.name)
+    // A file of another size (cut short, or made under another limit) is of no use as a slot.
+    if (segment.bytes === slots.segmentBytes && !segment.isOwnFile) await slots.give(segment.name)
+    else await disk.unlink(files.pathOf(segment.name))
     stats.segmentsRecycled++
   }
 

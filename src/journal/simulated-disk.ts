@@ -237,6 +237,10 @@ export class SimulatedDisk implements Disk {
     return bytes
   }
 
+  has(path: string): boolean {
+    return this.#names.has(path)
+  }
+
   /** The bytes of a file, to look at or to damage; what is changed is on the medium at once. */
   bytesOf(path: string): Buffer {
     const contents = this.#names.get(path)

@@ -7,6 +7,9 @@ import type { Disk } from './disk.ts'
 import type { DiskLevel } from './journal.ts'
 import type { JournalLimits, JournalLog, JournalTimers } from './options.ts'
 
+/** How often space is looked at while it is short, milliseconds: publishers wait for it. */
+const SHORT_POLL_MS = 1_000
+
 export class SpaceWatch {
   level: DiskLevel = 'green'
   hasNoRoom = false
@@ -90,14 +93,17 @@ export class SpaceWatch {
     if (this.hasNoRoom || this.freeBytes < this.#redBytes) level = 'red'
     else if (this.freeBytes < this.#yellowBytes) level = 'yellow'
     if (level !== 'green' && this.#timer === null) {
-      this.#timer = this.#timers.set(() => {
-        this.#timer = null
-        void this.#lookAndTell()
-      }, this.#limits.spacePollMs)
+      this.#timer = this.#timers.set(
+        () => {
+          this.#timer = null
+          void this.#lookAndTell()
+        },
+        Math.min(this.#limits.spacePollMs, SHORT_POLL_MS)
+      )
     }
     if (level === this.level) return
     this.level = level
-    const fields = { level, freeBytes: this.freeBytes, noRoom: this.hasNoRoom }
+    const fields = { diskLevel: level, freeBytes: this.freeBytes, noRoom: this.hasNoRoom }
     this.#log(level === 'green' ? 'info' : 'error', 'disk level changed', fields)
     this.onLevel(level)
   }

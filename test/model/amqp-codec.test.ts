@@ -98,7 +98,8 @@ describe('field tables', () => {
       fc.oneof(
         fc.boolean(),
         fc.integer(),
-        fc.double({ noNaN: true, min: -1e15, max: 1e15 }),
+        // amqplib writes -0 as an integer.
+        fc.double({ noNaN: true, min: -1e15, max: 1e15 }).map(each => each + 0),
         text,
         fc.constant(null)
       ),

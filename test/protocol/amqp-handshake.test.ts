@@ -180,6 +180,21 @@ describe('a login', () => {
     await closedWith(client, 503)
   })
 
+  it('cannot make us keep much, many strangers together', async () => {
+    gateway.close()
+    gateway = await new AmqpGateway({ limits: { preLoginTotalBytesMax: 1_000 } }).start()
+    const partial = Buffer.concat([Buffer.from([1, 0, 0, 0, 0, 2, 0]), Buffer.alloc(500)])
+    const first = await started()
+    first.send(partial)
+    const second = await started()
+    second.send(partial)
+    await Promise.race([first.ended(), second.ended()])
+    await expect.poll(() => gateway.amqp.connections.size).toBe(1)
+    const third = await started()
+    third.startOk()
+    await third.expect(CONNECTION.tune, 0)
+  })
+
   it('cannot send a frame above 64 KiB', async () => {
     const client = await started()
     client.send(Buffer.from([1, 0, 0, 0, 1, 0, 1]))

@@ -52,6 +52,12 @@ afterEach(() => {
   listener.close()
 })
 
+function nextMessage(): Promise<[string, Buffer]> {
+  return new Promise(resolve => {
+    client.once('message', (topic, payload) => resolve([topic, payload]))
+  })
+}
+
 async function bound(queue: string, routingKey: string): Promise<void> {
   const flags = {
     passive: false,
@@ -115,7 +121,7 @@ describe('MQTT to AMQP', () => {
   it('makes a response topic a reply-to that an ordinary worker can answer', async () => {
     await bound('requests', 'ask')
     await client.subscribeAsync('answers/m', { qos: 1 })
-    const answer = once(client, 'message')
+    const answer = nextMessage()
     await client.publishAsync('ask', '?', {
       qos: 1,
       properties: { responseTopic: 'answers/m', correlationData: Buffer.from('7') }
@@ -128,7 +134,7 @@ describe('MQTT to AMQP', () => {
         headers: [['h', { type: 'S', value: 'v' }]]
       }
     })
-    const [topic, payload] = (await answer) as [string, Buffer]
+    const [topic, payload] = await answer
     expect([topic, payload.toString()]).toEqual(['answers/m', '!'])
   })
 })
@@ -136,9 +142,9 @@ describe('MQTT to AMQP', () => {
 describe('AMQP to MQTT', () => {
   it('reaches subscribers under the swapped topic', async () => {
     await client.subscribeAsync('lamp/+/set', { qos: 1 })
-    const got = once(client, 'message')
+    const got = nextMessage()
     amqp.publish('amq.topic', 'lamp.kitchen.set', 'on', { persistent: true })
-    const [topic, payload] = (await got) as [string, Buffer]
+    const [topic, payload] = await got
     expect([topic, payload.toString()]).toEqual(['lamp/kitchen/set', 'on'])
   })
 })

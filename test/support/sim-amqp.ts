@@ -91,7 +91,7 @@ export class SimAmqp {
 
   pump(): void {
     if (this.wire === null) return
-    const came = this.wire.take()
+    const came = this.wire.takeBytes()
     if (came.length > 0) this.#rest = Buffer.concat([this.#rest, came])
     let at = 0
     while (this.#rest.length - at >= 8) {

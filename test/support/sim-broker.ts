@@ -62,6 +62,7 @@ export class SimBroker {
   recovery!: Recovery
   mqtt!: MqttServer
   amqp!: AmqpServer
+  isOpen = false
   readonly #options: SimBrokerOptions
   readonly #wires = new Set<Wire>()
 
@@ -108,6 +109,7 @@ export class SimBroker {
     this.mqtt = new MqttServer({ broker, authenticator, sockets, log: broker.log })
     const options = { ...DEFAULT_AMQP_OPTIONS, platform: 'test' }
     this.amqp = new AmqpServer(broker, authenticator, sockets, options)
+    this.isOpen = true
     return this
   }
 
@@ -121,7 +123,7 @@ export class SimBroker {
     const socket = wire as unknown as Socket
     const peer = { vhost: '/', isTrusted: true, onClosed }
     if (protocol === 'mqtt') this.mqtt.accept(socket, { ...peer, protocol })
-    else this.amqp.accept(wire, peer)
+    else this.amqp.accept(socket, peer)
     return wire
   }
 
@@ -155,5 +157,7 @@ const EXPECTED_DROPS: ReadonlySet<string> = new Set([
   'queue_full',
   'purged',
   'queue_deleted',
-  'closed'
+  'closed',
+  // QoS 0 to a client whose CONNACK waits for the disk.
+  'slow_consumer'
 ])

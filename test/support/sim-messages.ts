@@ -56,7 +56,8 @@ export class Flow {
       if (this.fresh.has(key)) return `${this.name}: ${key} is in the queue twice`
       this.fresh.add(key)
     }
-    if (count > 1) return null
+    // QoS 0 goes past what waits.
+    if (count > 1 || message.qos === 0) return null
     const newest = this.#newest.get(message.publisher) ?? -1
     if (message.sequence < newest) return `${this.name}: ${key} came behind ${newest}`
     this.#newest.set(message.publisher, message.sequence)

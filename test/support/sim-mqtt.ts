@@ -36,6 +36,8 @@ export class SimMqtt {
   readonly subscriptions = new Map<string, number>()
   /** SUBSCRIBEs and UNSUBSCRIBEs without their answer, by packet identifier. */
   readonly asked = new Map<number, { filter: string; qos: number; wish: Wish }>()
+  /** Filters whose SUBSCRIBE or UNSUBSCRIBE was never answered. */
+  readonly unsure = new Set<string>()
   flow: Flow | null = null
   readonly #messages: SimMessages
   #nextId = 1
@@ -72,6 +74,7 @@ export class SimMqtt {
     this.wire?.destroy()
     this.wire = null
     this.isOpen = false
+    for (const { filter } of this.asked.values()) this.unsure.add(filter)
     this.asked.clear()
     this.settledNow.length = 0
   }
@@ -123,7 +126,7 @@ export class SimMqtt {
   /** Works on what came, up to so many packets; what is left waits. */
   pump(packetsMax = Number.POSITIVE_INFINITY): void {
     if (this.wire === null) return
-    const came = this.wire.take()
+    const came = this.wire.takeBytes()
     if (came.length > 0) this.#rest = Buffer.concat([this.#rest, came])
     let at = 0
     for (let left = packetsMax; left > 0; left--) {

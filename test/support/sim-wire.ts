@@ -33,7 +33,7 @@ export class Wire extends Duplex {
   }
 
   /** What has come from the broker since the last call. */
-  take(): Buffer {
+  takeBytes(): Buffer {
     const bytes = this.#inbox.length === 1 ? this.#inbox[0]! : Buffer.concat(this.#inbox)
     this.#inbox = []
     return bytes

@@ -1,0 +1,31 @@
+/** Consumers that may have credit again: their queues are looked at once, when all frames are read. */
+import type { Broker } from '../broker/broker.ts'
+import { ready } from '../broker/deliver.ts'
+import type { ChannelConsumer } from './channel.ts'
+
+export class WakeList {
+  private readonly consumers: ChannelConsumer[]
+
+  constructor() {
+    this.consumers = []
+  }
+
+  push(consumer: ChannelConsumer): void {
+    if (consumer.isWaking) return
+    consumer.isWaking = true
+    this.consumers.push(consumer)
+  }
+
+  run(broker: Broker): void {
+    const consumers = this.consumers
+    // Delivering may make others wait and be woken: they come at the end of the same list.
+    for (let i = 0; i < consumers.length; i++) {
+      const consumer = consumers[i]!
+      consumer.isWaking = false
+      if (consumer.isCancelled) continue
+      consumer.isStarved = false
+      ready(broker, consumer.queue)
+    }
+    consumers.length = 0
+  }
+}

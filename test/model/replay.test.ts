@@ -1,0 +1,442 @@
+/**
+ * The live broker against a broker made of its log: whatever clients do, a replay brings back all that
+ * lasts, with a checkpoint and without, while checkpoints and compaction go on (journal.md §3).
+ */
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { cancel, consume } from '../../src/broker/consumers.ts'
+import {
+  bindExchange,
+  bindQueue,
+  declareExchange,
+  declareQueue,
+  deleteExchange,
+  deleteQueue,
+  purgeQueue,
+  unbindExchange,
+  unbindQueue
+} from '../../src/broker/definitions.ts'
+import { ready } from '../../src/broker/deliver.ts'
+import { get } from '../../src/broker/get.ts'
+import { replayRetained } from '../../src/broker/retained-replay.ts'
+import { subscribe, unsubscribe } from '../../src/broker/sessions.ts'
+import { received, reject, release, requeue, settle } from '../../src/broker/settle.ts'
+import { cool } from '../../src/broker/spill.ts'
+import { deleteUser, setUser } from '../../src/broker/users.ts'
+import { BrokerError } from '../../src/core/errors.ts'
+import type { FieldTable } from '../../src/core/field-table.ts'
+import { NOTHING, type Queue } from '../../src/core/queue.ts'
+import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_STATE, RELEASED } from '../../src/core/queue-entry.ts'
+import type { Session } from '../../src/core/session.ts'
+import {
+  Backend,
+  Client,
+  copyDisk,
+  openRig,
+  type Rig,
+  turns,
+  Worker
+} from '../support/broker-rig.ts'
+import { chargedBytes, differences, lastingState, liveBytes } from '../support/lasting-state.ts'
+
+const CLIENTS = ['a', 'b', 'c']
+const TOPICS = ['t', 't/u', 't/u/v', 'w', 'w/x']
+const FILTERS = ['t', 't/#', '+/u', 'w', 'w/x', '#', 't/u/v']
+const QUEUES = ['q', 'r', 's', 'full']
+const EXCHANGES = ['d', 'f', 'x']
+const KINDS = ['direct', 'fanout', 'topic']
+const KEYS = ['t.u', 't.#', 'k', '#']
+const OPEN_MAX = 40
+
+const JOURNAL = {
+  segmentBytes: 256 * 1024,
+  cacheBytes: 512 * 1024,
+  checkpointBytes: 128 * 1024,
+  deadBytesMax: 1
+}
+
+const LIMITS = { hotEntriesMax: 100, sessionMessagesMax: 60, retainedMax: 4 }
+
+type Verb = (run: Run, a: number, b: number) => void | Promise<void>
+
+function pick<T>(items: readonly T[], number: number): T {
+  return items[number % items.length]!
+}
+
+class Run {
+  rig!: Rig
+  clients = new Map<string, Client>()
+  workers = new Map<string, Worker>()
+  /** Where the last replay looked; how often it did. */
+  replays = 0
+  wasRecycled = false
+  #payloads = 0
+
+  async start(): Promise<void> {
+    this.rig = await openRig({ journalLimits: JOURNAL, limits: LIMITS })
+  }
+
+  payload(a: number): string {
+    const bytes = a % 5 === 0 ? 9_000 : a % 31 === 0 ? 40_000 : a % 40
+    return `${++this.#payloads} `.padEnd(bytes, '.')
+  }
+
+  client(a: number): Client | null {
+    const found = this.clients.get(pick(CLIENTS, a))
+    return found?.session ? found : null
+  }
+
+  /** A cold verb, whose refusals are answers. */
+  try(verb: () => void): void {
+    try {
+      verb()
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error
+    }
+  }
+
+  /** The state that is compared, and a replay of what the disk holds. */
+  async compare(): Promise<void> {
+    const { rig } = this
+    await rig.flush()
+    const before = await lastingState(rig.broker)
+    await rig.flush()
+    if (rig.journal.stats.segmentsRecycled > 0) this.wasRecycled = true
+    const isQuiet = rig.journal.ticket === rig.journal.durableTicket
+    const disk = await copyDisk(rig.disk)
+    const charged = liveBytes(rig.broker, true)
+    expect(chargedBytes(rig.broker)).toEqual(liveBytes(rig.broker, false))
+    const isCold = isPatched(rig)
+    const again = await lastingState(rig.broker)
+    if (differences(before, again).length > 0) return
+    await this.replay(disk, before, isQuiet && !isCold ? charged : null)
+    if (!this.wasRecycled) {
+      await this.replay(await copyDisk(disk, false), before, null)
+    }
+  }
+
+  async replay(
+    disk: Rig['disk'],
+    before: readonly string[],
+    charged: Map<number, number> | null
+  ): Promise<void> {
+    this.replays++
+    const copy = await openRig({
+      disk,
+      journalLimits: JOURNAL,
+      limits: LIMITS,
+      isStarted: false,
+      onReplayed: broker => {
+        const found = chargedBytes(broker)
+        expect(found).toEqual(liveBytes(broker, false))
+        if (charged !== null && !isPatched({ broker })) {
+          expect(Object.fromEntries(found)).toEqual(Object.fromEntries(charged))
+        }
+        expect(broker.state.nextId).toBeLessThanOrEqual(this.rig.broker.state.nextId)
+      }
+    })
+    expect(differences(before, await lastingState(copy.broker))).toEqual([])
+    expect(copy.recovery.damagedBatches).toBe(0)
+    expect(copy.recovery.skippedRecords).toBe(0)
+    copy.disk.isOff = true
+  }
+
+  /** The process ends, in order or not; a new one goes on. */
+  async again(isInOrder: boolean): Promise<void> {
+    await this.rig.flush()
+    const before = await lastingState(this.rig.broker)
+    const onReplayed = async (broker: Rig['broker']) => {
+      expect(differences(before, await lastingState(broker))).toEqual([])
+    }
+    if (this.rig.journal.stats.segmentsRecycled > 0) this.wasRecycled = true
+    this.clients.clear()
+    this.workers.clear()
+    this.rig = isInOrder
+      ? await this.rig.restart({ onReplayed })
+      : await this.rig.crash({ onReplayed })
+  }
+}
+
+/** Some cold chunk was changed since: what it is charged with is settled when it is read back. */
+function isPatched({ broker }: Pick<Rig, 'broker'>): boolean {
+  for (const queue of broker.state.queues.values()) {
+    for (const chunk of queue.chunks) if (chunk.patches !== null) return true
+  }
+  return false
+}
+
+/** An open delivery of a queue; its fields are set. */
+function openOf(queue: Queue, a: number): number {
+  const open = [...queue.openSequences()]
+  if (open.length === 0) return NOTHING
+  const sequence = pick(open, a)
+  queue.find(sequence)
+  return sequence
+}
+
+function acknowledge(rig: Rig, session: Session, a: number): void {
+  const { queue } = session
+  const sequence = openOf(queue, a)
+  if (sequence === NOTHING) return
+  const qos = (queue.flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT
+  const isReleased = (queue.flags & ENTRY_STATE) === RELEASED
+  if (qos === 2 && !isReleased) received(rig.broker, session, sequence)
+  else settle(rig.broker, queue, sequence)
+  ready(rig.broker, queue)
+}
+
+const TABLES: FieldTable[] = [
+  [],
+  [['x-max-length', { type: 'I', value: 3 }]],
+  [
+    ['x-max-length', { type: 'l', value: 5n }],
+    ['x-overflow', { type: 'S', value: 'reject-publish' }]
+  ]
+]
+
+const VERBS = {
+  connect(run, a, b) {
+    const clientId = pick(CLIENTS, a)
+    const client = new Client(run.rig, clientId)
+    client.inflightMax = 10
+    const expiry = pick([3_600, 60, 0, 3_600], b)
+    const will = b % 3 === 0 ? { delaySeconds: b % 4, retain: b % 5 === 0, qos: b % 2 } : null
+    client.open({ clean: b % 7 === 0, expiry, version: 4 + (b % 2), will })
+    run.clients.set(clientId, client)
+  },
+  disconnect(run, a, b) {
+    const client = run.client(a)
+    client?.close(pick(['disconnect', 'with-will', 'lost'], b), b % 5 === 0 ? (b % 2) * 60 : null)
+  },
+  subscribe(run, a, b) {
+    const client = run.client(a)
+    if (client === null) return
+    const filter = pick(FILTERS, b)
+    subscribe(run.rig.broker, client.session!, filter, {
+      qos: a % 3,
+      noLocal: b % 5 === 0,
+      retainAsPublished: a % 2 === 0,
+      retainHandling: b % 3,
+      identifier: b % 4
+    })
+    replayRetained(run.rig.broker, client.session!, filter)
+  },
+  unsubscribe(run, a, b) {
+    const client = run.client(a)
+    if (client !== null) unsubscribe(run.rig.broker, client.session!, pick(FILTERS, b))
+  },
+  publish(run, a, b) {
+    const client = run.client(a)
+    if (client === null) return
+    for (let left = b % 11 === 0 ? OPEN_MAX : 1; left > 0; left--) {
+      const isClear = b % 9 === 0
+      client.publish(pick(TOPICS, b), isClear ? '' : run.payload(b + left), {
+        qos: a % 3,
+        retain: b % 3 === 0,
+        packetId: 1 + (b % 20),
+        expiresAt: b % 5 === 0 ? run.rig.broker.nowMs + (b % 90) * 1_000 : 0
+      })
+    }
+  },
+  pubrel(run, a, b) {
+    const client = run.client(a)
+    if (client === null) return
+    const open = [...(client.session!.inbound?.keys() ?? [])]
+    if (open.length > 0) release(run.rig.broker, client.session!, pick(open, b))
+  },
+  acknowledge(run, a, b) {
+    const client = run.client(a)
+    if (client === null) return
+    for (let left = 1 + (b % 8); left > 0; left--) acknowledge(run.rig, client.session!, a + left)
+  },
+  declare(run, a, b) {
+    const { rig } = run
+    run.try(() => {
+      declareQueue(rig.broker, rig.vhost, {
+        name: pick(QUEUES, a),
+        passive: false,
+        durable: b % 5 !== 0,
+        exclusive: false,
+        autoDelete: b % 7 === 0,
+        arguments: pick(QUEUES, a) === 'full' ? pick(TABLES, b) : [],
+        principal: null,
+        owner: null
+      })
+    })
+  },
+  deleteQueue(run, a, b) {
+    if (b % 3 !== 0) return
+    run.try(() => {
+      deleteQueue(run.rig.broker, run.rig.vhost, pick(QUEUES, a), {
+        ifUnused: false,
+        ifEmpty: false,
+        principal: null,
+        owner: null
+      })
+    })
+  },
+  purge(run, a) {
+    const request = { principal: null, owner: null }
+    run.try(() => {
+      purgeQueue(run.rig.broker, run.rig.vhost, pick(QUEUES, a), request)
+    })
+  },
+  declareExchange(run, a, b) {
+    run.try(() => {
+      declareExchange(run.rig.broker, run.rig.vhost, {
+        name: pick(EXCHANGES, a),
+        kind: pick(KINDS, a),
+        passive: false,
+        durable: b % 4 !== 0,
+        autoDelete: b % 3 === 0,
+        internal: false,
+        arguments: [],
+        principal: null
+      })
+    })
+  },
+  deleteExchange(run, a, b) {
+    if (b % 3 !== 0) return
+    run.try(() => {
+      const request = { ifUnused: false, principal: null }
+      deleteExchange(run.rig.broker, run.rig.vhost, pick(EXCHANGES, a), request)
+    })
+  },
+  bind(run, a, b) {
+    const change = b % 4 === 0 ? unbindQueue : bindQueue
+    run.try(() => {
+      change(run.rig.broker, run.rig.vhost, {
+        queue: pick(QUEUES, a),
+        exchange: pick(['amq.topic', ...EXCHANGES], b),
+        key: pick(KEYS, a + b),
+        arguments: [],
+        principal: null,
+        owner: null
+      })
+    })
+  },
+  bindExchange(run, a, b) {
+    const change = b % 4 === 0 ? unbindExchange : bindExchange
+    run.try(() => {
+      change(run.rig.broker, run.rig.vhost, {
+        destination: pick(EXCHANGES, a),
+        source: pick(['amq.topic', ...EXCHANGES], b),
+        key: pick(KEYS, a + b),
+        arguments: [],
+        principal: null
+      })
+    })
+  },
+  publishAmqp(run, a, b) {
+    const exchange = pick(['', 'amq.topic', ...EXCHANGES], b)
+    if (!run.rig.vhost.exchanges.has(exchange)) return
+    const key = exchange === '' ? pick(QUEUES, a) : pick(KEYS, a)
+    const backend = new Backend(run.rig)
+    const count = a % 6 === 0 ? 300 : a % 6 === 1 ? 40 : 1
+    for (let left = count; left > 0; left--) {
+      backend.publish(exchange, key, run.payload(count > 40 ? 7 : b), b % 2 === 0)
+    }
+  },
+  consume(run, a, b) {
+    const name = pick(QUEUES, a)
+    const queue = run.rig.queue(name)
+    if (queue === undefined) return
+    const old = run.workers.get(name)
+    if (old !== undefined && !old.isCancelled) {
+      if (b % 3 === 0) cancel(run.rig.broker, queue, old)
+      else old.credit += b % 10
+      ready(run.rig.broker, queue)
+      return
+    }
+    const worker = new Worker(b % 20, b % 6 === 0)
+    run.workers.set(name, worker)
+    run.try(() => {
+      consume(run.rig.broker, queue, worker, { exclusive: false, priority: 0 })
+    })
+  },
+  answer(run, a, b) {
+    const queue = run.rig.queue(pick(QUEUES, a))
+    for (let left = queue === undefined ? 0 : 1 + (b % 30); left > 0; left--) {
+      const sequence = openOf(queue!, b)
+      if (sequence === NOTHING) return
+      if (a % 5 === 0) requeue(run.rig.broker, queue!, sequence)
+      else if (a % 5 === 1) reject(run.rig.broker, queue!, sequence)
+      else settle(run.rig.broker, queue!, sequence)
+    }
+  },
+  get(run, a, b) {
+    const queue = run.rig.queue(pick(QUEUES, a))
+    if (queue === undefined) return
+    get(run.rig.broker, queue, { onGot: () => undefined }, b % 2 === 0)
+  },
+  cool(run, a) {
+    for (const queue of [...run.rig.broker.state.queues.values()]) {
+      const chunks = queue.chunks.filter(chunk => queue.isCoolable(chunk))
+      if (chunks.length > 0) cool(run.rig.broker, queue, pick(chunks, a))
+    }
+  },
+  user(run, a, b) {
+    const name = pick(['u', 'v'], a)
+    if (b % 3 === 0) {
+      deleteUser(run.rig.broker, name)
+      return
+    }
+    const resources = [{ vhost: '/', configure: `${b}`, write: '.*', read: 'é' }]
+    const user = { name, tags: ['x'], passwordHash: `${b}`, scram: '', resources, topics: [] }
+    setUser(run.rig.broker, user)
+  },
+  async pass(run, a) {
+    await run.rig.pass(pick([10, 1_000, 40_000, 120_000], a))
+  },
+  checkpoint(run) {
+    run.rig.journal.checkpoint().catch((error: Error) => {
+      throw error
+    })
+  },
+  async compare(run, a) {
+    if (a % 3 === 0) await run.compare()
+    else await turns(a % 4)
+  },
+  async restart(run, a) {
+    if (a % 4 === 0) await run.again(a % 8 === 0)
+  }
+} satisfies Record<string, Verb>
+
+const names = Object.keys(VERBS) as (keyof typeof VERBS)[]
+const usual: (keyof typeof VERBS)[] = [
+  ...['connect', 'subscribe', 'publish', 'publish', 'acknowledge', 'publishAmqp'],
+  ...['declare', 'bind', 'answer', 'compare']
+] as (keyof typeof VERBS)[]
+const commands = fc.array(
+  fc.tuple(fc.constantFrom(...names, ...usual), fc.nat(10_000), fc.nat(10_000)),
+  { minLength: 60, maxLength: 250, size: 'max' }
+)
+
+/** So that most runs have something to work on. */
+const PRELUDE = [
+  ['connect', 0, 1],
+  ['connect', 1, 4],
+  ['subscribe', 2, 1],
+  ['subscribe', 1, 5],
+  ['declare', 0, 1],
+  ['declare', 1, 1],
+  ['bind', 0, 1],
+  ['declareExchange', 2, 1]
+] as const
+
+describe('a replay of the log', () => {
+  it('brings back all that lasts, and charges the same segments for it', async () => {
+    await fc.assert(
+      fc.asyncProperty(commands, async list => {
+        const run = new Run()
+        await run.start()
+        for (const [name, a, b] of [...PRELUDE, ...list]) await VERBS[name](run, a, b)
+        await run.compare()
+        expect(run.rig.lines.filter(({ level }) => (level as number) >= 50)).toEqual([])
+        run.rig.stop()
+        run.rig.disk.isOff = true
+      }),
+      { numRuns: Number(process.env['MOTEMQ_REPLAY_RUNS'] ?? 25) }
+    )
+  })
+})
