@@ -114,6 +114,8 @@ function changeLasting(broker: Broker, session: Session, isLasting: boolean): nu
   session.queue.isDurable = isLasting
   broker.state.vhost(session.vhost)?.forgetRoutes()
   if (isLasting) return 0
+  // First what hangs on it: behind its end nothing may name it.
+  keepWill(broker, session, null)
   return recordEnd(broker, session)
 }
 

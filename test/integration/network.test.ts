@@ -60,6 +60,9 @@ requireNamespaces('from another host', () => {
   beforeAll(() => {
     hosts = new TwoHosts()
   })
+  afterEach(async () => {
+    await hosts.killAll()
+  })
   afterAll(async () => {
     await hosts.remove()
   })

@@ -71,7 +71,10 @@ export class Rig {
   readonly recovery: Recovery
   readonly disk: SimulatedDisk
   readonly clock: ManualClock
+  /** Log lines, parsed. */
   readonly lines: Record<string, unknown>[]
+  /** Records that replay could not apply, also those that a checkpoint makes good. */
+  readonly refused: string[]
   readonly #options: RigOptions
 
   constructor(parts: {
@@ -81,6 +84,7 @@ export class Rig {
     disk: SimulatedDisk
     clock: ManualClock
     lines: Record<string, unknown>[]
+    refused: string[]
     options: RigOptions
   }) {
     this.broker = parts.broker
@@ -89,6 +93,7 @@ export class Rig {
     this.disk = parts.disk
     this.clock = parts.clock
     this.lines = parts.lines
+    this.refused = parts.refused
     this.#options = parts.options
   }
 
@@ -154,6 +159,29 @@ export class Rig {
   }
 }
 
+/** Notes what replay could not apply: the kind and the bytes. */
+class NotingOwner extends Owner {
+  readonly #refused: string[]
+
+  constructor(broker: Broker, refused: string[]) {
+    super(broker)
+    this.#refused = refused
+  }
+
+  override apply(
+    kind: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    segment: number,
+    offset: number
+  ): boolean {
+    const isApplied = super.apply(kind, buffer, start, end, segment, offset)
+    if (!isApplied) this.#refused.push(`${kind} ${buffer.toString('latin1', start, end).slice(0, 60)}`)
+    return isApplied
+  }
+}
+
 export async function openRig(options: RigOptions = {}): Promise<Rig> {
   const disk = options.disk ?? new SimulatedDisk({ seed: options.seed ?? 1 })
   const clock = options.clock ?? new ManualClock(1_000_000, 1_700_000_000_000)
@@ -166,10 +194,12 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
     random: bytes => Buffer.alloc(bytes, ++random),
     principalOf: options.principalOf ?? (() => ANYBODY)
   })
+  const refused: string[] = []
+  const owner = new NotingOwner(broker, refused)
   const { journal, recovery } = await openJournal({
     folder: FOLDER,
     disk,
-    owner: new Owner(broker),
+    owner,
     clock,
     random: bytes => Buffer.alloc(bytes, 0xa5),
     limits: { ...JOURNAL_LIMITS, ...options.journalLimits },
@@ -177,7 +207,7 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
   })
   await options.onReplayed?.(broker)
   if (options.isStarted !== false) startBroker(broker)
-  return new Rig({ broker, journal, recovery, disk, clock, lines, options })
+  return new Rig({ broker, journal, recovery, disk, clock, lines, refused, options })
 }
 
 export interface Delivery {

@@ -82,13 +82,18 @@ export class TwoHosts {
     return this.there(node)
   }
 
-  /** Ends what runs, and takes the namespaces, with the cable, away. */
-  async remove(): Promise<void> {
+  /** Ends what still runs. */
+  async killAll(): Promise<void> {
     const gone = [...this.#children].map(
       child => new Promise<void>(resolve => child.once('close', () => resolve()))
     )
     for (const child of this.#children) child.kill('SIGKILL')
     await Promise.all(gone)
+  }
+
+  /** Takes the namespaces, with the cable, away. */
+  async remove(): Promise<void> {
+    await this.killAll()
     ip('netns', 'del', this.#broker)
     ip('netns', 'del', this.#clients)
   }

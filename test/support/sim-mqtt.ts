@@ -46,8 +46,11 @@ export class SimMqtt {
   /** QoS 1 deliveries answered since the broker last worked. */
   readonly settledNow: string[] = []
 
-  constructor(clientId: string, version: 4 | 5, messages: SimMessages) {
+  readonly #isClean: boolean
+
+  constructor(clientId: string, version: 4 | 5, messages: SimMessages, isClean = false) {
     this.clientId = clientId
+    this.#isClean = isClean
     this.version = version
     this.#messages = messages
   }
@@ -56,13 +59,14 @@ export class SimMqtt {
     this.wire = wire
     this.isOpen = false
     this.#rest = Buffer.alloc(0)
-    const properties = this.version === 5 ? { sessionExpiryInterval: 86_400 } : undefined
+    const isLasting = this.version === 5 && !this.#isClean
+    const properties = isLasting ? { sessionExpiryInterval: 86_400 } : undefined
     const connect = {
       cmd: 'connect',
       protocolId: 'MQTT',
       protocolVersion: this.version,
       clientId: this.clientId,
-      clean: false,
+      clean: this.#isClean,
       keepalive: 0,
       ...(properties === undefined ? {} : { properties })
     }
@@ -175,7 +179,7 @@ export class SimMqtt {
       this.#messages.violations.push(`${this.clientId}: its session is lost`)
     }
     if (!isPresent) this.received.clear()
-    this.hasSession = true
+    this.hasSession = !this.#isClean
     this.isOpen = true
     for (const [packetId, sent] of this.inflight) {
       if (sent.isReleased) this.#answer(6, packetId)
