@@ -206,7 +206,8 @@ class Server implements RunningServer {
     await this.#makeFirstUser()
     this.#usersChanged()
     const { refusals, warnings } = judgeStart(options.listeners, this.usersCount)
-    if (refusals.length > 0) throw new StartRefusedError(refusals)
+    const all = [...refusals, ...this.#unknownVhosts()]
+    if (all.length > 0) throw new StartRefusedError(all)
     for (const warning of warnings) this.#log.warn(warning)
     declareConfigured(this.broker, options.queues)
     this.#noteUndeclared()
@@ -302,6 +303,16 @@ class Server implements RunningServer {
   #usersChanged(): void {
     this.#authenticator.setUsers(this.#store.users(), this.#options.topics)
     for (const vhost of this.broker.vhosts.values()) vhost.forgetRoutes()
+  }
+
+  #unknownVhosts(): string[] {
+    const refusals: string[] = []
+    for (const { url, vhost } of this.#options.listeners) {
+      const name = vhost === '' ? this.#options.vhost : vhost
+      if (this.broker.state.vhost(name) !== null) continue
+      refusals.push(`${url}: there is no virtual host '${name}'; the only one is '/'`)
+    }
+    return refusals
   }
 
   /** A queue that was in the file once stays; a line says that it is no longer there. */

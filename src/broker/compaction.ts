@@ -61,7 +61,8 @@ export class Compaction implements BlockWaiter {
     if (kind === KIND.message || kind === KIND.transient) {
       return this.#copyMessage(kind, buffer, start, end, segment, offset)
     }
-    if (kind === KIND.queueIndex) this.#copyIndex(buffer, start, end, segment, offset)
+    if (kind === KIND.queueIndex || kind === KIND.transientIndex)
+      this.#copyIndex(buffer, start, end, segment, offset)
     return true
   }
 

@@ -166,6 +166,7 @@ export function deleteQueue(
     throw precondition('queue', name, vhost, 'in use')
   }
   if (request.ifEmpty && queue.readyCount > 0) throw precondition('queue', name, vhost, 'not empty')
+  if (queue.isDurable) checkJournal(broker)
   const messageCount = queue.readyCount
   return { messageCount, ticket: endQueue(broker, queue) }
 }
@@ -183,9 +184,10 @@ export function purgeQueue(
   const open = queue.openSequences()
   const messageCount = queue.readyCount
   if (messageCount === 0) return { messageCount, ticket: 0 }
+  if (queue.isDurable) checkJournal(broker)
   broker.state.purge(queue, upTo, open)
   broker.counters.dropFrom(name, 'purged', messageCount)
-  if (!queue.isDurable || broker.journal.failed) return { messageCount, ticket: 0 }
+  if (!queue.isDurable) return { messageCount, ticket: 0 }
   writePurge(broker.writer, queue.id, upTo, open)
   return { messageCount, ticket: append(broker, KIND.purge, AWAITED) }
 }
@@ -256,6 +258,7 @@ export function deleteExchange(
   if (request.ifUnused && exchange.bindingCount > 0) {
     throw precondition('exchange', name, vhost, 'in use')
   }
+  if (exchange.isDurable) checkJournal(broker)
   return { ticket: endExchange(broker, vhost, exchange) }
 }
 
@@ -360,6 +363,11 @@ function checkDisk(broker: Broker): void {
   if (broker.refusal === 0) return
   const code = broker.journal.failed ? 'journalFailed' : 'diskAlarm'
   throw new BrokerError(code, 'nothing durable can be declared: the disk is full or failed')
+}
+
+/** What a restart would bring back is not taken away: a full disk is no reason, a failed journal is. */
+function checkJournal(broker: Broker): void {
+  if (broker.journal.failed) checkDisk(broker)
 }
 
 function may(

@@ -89,6 +89,8 @@ function refuse(broker: Broker, request: ConnectRequest): 0 | ErrorCode {
   if (request.expirySeconds > 0 && broker.refusal !== 0 && !isTaken) {
     return broker.refusal as ErrorCode
   }
+  // It could be neither resumed nor discarded: a restart would bring it back.
+  if (session?.isLasting && broker.journal.failed) return ERROR_CODES.journalFailed
   if (session === undefined && broker.state.queues.size >= broker.limits.queuesMax) {
     return ERROR_CODES.quotaExceeded
   }
@@ -296,7 +298,8 @@ export function subscribe(
 /** Returns whether there was one. `session.ticket` says what UNSUBACK waits for. */
 export function unsubscribe(broker: Broker, session: Session, filter: string): boolean {
   if (!broker.state.unsubscribe(session, filter)) return false
-  if (session.isLasting && !broker.journal.failed) {
+  if (session.isLasting) {
+    // Also behind a failed journal: its ticket never becomes durable, so no UNSUBACK leaves.
     writeUnsubscribe(broker.writer, session.id, filter)
     session.ticket = append(broker, KIND.unsubscribe, AWAITED)
   }

@@ -66,7 +66,7 @@ export function spill(broker: Broker): void {
 export function cool(broker: Broker, queue: Queue, chunk: Chunk): void {
   const shares = sharesOf(chunk.words!, chunk.count)
   writeEntries(broker.writer, queue, chunk)
-  append(broker, KIND.queueIndex, LAZY)
+  append(broker, queue.isDurable ? KIND.queueIndex : KIND.transientIndex, LAZY)
   const { segment, offset } = broker.journal
   broker.state.cool(queue, chunk, segment, offset, shares)
 }

@@ -110,8 +110,7 @@ const LIMITS = {
   willRestartGraceMs: ms(30_000, 'wills wait this much longer after a restart of the broker'),
   rejectHoldMs: ms(10_000, 'time an MQTT 3.1.1 publisher is held by a full reject-publish queue'),
   alarmHoldMs: ms(60_000, 'time an MQTT 3.1.1 publisher is held by a full disk'),
-  alarmHoldBytes: bytes(64 * KIB, 'bytes read from such a publisher while it is held', 1 * KIB),
-  consumerTimeoutMs: ms(30 * 60_000, 'time an AMQP consumer has to acknowledge; 0: any')
+  alarmHoldBytes: bytes(64 * KIB, 'bytes read from such a publisher while it is held', 1 * KIB)
 } as const
 
 export const OPTIONS = {
@@ -142,7 +141,7 @@ export const OPTIONS = {
   disk: {
     yellowFreeBytes: bytes(
       0,
-      'publishers are slowed below so much free space; 0: the smaller of 20 % and 1 GiB',
+      'below so much free space dead log is given back early; 0: the smaller of 20 % and 1 GiB',
       0
     ),
     redFreeBytes: bytes(

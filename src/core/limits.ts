@@ -40,7 +40,6 @@ export interface Limits {
   alarmHoldMs: number
   alarmHoldBytes: number
   syncIdleMs: number
-  consumerTimeoutMs: number
 }
 
 const MIB = 1024 * 1024
@@ -79,6 +78,5 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   rejectHoldMs: 10_000,
   alarmHoldMs: 60_000,
   alarmHoldBytes: 64 * 1024,
-  syncIdleMs: 1_000,
-  consumerTimeoutMs: 30 * 60_000
+  syncIdleMs: 1_000
 }

@@ -5,6 +5,7 @@
 import { describe, expect, test } from 'vitest'
 import { healthRoutes } from '../../src/admin/health.ts'
 import type { DiskCall, DiskFault } from '../../src/journal/simulated-disk.ts'
+import { deleteQueue, purgeQueue, unbindQueue } from '../../src/broker/definitions.ts'
 import { turns } from '../support/sim-disk-store.ts'
 import { SimMqtt } from '../support/sim-mqtt.ts'
 import { World } from '../support/sim-world.ts'
@@ -121,4 +122,108 @@ describe('the disk refuses one call', () => {
       expect(failed).toBeGreaterThan(count / 4)
     })
   }
+})
+
+describe('behind a failed journal', () => {
+  /** A world with what can be taken away, whose journal has failed. */
+  async function failedWorld(): Promise<World> {
+    const world = new World(SEED, { mayFail: true })
+    await world.open()
+    world.connectAll()
+    const [publisher] = world.publishers
+    for (const peer of world.subscribers) peer.subscribe('kept/#', 1)
+    for (let i = 0; i < 20; i++) {
+      await turns(2)
+      for (const peer of [...world.publishers, ...world.subscribers]) peer.pump()
+    }
+    for (const peer of world.subscribers) expect(peer.subscriptions.has('kept/#')).toBe(true)
+    const first = world.messages.create(publisher!.clientId, '1/a', 1, 50, ['q.kept'])
+    publisher!.publish(first)
+    await turns(10)
+    publisher!.pump()
+    expect(first.isAcked).toBe(true)
+    world.disk.intercept = call => (call === 'write' ? { code: 'EIO' } : null)
+    publisher!.publish(world.messages.create(publisher!.clientId, '1/a', 1, 50, ['q.kept']))
+    await turns(10)
+    expect(world.sim.journal.failed).toBe(true)
+    return world
+  }
+
+  async function comesBack(world: World): Promise<void> {
+    world.disk.intercept = null
+    world.crash(false)
+    await world.open()
+    await world.drain()
+    world.sim.kill()
+    expect(world.violations).toEqual([])
+  }
+
+  test('no UNSUBACK leaves for a subscription that a restart brings back', async () => {
+    const world = await failedWorld()
+    for (const peer of world.subscribers) peer.unsubscribe('kept/#')
+    for (let i = 0; i < 10; i++) {
+      await turns(2)
+      for (const peer of world.subscribers) peer.pump()
+    }
+    for (const peer of world.subscribers) expect(peer.subscriptions.has('kept/#')).toBe(true)
+    await comesBack(world)
+  })
+
+  test('no CONNACK leaves for a clean start that would not have discarded the session', async () => {
+    const world = await failedWorld()
+    const clean = new SimMqtt('s2', 4, world.messages, true)
+    clean.connect(world.sim.dial('mqtt'))
+    for (let i = 0; i < 10; i++) {
+      await turns(2)
+      clean.pump()
+    }
+    expect(clean.isOpen).toBe(false)
+    await comesBack(world)
+  })
+
+  test('queues and exchanges that last are neither emptied nor deleted', async () => {
+    const world = await failedWorld()
+    const { broker } = world.sim
+    const vhost = broker.vhosts.get('/')!
+    const everybody = { principal: null, owner: null }
+    const deleting = { ...everybody, ifUnused: false, ifEmpty: false }
+    const binding = { ...everybody, queue: 'q.kept', exchange: 'amq.topic', arguments: [] }
+    expect(() => purgeQueue(broker, vhost, 'q.kept', everybody)).toThrow(/journal|disk/)
+    expect(() => deleteQueue(broker, vhost, 'q.kept', deleting)).toThrow(/journal|disk/)
+    expect(() => unbindQueue(broker, vhost, { ...binding, key: '1.*' })).toThrow(/journal|disk/)
+    await comesBack(world)
+  })
+})
+
+describe('a disk without room for another segment', () => {
+  test('holds publishers back and goes on by itself when there is room again', async () => {
+    const world = new World(SEED, { mayFail: true })
+    await world.open()
+    world.disk.capacityBytes -= (await world.disk.space('')).freeBytes
+    let wasRed = false
+    for (let step = 0; step < 400 && !wasRed; step++) {
+      world.connectAll()
+      await world.step()
+      wasRed = world.sim.journal.level === 'red'
+    }
+    expect(wasRed).toBe(true)
+    for (let step = 0; step < 60; step++) {
+      world.connectAll()
+      await world.step()
+    }
+    expect(world.sim.journal.failed).toBe(false)
+    world.disk.capacityBytes = 2 ** 40
+    for (let step = 0; step < 20 && world.sim.journal.level === 'red'; step++) {
+      world.sim.pass(1_100)
+      await turns(20)
+    }
+    expect(world.sim.journal.level).toBe('green')
+    await world.drain()
+    expect(world.violations).toEqual([])
+    world.crash(false)
+    await world.open()
+    await world.drain()
+    world.sim.kill()
+    expect(world.violations).toEqual([])
+  })
 })

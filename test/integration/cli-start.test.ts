@@ -52,6 +52,13 @@ describe('motemq start', () => {
     expect(statSync(join(cwd, 'd', 'admin.sock')).mode & 0o777).toBe(0o600)
   })
 
+  it('refuses a listener of a virtual host that is not there, and starts nothing', async () => {
+    const url = 'mqtt://127.0.0.1:0?vhost=plant'
+    const { code, stderr } = await runMotemq(['--data', 'd', '--listen', url], { cwd })
+    expect(code).toBe(2)
+    expect(stderr).toContain("no virtual host 'plant'")
+  })
+
   it('is alive and ready over HTTP', async () => {
     const broker = start(['--data', 'd', ...HTTP])
     const [url] = await broker.ready()

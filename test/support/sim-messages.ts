@@ -10,6 +10,8 @@ export interface SimMessage {
   readonly isOnce: boolean
   /** The broker has taken it over: PUBACK, PUBREC or basic.ack came. */
   isAcked: boolean
+  /** The broker refused it: whether it was kept the first time nobody knows. */
+  isRefused: boolean
   /** Flows that must get it once it is acknowledged. */
   readonly flows: Set<string>
 }

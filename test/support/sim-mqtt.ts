@@ -194,6 +194,7 @@ export class SimMqtt {
       return
     }
     if (reason >= 128) {
+      sent.message.isRefused = true
       this.inflight.delete(packetId)
       return
     }
@@ -209,6 +210,7 @@ export class SimMqtt {
       return
     }
     if (isAck) sent.message.isAcked = true
+    else if (sent.message.qos === 1) sent.message.isRefused = true
     this.inflight.delete(packetId)
   }
 

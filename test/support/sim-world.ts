@@ -350,8 +350,8 @@ export class World {
   }
 
   #operate(): void {
-    const { broker, journal } = this.sim
-    if (journal.failed) return
+    const { broker } = this.sim
+    if (broker.refusal !== 0) return
     const vhost = broker.vhosts.get('/')!
     const name = `e${this.#between(1, 4)}`
     const common = { principal: null, owner: null }
@@ -469,7 +469,9 @@ export class World {
   async #checkRetained(isQuiet: boolean): Promise<void> {
     const vhost = this.sim.broker.vhosts.get('/')!
     for (const [topic, writes] of this.#retained) {
-      const acked = isQuiet ? writes.length - 1 : writes.findLastIndex(one => one.message.isAcked)
+      const acked = writes.findLastIndex(({ message }) =>
+        isQuiet ? !message.isRefused : message.isAcked
+      )
       let slot = vhost.retained.get(topic)
       let payload: Buffer | null = null
       for (let tries = 0; tries < 5 && slot !== null && payload === null; tries++) {

@@ -28,7 +28,7 @@ export function applyRecord(
     return applyMessage(state, buffer, start, end, segment, offset, message)
   }
   if (kind === KIND.settle) return settles.applySettle(state, buffer, start, end)
-  if (kind === KIND.transient) return true
+  if (kind === KIND.transient || kind === KIND.transientIndex) return true
   if (kind === KIND.received) return settles.applyReceived(state, buffer, start, end)
   if (kind === KIND.release) return settles.applyRelease(state, buffer, start, end)
   try {

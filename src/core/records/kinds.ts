@@ -21,6 +21,8 @@ export const KIND = {
   queueIndex: 19,
   /** Names an index record, at a checkpoint. */
   queueCold: 20,
+  /** An index record of a queue that does not survive a restart: not replayed. */
+  transientIndex: 21,
   exchange: 24,
   exchangeDelete: 25,
   bind: 26,
