@@ -23,6 +23,7 @@ import { Unacked } from './unacked.ts'
 /** What a channel asks of its connection. */
 export interface ChannelConnection extends Publisher, FrameTarget {
   readonly broker: Broker
+  readonly context: ReplyConsumers
   readonly log: Logger
   readonly client: ClientCapabilities
   /** Largest payload of a frame that we take. */
@@ -73,6 +74,23 @@ export interface ChannelConsumer extends Consumer {
   start(): void
 }
 
+/** Who awaits the answers to a channel's requests: see direct-reply-to.ts. */
+export interface ReplyConsumer {
+  readonly channel: AmqpChannel
+  readonly tag: string
+  /** The reply-to of its requests. */
+  readonly name: string
+  /** False: it cannot take the message. */
+  deliver(message: Message): boolean
+  /** Nothing more comes. */
+  end(): void
+}
+
+/** Those of all connections, by name. */
+export interface ReplyConsumers {
+  readonly replyConsumers: Map<string, ReplyConsumer>
+}
+
 /** What becomes of a delivery. */
 export const SETTLE = 0
 export const REQUEUE = 1
@@ -119,6 +137,8 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   hasReadyConfirms: boolean
   readonly unacked: Unacked
   readonly consumers: Map<string, ChannelConsumer>
+  /** Null: it asks for no direct replies. */
+  replyConsumer: ReplyConsumer | null
   /** By index; null: free. */
   readonly holders: (Holder | null)[]
   /** For consumers to come; 0 = unlimited. */
@@ -147,6 +167,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.hasReadyConfirms = false
     this.unacked = new Unacked()
     this.consumers = new Map()
+    this.replyConsumer = null
     this.holders = []
     this.prefetchCount = 0
     this.globalPrefetchCount = 0
@@ -377,6 +398,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
 
   /** Of a whole connection first, so that none of them is given what another one gives back. */
   cancelConsumers(): void {
+    this.replyConsumer?.end()
     const consumers = [...this.consumers.values()]
     this.consumers.clear()
     for (const consumer of consumers) consumer.isCancelled = true

@@ -485,7 +485,8 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
       return
     }
     if (this.state !== RUNNING) return
-    if (this.heartbeat.check(this.socket, elapsedMs, tickMs, !this.isHeld)) return
+    if (this.heartbeat.check(this.socket, elapsedMs, tickMs, !this.isHeld && !this.socket.isUnread))
+      return
     this.log.info({ heartbeatSeconds: this.heartbeat.seconds }, 'amqp client missed heartbeats')
     this.end('missed heartbeats')
   }

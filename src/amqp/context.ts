@@ -3,7 +3,7 @@ import type { Authenticator } from '../auth/authenticator.ts'
 import type { Broker } from '../broker/broker.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Vhost } from '../core/vhost.ts'
-import type { AmqpChannel, ChannelConnection } from './channel.ts'
+import type { AmqpChannel, ChannelConnection, ReplyConsumers } from './channel.ts'
 import type { AmqpOptions } from './options.ts'
 
 /** Who connected, and where. */
@@ -14,7 +14,7 @@ export interface PeerInfo {
 }
 
 /** What the front-end's connections share. */
-export interface AmqpContext<C> {
+export interface AmqpContext<C> extends ReplyConsumers {
   readonly broker: Broker
   readonly authenticator: Authenticator
   readonly options: AmqpOptions

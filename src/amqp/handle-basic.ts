@@ -4,20 +4,20 @@ import { cancel, consume } from '../broker/consumers.ts'
 import { requeue } from '../broker/settle.ts'
 import { lookupQueue } from '../broker/definitions.ts'
 import { get } from '../broker/get.ts'
-import { fieldOf, integerOf } from '../core/field-table.ts'
+import { type FieldTable, fieldOf, fieldTypeName, integerOf } from '../core/field-table.ts'
 import type { Message } from '../core/message.ts'
 import { mayResource } from '../core/permissions.ts'
 import type { Queue } from '../core/queue.ts'
 import type { AmqpChannel } from './channel.ts'
 import { type ArgumentsOf, BASIC, encodeMethod } from './codec/methods.ts'
 import { AmqpConsumer } from './consumer.ts'
+import { consumeReplies, REPLY_QUEUE } from './direct-reply-to.ts'
 import { accessRefused } from './explain.ts'
 import { queueNamed } from './names.ts'
 import { writeGetOk } from './outbound.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 
 const TAG_RANDOM_BYTES = 16
-const DIRECT_REPLY_QUEUE = 'amq.rabbitmq.reply-to'
 
 export function handleQos(channel: AmqpChannel, values: ArgumentsOf<typeof BASIC.qos.shape>): void {
   if (values.prefetchSize !== 0) {
@@ -36,19 +36,24 @@ export function handleConsume(
 ): void {
   const { connection } = channel
   const { broker } = connection
-  if (channel.consumers.has(values.consumerTag)) {
+  const wantsReplies = values.queue === REPLY_QUEUE
+  if (
+    channel.consumers.has(values.consumerTag) ||
+    (!wantsReplies && channel.replyConsumer?.tag === values.consumerTag)
+  ) {
     const explanation = `attempt to reuse consumer tag '${values.consumerTag}'`
     throw new AmqpError(REPLY.notAllowed, explanation)
   }
-  const queue = readableQueue(channel, values.queue)
-  const priority = fieldOf(values.arguments, 'x-priority')
   const tag = values.consumerTag === '' ? generatedTag(channel) : values.consumerTag
+  if (wantsReplies) {
+    consumeReplies(channel, tag, values)
+    return
+  }
+  const queue = readableQueue(channel, values.queue)
+  const priority = priorityOf(queue, values.arguments)
   const consumer = new AmqpConsumer(channel, queue, tag, values.noAck)
   try {
-    consume(broker, queue, consumer, {
-      exclusive: values.exclusive,
-      priority: priority === null ? 0 : (integerOf(priority) ?? 0)
-    })
+    consume(broker, queue, consumer, { exclusive: values.exclusive, priority })
   } catch (error) {
     channel.forget(consumer.holder)
     throw error
@@ -60,6 +65,21 @@ export function handleConsume(
   channel.replyConsume(consumer, frame)
 }
 
+/** `x-priority`, 0 without. Throws 406 when it is not a whole number. */
+function priorityOf(queue: Queue, table: FieldTable): number {
+  const value = fieldOf(table, 'x-priority')
+  if (value === null) return 0
+  // Beyond 2^53 neighbours count as one: nobody has that many priorities.
+  if (value.type === 'l') return Number(value.value)
+  const number = value.type === 'T' ? null : integerOf(value)
+  if (number !== null) return number
+  throw new AmqpError(
+    REPLY.preconditionFailed,
+    `invalid arg 'x-priority' for queue '${queue.name}' in vhost '${queue.vhost}': ` +
+      `{unacceptable_type,${fieldTypeName(value.type)}}`
+  )
+}
+
 function generatedTag(channel: AmqpChannel): string {
   const random = channel.connection.broker.random(TAG_RANDOM_BYTES)
   return `amq.ctag-${random.toString('base64url')}`
@@ -69,9 +89,6 @@ function generatedTag(channel: AmqpChannel): string {
 function readableQueue(channel: AmqpChannel, given: string): Queue {
   const { connection } = channel
   const name = queueNamed(channel, given)
-  if (name === DIRECT_REPLY_QUEUE) {
-    throw new AmqpError(REPLY.notImplemented, 'direct reply-to is not served')
-  }
   const queue = lookupQueue(connection.vhost, name, connection)
   if (!mayResource(connection.principal, 'read', name)) {
     throw accessRefused(connection, 'read', `queue '${name}'`)
@@ -91,7 +108,7 @@ export function handleCancel(
     channel.consumers.delete(consumerTag)
     channel.forget(consumer.holder)
     cancel(channel.connection.broker, consumer.queue, consumer)
-  }
+  } else if (channel.replyConsumer?.tag === consumerTag) channel.replyConsumer.end()
   const frame = values.noWait ? null : encodeMethod(BASIC.cancelOk, channel.id, { consumerTag })
   channel.reply(0, frame)
 }

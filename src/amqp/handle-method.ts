@@ -17,6 +17,7 @@ import {
   type Shape,
   TX
 } from './codec/methods.ts'
+import { isReplyQueue } from './direct-reply-to.ts'
 import {
   handleCancel,
   handleConsume,
@@ -142,6 +143,10 @@ export function handleMethod(
       case BASIC.get.methodId:
         // Its answer is written at once: it waits for the replies before it.
         if (channel.owedCount > 0) return HOLD
+        break
+      case BASIC.consume.methodId:
+        // Its replies wait for nothing, and may not overtake its consume-ok.
+        if (channel.owedCount > 0 && isReplyQueue(buffer, at + 2, end)) return HOLD
         break
     }
   }

@@ -10,6 +10,7 @@ import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { AmqpChannel, ChannelConnection } from './channel.ts'
 import { findContent, found } from './codec/content.ts'
 import { syntaxError } from './codec/field-table.ts'
+import { handReply, isReplyKey, isReplyQueue, withOwnReplyTo } from './direct-reply-to.ts'
 import { writeReturn } from './outbound.ts'
 import { accessRefused } from './explain.ts'
 import {
@@ -24,6 +25,8 @@ import {
 import { AmqpError, REPLY } from './reply-codes.ts'
 
 const COPY_HEADERS = ['CC', 'BCC'] as const
+/** Keys on the default exchange that may be no queue's: answers to requests. */
+const RESERVED_PREFIX = 'amq.'
 const MANDATORY = 1
 const IMMEDIATE = 2
 const PERSISTENT = 2
@@ -117,12 +120,17 @@ function publishMessage(
   message.exchange = exchangeName
   readProperties(message, connection)
   let exchange = writableExchange(channel, exchangeName)
-  if (exchangeName === '') exchange = redirectReply(channel, message, exchange)
+  if (scanned.replyToStart >= 0) nameReplyTo(channel, message)
+  let isReply = false
+  if (exchangeName === '' && message.key.startsWith(RESERVED_PREFIX)) {
+    isReply = isReplyKey(message.key)
+    if (!isReply) exchange = redirectReply(channel, message, exchange)
+  }
   message.isAwaited = message.qos > 0 && channel.confirms !== null
-  const ticket =
-    scanned.headersStart < 0
-      ? publishTo(broker, exchange, message, channel)
-      : publishWithHeaders(channel, exchange, message)
+  let ticket: number
+  if (isReply && !scanned.hasCopies) ticket = publishReply(channel, message)
+  else if (scanned.headersStart < 0) ticket = publishTo(broker, exchange, message, channel)
+  else ticket = publishWithHeaders(channel, exchange, message)
   if (ticket < 0) {
     refuse(channel, exchangeName, message.key, -ticket)
     return
@@ -140,7 +148,37 @@ function publishWithHeaders(channel: AmqpChannel, exchange: Exchange, message: M
   if (!mayMatch && !scanned.hasCopies) return publishTo(broker, exchange, message, channel)
   const headers = readHeaders(message.source, scanned.headersStart, scanned.headersEnd)
   const keys = scanned.hasCopies ? takeCopies(message, headers) : null
-  return publishTo(broker, exchange, message, channel, headers, keys)
+  const isHanded = keys !== null && exchange.name === '' && handCopies(channel, message, keys)
+  const ticket = publishTo(broker, exchange, message, channel, headers, keys)
+  if (isHanded) broker.matched = true
+  return ticket
+}
+
+/** An answer to a channel that asked for direct replies: nothing is stored, nothing to wait for. */
+function publishReply(channel: AmqpChannel, message: Message): number {
+  const { broker } = channel.connection
+  broker.counters.amqpReceived[message.isAwaited ? 1 : 0]!++
+  broker.matched = handReply(channel, message.key, message)
+  return 0
+}
+
+/** The same where further keys are given: any of them may be such a channel's. */
+function handCopies(channel: AmqpChannel, message: Message, keys: readonly string[]): boolean {
+  let isHanded = false
+  for (const key of new Set([message.key, ...keys])) {
+    if (isReplyKey(key) && handReply(channel, key, message)) isHanded = true
+  }
+  return isHanded
+}
+
+/** A request that asks for direct replies is told where they are to be sent. */
+function nameReplyTo(channel: AmqpChannel, message: Message): void {
+  const { source, propertiesEnd, payloadStart, payloadEnd } = message
+  if (!isReplyQueue(source, scanned.replyToStart, propertiesEnd)) return
+  const properties = withOwnReplyTo(channel, message, scanned.replyToStart)
+  rebuild(message, message.key, properties, source, payloadStart, payloadEnd)
+  // The places that were found hold no longer.
+  scanProperties(message.source, message.propertiesStart, message.propertiesEnd)
 }
 
 /** Further keys (RabbitMQ's sender-selected distribution); BCC is taken out of what is delivered. */

@@ -8,12 +8,17 @@ import {
 } from '../broker/definitions.ts'
 import type { AmqpChannel } from './channel.ts'
 import { type ArgumentsOf, encodeMethod, QUEUE } from './codec/methods.ts'
+import { declareReplies, REPLY_QUEUE } from './direct-reply-to.ts'
 import { cleanName, queueNamed } from './names.ts'
 
 export function handleQueueDeclare(
   channel: AmqpChannel,
   values: ArgumentsOf<typeof QUEUE.declare.shape>
 ): void {
+  if (values.queue.startsWith(REPLY_QUEUE)) {
+    declareReplies(channel, values)
+    return
+  }
   const { connection } = channel
   if (values.exclusive) connection.hasExclusiveQueues = true
   const isShortcut = values.passive && values.queue === ''

@@ -53,6 +53,8 @@ export const scanned = {
   headersEnd: -1,
   /** The headers have CC or BCC. */
   hasCopies: false,
+  /** Its length byte. */
+  replyToStart: -1,
   expirationStart: -1,
   expirationEnd: -1,
   userIdStart: -1,
@@ -65,6 +67,7 @@ export function scanProperties(buffer: Buffer, at: number, end: number): void {
   scanned.priority = 0
   scanned.headersStart = -1
   scanned.hasCopies = false
+  scanned.replyToStart = -1
   scanned.expirationStart = -1
   scanned.userIdStart = -1
   let flags = (buffer[at]! << 8) | buffer[at + 1]!
@@ -85,7 +88,10 @@ export function scanProperties(buffer: Buffer, at: number, end: number): void {
   if (flags & HAS_DELIVERY_MODE && at < end) scanned.deliveryMode = buffer[at++]!
   if (flags & HAS_PRIORITY && at < end) scanned.priority = buffer[at++]!
   if (flags & HAS_CORRELATION_ID) at = skipShort(buffer, at, end)
-  if (flags & HAS_REPLY_TO) at = skipShort(buffer, at, end)
+  if (flags & HAS_REPLY_TO) {
+    scanned.replyToStart = at
+    at = skipShort(buffer, at, end)
+  }
   if (flags & HAS_EXPIRATION) {
     scanned.expirationStart = at + 1
     at = skipShort(buffer, at, end)

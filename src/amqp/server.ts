@@ -8,6 +8,7 @@ import { FORM_AMQP } from '../core/message.ts'
 import { Principal } from '../core/principal.ts'
 import { Vhost } from '../core/vhost.ts'
 import { PeerSocket, type Sockets } from '../net/socket.ts'
+import type { ReplyConsumer } from './channel.ts'
 import { CONNECTION, encodeMethod } from './codec/methods.ts'
 import { AmqpConnection } from './connection.ts'
 import type { AmqpContext, AmqpHandlers } from './context.ts'
@@ -61,6 +62,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
   readonly nobody: Principal
   readonly nowhere: Vhost
   preLoginBytes: number
+  readonly replyConsumers: Map<string, ReplyConsumer>
   readonly connections: Map<AmqpConnection, AcceptedPeer>
   private readonly sockets: Sockets
   private timer: NodeJS.Timeout | null
@@ -87,6 +89,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     this.nobody = new Principal('', [], '', [], [], false)
     this.nowhere = new Vhost('')
     this.preLoginBytes = 0
+    this.replyConsumers = new Map()
     this.connections = new Map()
     this.timer = null
     this.tickMs = TICK_MS_MAX

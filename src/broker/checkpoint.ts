@@ -1,7 +1,8 @@
 /**
  * The checkpoint's pass over all that lasts: every object a record of its own, in bounded pieces
- * between turns while traffic goes on. A record says what is true at its place in the log: replay
- * lets it replace what it names. What comes or goes during the pass has records of its own behind.
+ * between turns while traffic goes on. A record says what is true at its place in the log, and never
+ * takes anything away: a pass may be cut off anywhere, and replay begin at the one before. What comes or
+ * goes during the pass has records of its own.
  */
 import type { Binding, Exchange } from '../core/exchange.ts'
 import type { Queue } from '../core/queue.ts'
@@ -20,18 +21,20 @@ import type { Broker } from './broker.ts'
 import { connectionOf } from './consumer.ts'
 
 /** Bytes of records in one piece, about. */
-const PIECE_BYTES = 64 * 1024
+export const CHECKPOINT_PIECE_BYTES = 64 * 1024
 /** What a record costs beside its body: bounds the objects that one piece looks at, too. */
 const RECORD_BYTES = 32
 
 export class Checkpoint {
   readonly #broker: Broker
+  readonly #pieceBytes: number
   #pass: Generator<void, void, void> | null
   /** Written in this piece. */
   #bytes: number
 
-  constructor(broker: Broker) {
+  constructor(broker: Broker, pieceBytes: number) {
     this.#broker = broker
+    this.#pieceBytes = pieceBytes
     this.#pass = null
     this.#bytes = 0
   }
@@ -40,7 +43,7 @@ export class Checkpoint {
   step(first: boolean): boolean {
     if (first || this.#pass === null) this.#pass = this.#walk()
     this.#bytes = 0
-    while (this.#bytes < PIECE_BYTES) {
+    while (this.#bytes < this.#pieceBytes) {
       if (this.#pass.next().done === true) {
         this.#pass = null
         return false
@@ -66,7 +69,7 @@ export class Checkpoint {
       if (queue.isDeleted || !queue.isDurable) continue
       const session = queue.isSession ? state.sessions.get(queue.id) : undefined
       if (session === undefined) writeQueue(broker.writer, queue)
-      else writeSession(broker.writer, session, connectionOf(session) !== null, true)
+      else writeSession(broker.writer, session, connectionOf(session) !== null)
       this.#append(session === undefined ? KIND.queue : KIND.session)
       yield
       if (session !== undefined) yield* this.#session(session)
@@ -124,13 +127,14 @@ export class Checkpoint {
       this.#will(session)
       yield
     }
-    if (session.queue.isDeleted) return
+    if (session.queue.isDeleted || !session.isLasting) return
     if (session.inbound !== null && session.inbound.size > 0) {
       writeInbound(writer, session.id, session.inbound.keys())
       this.#append(KIND.inbound)
       yield
     }
     for (const subscription of [...session.subscriptions.values()]) {
+      if (!session.isLasting) return
       if (session.subscriptions.get(subscription.filter) !== subscription) continue
       writeSubscription(writer, session.id, subscription.filter, subscription)
       this.#append(KIND.subscribe)

@@ -8,6 +8,7 @@ import { endQueue } from './end-queue.ts'
 
 export interface ConsumeOptions {
   exclusive: boolean
+  /** Higher first; the usual one is 0. */
   priority: number
 }
 
@@ -30,7 +31,7 @@ export function consume(
       vhost: queue.vhost
     })
   }
-  consumers.list.push(consumer)
+  consumers.add(consumer, options.priority)
   consumers.hadConsumers = true
   if (options.exclusive) consumers.exclusive = consumer
   consumers.schedule()

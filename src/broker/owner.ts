@@ -2,7 +2,7 @@
 import { applyRecord } from '../core/records/apply.ts'
 import type { DiskLevel, JournalOwner } from '../journal/journal.ts'
 import type { Broker } from './broker.ts'
-import { Checkpoint } from './checkpoint.ts'
+import { CHECKPOINT_PIECE_BYTES, Checkpoint } from './checkpoint.ts'
 import { Compaction } from './compaction.ts'
 import { unhold } from './deliver.ts'
 
@@ -11,9 +11,10 @@ export class Owner implements JournalOwner {
   readonly #checkpoint: Checkpoint
   readonly #compaction: Compaction
 
-  constructor(broker: Broker) {
+  /** `pieceBytes`: how much of a checkpoint is written in one turn, about. */
+  constructor(broker: Broker, pieceBytes = CHECKPOINT_PIECE_BYTES) {
     this.#broker = broker
-    this.#checkpoint = new Checkpoint(broker)
+    this.#checkpoint = new Checkpoint(broker, pieceBytes)
     this.#compaction = new Compaction(broker)
   }
 

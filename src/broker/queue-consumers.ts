@@ -1,8 +1,46 @@
-/** The consumers of a queue: who gets the next delivery. */
+/**
+ * The consumers of a queue: who gets the next delivery. A consumer of a higher priority goes first while it
+ * has credit; inside one priority they take turns. Nearly always all have the same one: then there are
+ * no levels to look through.
+ */
 import type { Queue } from '../core/queue.ts'
 import type { Session } from '../core/session.ts'
 import type { Broker, TurnTask } from './broker.ts'
 import type { Consumer } from './consumer.ts'
+
+/** Consumers of one priority. */
+class Level {
+  readonly priority: number
+  readonly consumers: Consumer[]
+  #next: number
+
+  constructor(priority: number, consumers: Consumer[]) {
+    this.priority = priority
+    this.consumers = consumers
+    this.#next = 0
+  }
+
+  /** The next one with credit, in turn; null when nobody has any. */
+  pick(): Consumer | null {
+    const consumers = this.consumers
+    const count = consumers.length
+    for (let i = 0; i < count; i++) {
+      if (this.#next >= count) this.#next = 0
+      const consumer = consumers[this.#next++]!
+      if (consumer.hasCredit()) return consumer
+    }
+    return null
+  }
+
+  remove(consumer: Consumer): boolean {
+    const at = this.consumers.indexOf(consumer)
+    if (at < 0) return false
+    this.consumers.splice(at, 1)
+    // Whoever's turn it is keeps it.
+    if (at < this.#next) this.#next--
+    return true
+  }
+}
 
 /** What the broker hangs on a queue while it is used. */
 export class Consumers implements TurnTask {
@@ -10,8 +48,12 @@ export class Consumers implements TurnTask {
   readonly queue: Queue
   /** The session whose queue it is; its connection is the one consumer. */
   readonly session: Session | null
+  /** All of them. A session's connection enters itself here: it has no priority. */
   readonly list: Consumer[]
-  #next: number
+  /** The one level while all have the same priority. */
+  #all: Level
+  /** The highest priority first; null while all have the same. */
+  #levels: Level[] | null
   exclusive: Consumer | null
   hadConsumers: boolean
   /** `deliver` will be called again for it. */
@@ -30,7 +72,8 @@ export class Consumers implements TurnTask {
     this.queue = queue
     this.session = session
     this.list = []
-    this.#next = 0
+    this.#all = new Level(0, this.list)
+    this.#levels = null
     this.exclusive = null
     this.hadConsumers = false
     this.isScheduled = false
@@ -38,23 +81,40 @@ export class Consumers implements TurnTask {
     this.#deliver = deliver
   }
 
-  /** The next consumer with credit, in turn; null when nobody has any. */
+  /** The next consumer with credit: of the highest priority that has one, in turn; null when nobody has any. */
   pick(): Consumer | null {
-    const list = this.list
-    const count = list.length
-    for (let i = 0; i < count; i++) {
-      if (this.#next >= count) this.#next = 0
-      const consumer = list[this.#next++]!
-      if (consumer.hasCredit()) return consumer
+    const levels = this.#levels
+    if (levels === null) return this.#all.pick()
+    for (let i = 0; i < levels.length; i++) {
+      const consumer = levels[i]!.pick()
+      if (consumer !== null) return consumer
     }
     return null
   }
 
+  /** `priority`: any whole number, higher first. */
+  add(consumer: Consumer, priority: number): void {
+    if (this.list.length === 0) {
+      this.#all = new Level(priority, this.list)
+      this.#levels = null
+    } else if (this.#levels === null && priority !== this.#all.priority) {
+      this.#levels = [new Level(this.#all.priority, [...this.list])]
+    }
+    this.list.push(consumer)
+    if (this.#levels !== null) enter(this.#levels, consumer, priority)
+  }
+
   remove(consumer: Consumer): boolean {
-    const at = this.list.indexOf(consumer)
-    if (at < 0) return false
-    this.list.splice(at, 1)
+    if (!this.#all.remove(consumer)) return false
     if (this.exclusive === consumer) this.exclusive = null
+    const levels = this.#levels
+    if (levels === null) return true
+    const at = levels.findIndex(level => level.remove(consumer))
+    if (levels[at]!.consumers.length === 0) levels.splice(at, 1)
+    if (levels.length === 1) {
+      this.#all = new Level(levels[0]!.priority, this.list)
+      this.#levels = null
+    }
     return true
   }
 
@@ -69,6 +129,15 @@ export class Consumers implements TurnTask {
     this.isScheduled = false
     this.#deliver(this.broker, this)
   }
+}
+
+/** Puts a consumer into the level of its priority, which may have to be made. */
+function enter(levels: Level[], consumer: Consumer, priority: number): void {
+  let at = 0
+  while (at < levels.length && levels[at]!.priority > priority) at++
+  const level = levels[at]
+  if (level?.priority === priority) level.consumers.push(consumer)
+  else levels.splice(at, 0, new Level(priority, [consumer]))
 }
 
 function runScheduled(consumers: Consumers): void {

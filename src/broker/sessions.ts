@@ -236,7 +236,7 @@ export function endSession(broker: Broker, session: Session, reason: string): nu
 
 function record(broker: Broker, session: Session, isConnected: boolean): number {
   if (broker.journal.failed) return 0
-  writeSession(broker.writer, session, isConnected, false)
+  writeSession(broker.writer, session, isConnected)
   return append(broker, KIND.session, AWAITED)
 }
 

@@ -1,12 +1,15 @@
 /** After replay, before anybody connects: clients are gone, deadlines run, wills wait. */
-import { NOTHING } from '../core/queue.ts'
+import { type Chunk, coldReleased } from '../core/chunk.ts'
+import { NOTHING, type Queue } from '../core/queue.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeSession } from '../core/records/session.ts'
 import type { Session } from '../core/session.ts'
-import { LAZY } from '../journal/journal.ts'
+import { type BlockWaiter, LAZY } from '../journal/journal.ts'
 import { Deadline } from '../lib/deadline-heap.ts'
 import { append } from './append.ts'
 import type { Broker, Timed } from './broker.ts'
+import { connectionOf } from './consumer.ts'
+import { afterIndexRead } from './deliver.ts'
 import { scheduleEnd } from './sessions.ts'
 import { LONG_QUEUE, spill } from './spill.ts'
 import { OrphanWillDue, scheduleWill } from './wills.ts'
@@ -21,6 +24,9 @@ export function startBroker(broker: Broker): void {
   for (const session of broker.state.sessions.values()) wake(broker, session)
   wakeOrphans(broker)
   for (const queue of broker.state.queues.values()) {
+    for (const chunk of queue.chunks) {
+      if (coldReleased(chunk).length > 0) new ReleasedWaiter(broker, queue, chunk).ask()
+    }
     if (!queue.isSession) queue.redeliveredBelow = queue.nextSequence
     if (queue.hotEntries > LONG_QUEUE) broker.longQueues.add(queue)
   }
@@ -29,13 +35,45 @@ export function startBroker(broker: Broker): void {
   broker.ticker.unref()
 }
 
+/** A delivery whose PUBREC is recorded must be known when its client is back: its chunk is read now. */
+class ReleasedWaiter implements BlockWaiter {
+  readonly #broker: Broker
+  readonly #queue: Queue
+  readonly #chunk: Chunk
+
+  constructor(broker: Broker, queue: Queue, chunk: Chunk) {
+    this.#broker = broker
+    this.#queue = queue
+    this.#chunk = chunk
+  }
+
+  ask(): void {
+    this.#broker.journal.load(this.#chunk.segment, this.#chunk.offset, this)
+  }
+
+  onBlock(segment: number, offset: number, ok: boolean): void {
+    const broker = this.#broker
+    const released = coldReleased(this.#chunk)
+    if (this.#queue.isDeleted || this.#queue.coldChunkOf(this.#chunk.start) !== this.#chunk) return
+    afterIndexRead(broker, this.#queue, this.#chunk, segment, offset, ok)
+    if (this.#queue.coldChunkOf(this.#chunk.start) === this.#chunk) {
+      // Compaction moved its index meanwhile.
+      this.ask()
+      return
+    }
+    const session = broker.state.sessions.get(this.#queue.id)
+    if (!ok || session === undefined) return
+    for (const sequence of released) connectionOf(session)?.resendRelease(sequence)
+  }
+}
+
 function wake(broker: Broker, session: Session): void {
   const { queue } = session
   if (session.wasConnected) {
     session.wasConnected = false
     session.endsAt = broker.nowMs + session.expirySeconds * 1_000
     if (broker.refusal === 0) {
-      writeSession(broker.writer, session, false, false)
+      writeSession(broker.writer, session, false)
       append(broker, KIND.session, LAZY)
     }
   }

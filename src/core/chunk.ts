@@ -2,7 +2,7 @@
  * Consecutive entries of a queue, four words each: segment, offset, payload bytes, flags. A chunk stays
  * within its window of 1,024 sequences; while it is cold its words are an index record in the journal.
  */
-import { ENTRY_STATE, READY, SETTLED } from './queue-entry.ts'
+import { ENTRY_STATE, READY, RELEASED, SETTLED } from './queue-entry.ts'
 import { MEMORY } from './slabs.ts'
 
 export const CHUNK_ENTRIES = 1024
@@ -21,7 +21,7 @@ export class Chunk {
   /** Where the index record lies while cold. */
   segment: number
   offset: number
-  /** Changes since it went cold: sequence, segment, offset, bytes, flags; flags 0 = settled. */
+  /** Changes since it went cold: sequence, segment, offset, bytes, flags; flags 0 = settled, RELEASED alone = PUBREC came. */
   patches: number[] | null
   /** While cold: segment, bytes, segment, bytes …: what its entries are charged with. */
   shares: number[]
@@ -79,13 +79,34 @@ export function grow(chunk: Chunk): void {
   chunk.words = words
 }
 
-export function isPatchedAway(chunk: Chunk, sequence: number): boolean {
+/** The state of an entry of a cold chunk, as far as it changed since; else READY. */
+export function coldState(chunk: Chunk, sequence: number): number {
   const patches = chunk.patches
-  if (patches === null) return false
+  if (patches === null) return READY
   for (let i = patches.length - 5; i >= 0; i -= 5) {
-    if (patches[i] === sequence) return patches[i + 4] === SETTLED
+    if (patches[i] === sequence) return patches[i + 4]! & ENTRY_STATE
   }
-  return false
+  return READY
+}
+
+/** The entries of a cold chunk whose PUBREC was recorded since. */
+export function coldReleased(chunk: Chunk): number[] {
+  if (chunk.patches === null) return []
+  const released = new Set<number>()
+  for (let i = 0; i < chunk.patches.length; i += 5) {
+    const sequence = chunk.patches[i]!
+    if ((chunk.patches[i + 4]! & ENTRY_STATE) === RELEASED) released.add(sequence)
+    else released.delete(sequence)
+  }
+  return [...released]
+}
+
+/** Applies a patch: one without a position changes the state alone. */
+export function applyPatch(words: Uint32Array, chunk: Chunk, patches: number[], i: number): void {
+  const at = (patches[i]! - chunk.start) * WORDS
+  const flags = patches[i + 4]!
+  if (flags === RELEASED) words[at + 3] = (words[at + 3]! & ~ENTRY_STATE) | RELEASED
+  else writeEntry(words, at, patches[i + 1]!, patches[i + 2]!, patches[i + 3]!, flags)
 }
 
 /** All that is live is ready, and its bodies are in the journal. */

@@ -11,12 +11,14 @@
  */
 import { NumberHeap } from '../lib/number-heap.ts'
 import {
+  applyPatch,
   canAppend,
   Chunk,
+  coldReleased,
+  coldState,
   FIRST_CHUNK_ENTRIES,
   grow,
   isCoolable,
-  isPatchedAway,
   WORDS,
   windowEnd,
   writeEntry
@@ -246,7 +248,7 @@ export class Queue {
     if (chunk === null) return SETTLED
     if (chunk.words !== null)
       return chunk.words[(sequence - chunk.start) * WORDS + 3]! & ENTRY_STATE
-    return isPatchedAway(chunk, sequence) ? SETTLED : READY
+    return coldState(chunk, sequence)
   }
 
   #chunkOf(sequence: number): Chunk | null {
@@ -278,7 +280,7 @@ export class Queue {
       const sequence = this.#returned.peek()
       if (this.find(sequence) && (this.flags & ENTRY_STATE) === READY) return sequence
       const chunk = this.#chunkOf(sequence)
-      if (chunk !== null && chunk.words === null && !isPatchedAway(chunk, sequence)) {
+      if (chunk !== null && chunk.words === null && coldState(chunk, sequence) === READY) {
         this.coldChunk = chunk
         return COLD
       }
@@ -346,7 +348,7 @@ export class Queue {
 
   /** QoS 2: PUBREC came. False when the entry is not open. */
   markReleased(sequence: number): boolean {
-    if (!this.find(sequence)) return false
+    if (!this.find(sequence)) return this.#markColdReleased(sequence)
     const state = this.flags & ENTRY_STATE
     if (state === READY) {
       this.readyCount--
@@ -355,6 +357,19 @@ export class Queue {
       if (sequence > this.lastTaken) this.lastTaken = sequence
     }
     this.#found.words![this.#foundIndex + 3] = (this.flags & ~ENTRY_STATE) | RELEASED
+    return true
+  }
+
+  /** At replay: it was delivered out of a chunk that is cold again. */
+  #markColdReleased(sequence: number): boolean {
+    const chunk = this.coldChunkOf(sequence)
+    if (chunk === null || coldState(chunk, sequence) === SETTLED) return false
+    if (coldState(chunk, sequence) === RELEASED) return true
+    chunk.patches ??= []
+    chunk.patches.push(sequence, 0, 0, 0, RELEASED)
+    this.readyCount--
+    this.unackedCount++
+    if (sequence > this.lastTaken) this.lastTaken = sequence
     return true
   }
 
@@ -374,11 +389,13 @@ export class Queue {
   }
 
   #settleCold(chunk: Chunk, sequence: number): boolean {
-    if (isPatchedAway(chunk, sequence)) return false
+    const state = coldState(chunk, sequence)
+    if (state === SETTLED) return false
     this.segment = 0
     chunk.patches ??= []
     chunk.patches.push(sequence, 0, 0, 0, SETTLED)
-    this.readyCount--
+    if (state === READY) this.readyCount--
+    else this.unackedCount--
     if (--chunk.live === 0) {
       this.#remove(chunk)
       this.readyBytes -= chunk.bytes
@@ -526,7 +543,10 @@ export class Queue {
     while (at > 0 && this.chunks[at - 1]!.start > chunk.start) at--
     this.chunks.splice(at, 0, chunk)
     this.#found = NO_CHUNK
-    this.readyCount += chunk.live
+    const released = coldReleased(chunk)
+    this.readyCount += chunk.live - released.length
+    this.unackedCount += released.length
+    for (const sequence of released) this.lastTaken = Math.max(this.lastTaken, sequence)
     this.readyBytes += chunk.bytes
     if (chunk.start + chunk.count > this.nextSequence) {
       this.nextSequence = chunk.start + chunk.count
@@ -537,7 +557,9 @@ export class Queue {
   /** Takes a cold chunk out, with all that it holds. */
   dropCold(chunk: Chunk): void {
     this.#remove(chunk)
-    this.readyCount -= chunk.live
+    const released = coldReleased(chunk).length
+    this.readyCount -= chunk.live - released
+    this.unackedCount -= released
     this.readyBytes -= chunk.bytes
   }
 
@@ -584,25 +606,29 @@ export class Queue {
 
   /** A cold chunk's words were read: the changes made meanwhile are applied to them. */
   warm(chunk: Chunk, words: Uint32Array): void {
+    const released = coldReleased(chunk).length
+    const patches = chunk.patches ?? []
     chunk.words = words
     this.hotEntries += chunk.count
-    const patches = chunk.patches ?? []
     chunk.patches = null
     chunk.isLoading = false
-    for (let i = 0; i < patches.length; i += 5) {
-      const at = (patches[i]! - chunk.start) * WORDS
-      writeEntry(words, at, patches[i + 1]!, patches[i + 2]!, patches[i + 3]!, patches[i + 4]!)
-    }
-    // What was settled while cold counted with its bytes until now.
-    let live = 0
-    for (let at = 3; at < chunk.count * WORDS; at += WORDS) {
-      if ((words[at]! & ENTRY_STATE) !== SETTLED) live++
-    }
-    this.readyCount += live - chunk.live
-    this.readyBytes += liveBytes(words, chunk.count) - chunk.bytes
-    chunk.live = live
+    for (let i = 0; i < patches.length; i += 5) applyPatch(words, chunk, patches, i)
+    // What was settled or released while cold counted with its bytes until now.
+    this.readyCount -= chunk.live - released
+    this.unackedCount -= released
+    this.readyBytes -= chunk.bytes
+    chunk.live = 0
     chunk.bytes = 0
-    if (live === 0) this.#drop(chunk)
+    for (let at = 0; at < chunk.count * WORDS; at += WORDS) {
+      const state = words[at + 3]! & ENTRY_STATE
+      if (state === SETTLED) continue
+      chunk.live++
+      if (state === READY) {
+        this.readyCount++
+        this.readyBytes += words[at + 2]!
+      } else this.unackedCount++
+    }
+    if (chunk.live === 0) this.#drop(chunk)
   }
 }
 
@@ -624,14 +650,16 @@ function patch(
   bytes: number,
   flags: number
 ): boolean {
-  const isNew = isPatchedAway(chunk, sequence)
+  const old = coldState(chunk, sequence)
+  const isNew = old === SETTLED
+  const state = old === RELEASED ? RELEASED : READY
   queue.segment = 0
   if (isNew) {
     chunk.live++
     queue.readyCount++
   }
   chunk.patches ??= []
-  chunk.patches.push(sequence, segment, offset, bytes, (flags & ~ENTRY_STATE) | READY)
+  chunk.patches.push(sequence, segment, offset, bytes, (flags & ~ENTRY_STATE) | state)
   return isNew
 }
 

@@ -117,7 +117,7 @@ export class State {
     const patches = chunk.patches ?? []
     for (let i = 0; i < patches.length; i += 5) {
       const flags = patches[i + 4]!
-      if (flags === SETTLED) continue
+      if (flags === SETTLED || flags === RELEASED) continue
       const share = shareOf(patches[i + 3]!, flags)
       if (isClaim) this.#liveness.claim(patches[i + 1]!, share)
       else this.#liveness.release(patches[i + 1]!, share)

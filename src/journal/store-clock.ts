@@ -1,8 +1,9 @@
 /**
  * Store time: milliseconds that run with the monotonic clock and go on over restarts. At a start it gains
- * what the wall clock says has passed since the last batch: never less than nothing, at most 30 days, and
- * nothing at all when the wall clock is before the newest time it ever showed us (a gateway without a
- * clock of its own boots in 1970). Later jumps of the wall clock change nothing.
+ * what the wall clock says has passed since the newest batch whose own wall clock was not behind an older
+ * one's: never less than nothing, at most 30 days, and nothing at all when the wall clock is before the
+ * newest time it ever showed us (a gateway without a clock of its own boots in 1970). Later jumps of the
+ * wall clock change nothing.
  */
 
 /** What tells the time; the real one is made in server.ts. */
@@ -20,7 +21,9 @@ export class StoreClock {
   #base = 1
   #startedAt: number
   #lastStoreTime = 0
-  #lastWall = 0
+  /** Store and wall time of the newest batch whose wall clock was not behind what had been seen. */
+  #trustedStoreTime = 0
+  #trustedWall = 0
 
   constructor(clock: JournalClock) {
     this.#clock = clock
@@ -29,21 +32,24 @@ export class StoreClock {
 
   /** A batch (or superblock) found at a start carries these two; the newest one comes last. */
   seen(storeTime: number, wallTime: number): void {
-    if (storeTime >= this.#lastStoreTime) {
-      this.#lastStoreTime = storeTime
-      this.#lastWall = wallTime
-    }
-    if (wallTime > this.newestWall) this.newestWall = wallTime
+    if (storeTime > this.#lastStoreTime) this.#lastStoreTime = storeTime
+    // A batch of 1970 says nothing of what passes until the clock is right again.
+    if (wallTime < this.newestWall) return
+    this.newestWall = wallTime
+    if (storeTime < this.#trustedStoreTime) return
+    this.#trustedStoreTime = storeTime
+    this.#trustedWall = wallTime
   }
 
   /** The start has seen everything: the clock runs from here. */
   start(): void {
     const wall = this.#clock.wallMs()
-    let gain = 0
-    if (this.#lastStoreTime > 0 && wall >= this.newestWall) {
-      gain = Math.min(GAIN_MAX_MS, Math.max(0, wall - this.#lastWall))
+    let base = this.#lastStoreTime
+    if (this.#trustedStoreTime > 0 && wall >= this.newestWall) {
+      const passed = Math.min(GAIN_MAX_MS, wall - this.#trustedWall)
+      base = Math.max(base, this.#trustedStoreTime + passed)
     }
-    this.#base = Math.max(1, this.#lastStoreTime + gain)
+    this.#base = Math.max(1, base)
     this.#startedAt = this.#clock.monotonicMs()
   }
 

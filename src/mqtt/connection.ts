@@ -390,6 +390,7 @@ export class MqttConnection
     }
     if (this.isOpen) {
       // Not while it is us who do not read.
+      if (this.socket.isUnread) this.seenMs = liveMs
       if (this.keepaliveMs > 0 && this.paused === 0 && liveMs - this.seenMs > this.keepaliveMs) {
         this.close('keepalive timeout', REASON.keepaliveTimeout, 'lost')
       }

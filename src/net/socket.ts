@@ -11,7 +11,9 @@
  * dirty list, and one `setImmediate` callback, which runs when all sockets that were readable have been
  * read, writes each dirty socket once. The kernel nearly always takes everything at once: then the
  * buffer goes back to a pool, so that an idle socket holds none. While the kernel does not, bytes
- * gather further, up to `outputBytesMax` where `isStuck` tells the owner to stop.
+ * gather further, up to `outputBytesMax` where `isStuck` tells the owner to stop. Answers cannot be
+ * held back as deliveries can: who leaves them lying, up to `ANSWERS_FACTOR` times that, is not read
+ * any more until it has taken them all.
  */
 import type net from 'node:net'
 import { Socket } from 'node:net'
@@ -44,6 +46,8 @@ const POOLED_SMALL_MAX = 512
 const POOLED_LARGE_MAX = 48
 const SWEEP_MS = 1_000
 const KEEPALIVE_MS = 60_000
+/** Times `outputBytesMax`: deliveries alone, the last one of them large, seldom come so far. */
+const ANSWERS_FACTOR = 4
 const EMPTY = Buffer.alloc(0)
 
 /** The parts of Node's sockets that have no public name. */
@@ -187,6 +191,9 @@ export class PeerSocket {
   private wantsDrain: boolean
   private isBlocked: boolean
   private isGone: boolean
+  /** Its owner wants nothing read. */
+  private isPaused: boolean
+  private isChoked: boolean
   private unitsQueued: number
   private progressMark: number
   private stalledMs: number
@@ -221,6 +228,8 @@ export class PeerSocket {
     this.wantsDrain = false
     this.isBlocked = false
     this.isGone = false
+    this.isPaused = false
+    this.isChoked = false
     this.unitsQueued = 0
     this.progressMark = 0
     this.stalledMs = 0
@@ -240,6 +249,11 @@ export class PeerSocket {
     if (this.pendingBytes < this.sockets.outputBytesMax) return false
     this.wantsDrain = true
     return true
+  }
+
+  /** The peer takes no answers, so it is not read: its silence says nothing. */
+  get isUnread(): boolean {
+    return this.isChoked
   }
 
   /** After `onClosed`: how many counted `units` never reached the kernel. */
@@ -281,11 +295,13 @@ export class PeerSocket {
   }
 
   pauseReading(): void {
+    this.isPaused = true
     if (!this.isClosed) this.stream.pause()
   }
 
   resumeReading(): void {
-    if (!this.isClosed) this.stream.resume()
+    this.isPaused = false
+    if (!this.isClosed && !this.isChoked) this.stream.resume()
   }
 
   /** Sends what has gathered, then ends; what the peer still sends is thrown away. Idempotent. */
@@ -355,8 +371,18 @@ export class PeerSocket {
   private read(buffer: Buffer, count: number): boolean {
     this.bytesIn += count
     this.sockets.bytesIn += count
-    if (!this.isClosed) this.handler.onBytes(buffer, 0, count)
+    if (this.isClosed) return true
+    this.handler.onBytes(buffer, 0, count)
+    if (this.isBlocked) this.choke()
     return true
+  }
+
+  /** Reads no further questions from a peer that takes no answers. */
+  private choke(): void {
+    if (this.isClosed || this.isChoked) return
+    if (this.pendingBytes < ANSWERS_FACTOR * this.sockets.outputBytesMax) return
+    this.isChoked = true
+    this.stream.pause()
   }
 
   private reserveSlow(bytes: number): number {
@@ -420,6 +446,10 @@ export class PeerSocket {
     this.sockets.unwatch(this)
     if (this.isClosed) return
     if (this.end > 0) this.send()
+    if (this.isChoked) {
+      this.isChoked = false
+      if (!this.isPaused) this.stream.resume()
+    }
     if (this.wantsDrain) this.drained()
   }
 

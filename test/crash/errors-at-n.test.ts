@@ -84,7 +84,7 @@ async function healthOf(world: World): Promise<number> {
     isServing: () => true,
     stats: () => ({ journalFailed: broker.journal.failed, diskLevel: journal.level })
   })
-  const get = routes.find(route => route.path === '/healthz')!.methods.GET!
+  const get = routes.find(route => route.path === '/healthz')!.methods['GET']!
   const answer = await get(undefined as never)
   return answer.status
 }

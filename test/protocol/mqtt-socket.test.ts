@@ -176,6 +176,44 @@ describe('a peer socket', () => {
     expect(socket.lostUnits).toBeGreaterThanOrEqual(2)
   })
 
+  it('is not read while it leaves its answers lying, and read again when it has taken them', async () => {
+    const { recorder, client } = await pair({ outputBytesMax: 100_000 })
+    client.pause()
+    const socket = recorder.socket
+    // Every byte of a question is answered by a thousand.
+    recorder.onData = bytes => {
+      const answer = Buffer.alloc(bytes.length * 1_000, 7)
+      socket.write(answer, 0, answer.length)
+    }
+    const question = Buffer.alloc(100, 1)
+    let asked = 0
+    while (!socket.isUnread) {
+      client.write(question)
+      asked += question.length
+      await new Promise(setImmediate)
+    }
+    const pending = socket.pendingBytes
+    expect(pending).toBeGreaterThanOrEqual(400_000)
+    for (let i = 0; i < 50; i++) {
+      client.write(question)
+      asked += question.length
+      await new Promise(setImmediate)
+    }
+    expect(socket.pendingBytes).toBeLessThanOrEqual(pending)
+    // What its owner paused stays paused when the answers are taken.
+    socket.pauseReading()
+    let answered = 0
+    client.on('data', bytes => {
+      answered += bytes.length
+      recorder.wake()
+    })
+    client.resume()
+    await recorder.until(() => !socket.isUnread && answered === recorder.received.length * 1_000)
+    expect(recorder.received.length).toBeLessThan(asked)
+    socket.resumeReading()
+    await recorder.until(() => answered === asked * 1_000)
+  })
+
   it('takes any stream of bytes, as TLS and WebSocket bring them', async () => {
     const sockets = new Sockets({ outputBytesMax: 100_000, drainTimeoutMs: 1_000 })
     const recorder = new Recorder()

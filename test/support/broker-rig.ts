@@ -164,7 +164,8 @@ class NotingOwner extends Owner {
   readonly #refused: string[]
 
   constructor(broker: Broker, refused: string[]) {
-    super(broker)
+    // Small pieces: many turns pass within a checkpoint.
+    super(broker, 256)
     this.#refused = refused
   }
 
@@ -177,7 +178,8 @@ class NotingOwner extends Owner {
     offset: number
   ): boolean {
     const isApplied = super.apply(kind, buffer, start, end, segment, offset)
-    if (!isApplied) this.#refused.push(`${kind} ${buffer.toString('latin1', start, end).slice(0, 60)}`)
+    if (!isApplied)
+      this.#refused.push(`${kind} ${buffer.toString('latin1', start, end).slice(0, 60)}`)
     return isApplied
   }
 }

@@ -1,7 +1,7 @@
 /** All that lasts in a broker, as lines to compare: what a replay of its log must bring back. */
 import { view, VIEWED, viewed } from '../../src/broker/bodies.ts'
 import type { Broker } from '../../src/broker/broker.ts'
-import type { Chunk } from '../../src/core/chunk.ts'
+import { applyPatch, type Chunk } from '../../src/core/chunk.ts'
 import type { Exchange } from '../../src/core/exchange.ts'
 import type { Queue } from '../../src/core/queue.ts'
 import {
@@ -50,10 +50,7 @@ async function coldEntries(broker: Broker, chunk: Chunk): Promise<Entry[] | null
   const words = readIndex(reader, chunk)
   if (words === null) return null
   const patches = chunk.patches ?? []
-  for (let i = 0; i < patches.length; i += 5) {
-    const at = (patches[i]! - chunk.start) * 4
-    for (let word = 0; word < 4; word++) words[at + word] = patches[i + 1 + word]!
-  }
+  for (let i = 0; i < patches.length; i += 5) applyPatch(words, chunk, patches, i)
   const entries: Entry[] = []
   for (let i = 0; i < chunk.count; i++) {
     const flags = words[i * 4 + 3]!
@@ -186,7 +183,8 @@ function chargeChunk(chunk: Chunk, claim: (segment: number, bytes: number) => vo
     for (let i = 0; i < shares.length; i += 2) claim(shares[i]!, shares[i + 1]!)
     for (let i = 0; patches !== null && i < patches.length; i += 5) {
       const flags = patches[i + 4]!
-      if (flags !== SETTLED) claim(patches[i + 1]!, shareOf(patches[i + 3]!, flags))
+      if (flags !== SETTLED && flags !== RELEASED)
+        claim(patches[i + 1]!, shareOf(patches[i + 3]!, flags))
     }
     return
   }

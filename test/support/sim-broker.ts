@@ -33,6 +33,8 @@ export interface SimBrokerOptions {
   plant?: Plant
   limits?: Partial<Limits>
   journalLimits?: Partial<JournalLimits>
+  /** Of a checkpoint in one turn, about. */
+  pieceBytes?: number
 }
 
 /** Small segments, and a checkpoint and compaction as often as can be. */
@@ -85,7 +87,7 @@ export class SimBroker {
   async open(): Promise<this> {
     const { broker, clock, timers } = this
     const { plant, journalLimits } = this.#options
-    const owner = new Owner(broker)
+    const owner = new Owner(broker, this.#options.pieceBytes)
     const { journal, recovery } = await openJournal({
       folder: FOLDER,
       disk: this.disk,

@@ -3,12 +3,7 @@ import type { Broker } from '../../src/broker/broker.ts'
 import { Message } from '../../src/core/message.ts'
 import { KIND } from '../../src/core/records/kinds.ts'
 import { MessageRecord, readMessage, writeMessage } from '../../src/core/records/message.ts'
-import {
-  type Journal,
-  type JournalOwner,
-  LAZY,
-  type Urgency
-} from '../../src/journal/journal.ts'
+import { type Journal, type JournalOwner, LAZY, type Urgency } from '../../src/journal/journal.ts'
 import type { Plant } from './sim-broker.ts'
 
 /** A journal of which some members are others. */
@@ -53,7 +48,8 @@ export const identifierApart: Plant = {
     const end = (kind: number, to: number, urgency: Urgency): number => {
       const from = start
       start = -1
-      const isMessage = kind === KIND.message && readMessage(journal.buffer, from, to, message, record)
+      const isMessage =
+        kind === KIND.message && readMessage(journal.buffer, from, to, message, record)
       if (!isMessage || record.sessionId === 0) return journal.end(kind, to, urgency)
       const { sessionId, packetId, retainedSequence, vhost, destinationsStart } = record
       const parts = Buffer.from(journal.buffer.subarray(0, to))

@@ -112,6 +112,7 @@ export class SimMessages {
       bytes,
       isOnce,
       isAcked,
+      isRefused: false,
       flows: new Set(flows)
     }
     this.all.set(`${publisher}:${sequence}`, message)

@@ -12,6 +12,15 @@ import type { Wire } from './sim-wire.ts'
 const PACKET_IDS = 6
 const FIRST_FILTER_ID = 1000
 
+/** It waits longer than any test. */
+const WILL = {
+  topic: 'will/topic',
+  payload: Buffer.from('gone'),
+  qos: 1,
+  retain: false,
+  properties: { willDelayInterval: 3_600 }
+}
+
 interface Sent {
   readonly message: SimMessage
   readonly retain: boolean
@@ -25,6 +34,8 @@ type Wish = 'on' | 'off'
 export class SimMqtt {
   readonly clientId: string
   readonly version: 4 | 5
+  /** Session Expiry Interval of version 5. */
+  expirySeconds = 86_400
   wire: Wire | null = null
   isOpen = false
   /** A CONNACK came for its session once: it must be there from then on. */
@@ -47,8 +58,16 @@ export class SimMqtt {
   readonly settledNow: string[] = []
 
   readonly #isClean: boolean
+  readonly #hasWill: boolean
 
-  constructor(clientId: string, version: 4 | 5, messages: SimMessages, isClean = false) {
+  constructor(
+    clientId: string,
+    version: 4 | 5,
+    messages: SimMessages,
+    isClean = false,
+    hasWill = false
+  ) {
+    this.#hasWill = hasWill
     this.clientId = clientId
     this.#isClean = isClean
     this.version = version
@@ -60,7 +79,7 @@ export class SimMqtt {
     this.isOpen = false
     this.#rest = Buffer.alloc(0)
     const isLasting = this.version === 5 && !this.#isClean
-    const properties = isLasting ? { sessionExpiryInterval: 86_400 } : undefined
+    const properties = isLasting ? { sessionExpiryInterval: this.expirySeconds } : undefined
     const connect = {
       cmd: 'connect',
       protocolId: 'MQTT',
@@ -68,6 +87,7 @@ export class SimMqtt {
       clientId: this.clientId,
       clean: this.#isClean,
       keepalive: 0,
+      ...(this.#hasWill ? { will: WILL } : {}),
       ...(properties === undefined ? {} : { properties })
     }
     wire.send(mqttPacket.generate(connect as IConnectPacket))

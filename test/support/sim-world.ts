@@ -4,8 +4,7 @@
  * confirms and acknowledgements, purges, definitions and users, while checkpoints and compaction go on. After each
  * cut everybody comes back, and what was acknowledged must be there.
  */
-import { bindQueue, declareQueue, deleteQueue, purgeQueue } from '../../src/broker/definitions.ts'
-import { deleteUser, setUser } from '../../src/broker/users.ts'
+import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
 import { readMessage } from '../../src/core/records/message.ts'
 import { Message } from '../../src/core/message.ts'
 import { type Random, SimulatedDisk, seededRandom } from '../../src/journal/simulated-disk.ts'
@@ -16,19 +15,14 @@ import { turns } from './sim-disk-store.ts'
 import { differences, dumpOf } from './sim-dump.ts'
 import { type SimMessage, SimMessages } from './sim-messages.ts'
 import { SimMqtt } from './sim-mqtt.ts'
+import { PURGED, SimOperator } from './sim-operator.ts'
 
-const QUEUES = ['q.main', 'q.kept', 'q.purged', 'q.short'] as const
+const QUEUES = ['q.main', 'q.kept', PURGED.queue, 'q.short'] as const
 const SHORT_MAX = 12
 const FILTERS = ['extra/1', 'extra/+', 'extra/#', '+/other']
 /** Turns in which nothing may be left to do. */
 const DRAIN_TURNS = 4_000
 const OPEN_TURNS = 2_000
-
-/** What an operator asked for, by its name: what it is to be once `ticket` is durable. */
-interface Wish {
-  readonly ticket: number
-  readonly isThere: boolean
-}
 
 interface RetainedWrite {
   readonly message: SimMessage
@@ -50,6 +44,7 @@ export class World {
   readonly subscribers: readonly SimMqtt[]
   readonly producer: SimAmqp
   readonly consumer: SimAmqp
+  readonly operator: SimOperator
   disk: SimulatedDisk
   sim!: SimBroker
   cuts = 0
@@ -60,18 +55,20 @@ export class World {
   /** Drops that the broker counted for the bounded queue, of all its lives. */
   #shortDrops = 0
   readonly #options: WorldOptions
-  readonly #wishes = new Map<string, Wish[]>()
+  /** In half of the worlds a checkpoint takes a turn for each of its records. */
+  readonly #pieceBytes: number
   readonly #retained = new Map<string, RetainedWrite[]>()
-  readonly #purged: { ticket: number; keys: Set<string>; isCounted: boolean }[] = []
   #isSetUp = false
 
   constructor(seed: number, options: WorldOptions = {}) {
     this.#options = options
     this.random = seededRandom(seed)
     this.disk = new SimulatedDisk({ seed })
+    this.#pieceBytes = this.#chance(0.5) ? 1 : 64 * 1024
     const { messages } = this
+    this.operator = new SimOperator(messages, this.random)
     this.publishers = [new SimMqtt('p4', 4, messages), new SimMqtt('p5', 5, messages)]
-    this.subscribers = [new SimMqtt('s1', 5, messages), new SimMqtt('s2', 4, messages)]
+    this.subscribers = [new SimMqtt('s1', 5, messages, false, true), new SimMqtt('s2', 4, messages)]
     this.subscribers[0]!.flow = messages.flow('s1')
     this.subscribers[1]!.flow = messages.flow('s2', true)
     this.producer = new SimAmqp(messages, null)
@@ -96,7 +93,9 @@ export class World {
     for (;;) {
       const { disk } = this
       if (this.cuts > 0 && this.#chance(0.12)) this.#cutAt(this.#between(1, 40))
-      const sim = new SimBroker(disk, { ...this.#options.broker, ...this.#plant, clock: this.clock })
+      const pieceBytes = this.#pieceBytes
+      const settings = { ...this.#options.broker, ...this.#plant, clock: this.clock, pieceBytes }
+      const sim = new SimBroker(disk, settings)
       this.sim = sim
       let isOpen = false
       let failure: unknown = null
@@ -131,7 +130,7 @@ export class World {
     this.skipped += recovery.skippedRecords
     if (recovery.damagedBatches > 0) this.violations.push(`${recovery.damagedBatches} damaged`)
     if (!this.#isSetUp) await this.#setUp()
-    this.#checkWishes()
+    this.operator.check(this.sim.broker)
     await this.#checkRetained(false)
     this.#checkSubscriptions()
   }
@@ -230,7 +229,7 @@ export class World {
     this.checkpoints += stats.checkpoints
     this.recycled += stats.segmentsRecycled
     this.compacted += stats.recordsCompacted
-    this.#settleWishes(durableTicket)
+    this.operator.settle(durableTicket)
   }
 
   #losePeers(isRead: boolean): void {
@@ -284,8 +283,8 @@ export class World {
     else if (choice < 0.8) this.consumer.ack(this.#between(1, 6))
     else if (choice < 0.82) this.consumer.requeue()
     else if (choice < 0.87) this.#resubscribe()
-    else if (choice < 0.91) this.#operate()
-    else if (choice < 0.93) this.#purge()
+    else if (choice < 0.91) this.operator.operate(this.sim.broker)
+    else if (choice < 0.93) this.operator.purge(this.sim.broker)
     else if (choice < 0.96) this.sim.pass(this.#between(10, 400))
     else this.#dropOrDial()
   }
@@ -313,7 +312,7 @@ export class World {
     const index = this.#between(0, QUEUES.length - 1)
     const queue = QUEUES[index]!
     // A purged queue's messages may go.
-    const flows = queue === 'q.purged' ? [] : [queue]
+    const flows = queue === PURGED.queue ? [] : [queue]
     const topic = `${index}/a`
     const message = this.messages.create(peer.clientId, topic, qos, this.#bytes(), flows)
     peer.publish(message)
@@ -347,86 +346,6 @@ export class World {
     const filter = FILTERS[this.#between(0, FILTERS.length - 1)]!
     if (peer.subscriptions.has(filter) && this.#chance(0.5)) peer.unsubscribe(filter)
     else peer.subscribe(filter, this.#between(0, 2) as 0 | 1 | 2)
-  }
-
-  #operate(): void {
-    const { broker } = this.sim
-    if (broker.refusal !== 0) return
-    const vhost = broker.vhosts.get('/')!
-    const name = `e${this.#between(1, 4)}`
-    const common = { principal: null, owner: null }
-    if (this.#chance(0.4)) {
-      const hadUser = broker.state.users.has(name)
-      const user = { name, tags: [], passwordHash: '', scram: '', resources: [], topics: [] }
-      const ticket = hadUser ? deleteUser(broker, name) : setUser(broker, user)
-      this.#wish(`user ${name}`, ticket, !hadUser)
-      return
-    }
-    if (vhost.queues.has(name)) {
-      const { ticket } = deleteQueue(broker, vhost, name, { ...common, ifUnused: false, ifEmpty: false })
-      this.#wish(`queue ${name}`, ticket, false)
-      this.#wish(`binding ${name}`, ticket, false)
-      return
-    }
-    const flags = { passive: false, durable: true, exclusive: false, autoDelete: false }
-    const { ticket } = declareQueue(broker, vhost, { ...flags, ...common, name, arguments: [] })
-    this.#wish(`queue ${name}`, ticket, true)
-    const key = `4.${name}`
-    const request = { ...common, queue: name, exchange: 'amq.topic', key, arguments: [] }
-    this.#wish(`binding ${name}`, bindQueue(broker, vhost, request).ticket, true)
-  }
-
-  #wish(name: string, ticket: number, isThere: boolean): void {
-    const wishes = this.#wishes.get(name) ?? []
-    wishes.push({ ticket, isThere })
-    this.#wishes.set(name, wishes)
-  }
-
-  /** The power is gone: what had its answer must be so; what had not may be either. */
-  #settleWishes(durable: number): void {
-    for (const wishes of this.#wishes.values()) {
-      const last = wishes.findLastIndex(wish => wish.ticket <= durable)
-      wishes.splice(0, Math.max(0, last))
-    }
-    for (const purge of this.#purged.splice(0)) {
-      // Of one that was not durable nobody was told; its ticket will be another record's.
-      if (purge.isCounted || purge.ticket <= durable) this.#purged.push({ ...purge, isCounted: true })
-    }
-  }
-
-  #checkWishes(): void {
-    const vhost = this.sim.broker.vhosts.get('/')!
-    const bound = new Set<string>()
-    vhost.exchanges.get('amq.topic')!.forEachBinding(({ target }) => {
-      bound.add((target as { name: string }).name)
-    })
-    for (const [label, wishes] of this.#wishes) {
-      const [kind, name = ''] = label.split(' ')
-      let isThere = bound.has(name)
-      if (kind === 'queue') isThere = vhost.queues.has(name)
-      if (kind === 'user') isThere = this.sim.broker.state.users.has(name)
-      const first = wishes[0]
-      // The first one was durable, or there was nothing before it.
-      const isPossible = wishes.some(wish => wish.isThere === isThere) || first?.ticket !== 0
-      const isCertain = wishes.length === 1 && first!.ticket === 0
-      if (isCertain && first!.isThere !== isThere) this.violations.push(`${label}: ${isThere}`)
-      else if (!isPossible) this.violations.push(`${label} is ${isThere}`)
-      this.#wishes.set(label, [{ ticket: 0, isThere }])
-    }
-  }
-
-  #purge(): void {
-    const { broker, journal } = this.sim
-    if (journal.failed) return
-    const keys = new Set<string>()
-    const { counts } = this.messages.flow('q.purged')
-    for (const [key, message] of this.messages.all) {
-      const isIn = message.topic === '2/a' && message.isAcked && message.isOnce
-      if (isIn && !counts.has(key)) keys.add(key)
-    }
-    const vhost = broker.vhosts.get('/')!
-    const { ticket } = purgeQueue(broker, vhost, 'q.purged', { principal: null, owner: null })
-    if (ticket > 0) this.#purged.push({ ticket, keys, isCounted: false })
   }
 
   #dropOrDial(): void {
@@ -575,12 +494,6 @@ export class World {
         this.violations.push(`${flow.name}: lost ${missing.slice(0, 10)}`)
       }
     }
-    const { counts } = this.messages.flow('q.purged')
-    for (const { keys, isCounted } of this.#purged.splice(0)) {
-      if (!isCounted) continue
-      for (const key of keys) {
-        if (counts.has(key)) this.violations.push(`q.purged: ${key} was purged and came back`)
-      }
-    }
+    this.operator.checkPurged()
   }
 }

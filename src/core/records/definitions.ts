@@ -21,7 +21,11 @@ export function writeQueue(writer: ByteWriter, queue: Queue): void {
   writeTable(writer, queue.options.arguments)
 }
 
-/** Replaces the queue and what it held: its entries follow in records of their own. */
+/**
+ * A queue that is there already stays as it is, with all that it holds: it came into being behind the
+ * checkpoint's begin, or the checkpoint is not the one that replay began with, and may be cut off before
+ * what follows in it.
+ */
 export function applyQueue(state: State, reader: BytesReader): boolean {
   const id = reader.varint()
   const vhost = reader.shortString()
@@ -39,7 +43,6 @@ export function applyQueue(state: State, reader: BytesReader): boolean {
   )
   const old = state.queueOf(id)
   if (old !== null) {
-    state.empty(old)
     if (nextSequence > old.nextSequence) old.nextSequence = nextSequence
     return true
   }

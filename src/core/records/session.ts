@@ -8,21 +8,14 @@ import type { State } from '../state.ts'
 import { Will } from '../will.ts'
 
 const CONNECTED = 1
-/** At a checkpoint: the session starts empty, what it holds follows in records of its own. */
-const REPLACE = 2
 
-/** A lasting session as it is; `isReplace` at a checkpoint. */
-export function writeSession(
-  writer: ByteWriter,
-  session: Session,
-  isConnected: boolean,
-  isReplace: boolean
-): void {
+/** A lasting session as it is; what it holds stands in records of its own. */
+export function writeSession(writer: ByteWriter, session: Session, isConnected: boolean): void {
   writer.varint(session.id)
   writer.shortString(session.vhost)
   writer.longString(session.clientId)
   writer.longString(session.user)
-  writer.u8((isConnected ? CONNECTED : 0) | (isReplace ? REPLACE : 0))
+  writer.u8(isConnected ? CONNECTED : 0)
   writer.u8(session.version)
   writer.varint(session.expirySeconds)
   writer.f64(session.endsAt)
@@ -30,6 +23,10 @@ export function writeSession(
   writer.varint(session.queue.lastTaken)
 }
 
+/**
+ * A session that is there already keeps all that it holds: a checkpoint that is not the one that replay
+ * began with may be cut off before what follows in it.
+ */
 export function applySession(state: State, reader: BytesReader): boolean {
   const id = reader.varint()
   const vhost = reader.shortString()
@@ -49,11 +46,10 @@ export function applySession(state: State, reader: BytesReader): boolean {
     session.isLasting = true
     queue.nextSequence = nextSequence
     state.addSession(session)
-  } else if ((flags & REPLACE) !== 0) {
-    state.empty(session.queue)
-    for (const filter of [...session.subscriptions.keys()]) state.unsubscribe(session, filter)
-    session.inbound = null
-    session.will = null
+    const orphan = state.orphanWills.get(id)
+    // Its will was written behind a checkpoint's begin, before the session itself.
+    if (orphan !== undefined) session.will = orphan.will
+    state.orphanWills.delete(id)
   }
   if (nextSequence > session.queue.nextSequence) session.queue.nextSequence = nextSequence
   if (lastTaken > session.queue.lastTaken) session.queue.lastTaken = lastTaken

@@ -1,0 +1,124 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { Broker } from '../../src/broker/broker.ts'
+import type { Consumer } from '../../src/broker/consumer.ts'
+import { Consumers } from '../../src/broker/queue-consumers.ts'
+import type { Queue } from '../../src/core/queue.ts'
+
+class Taker implements Consumer {
+  readonly noAck = false
+  readonly name: string
+  readonly priority: number
+  credit: number
+
+  constructor(name: string, priority: number, credit: number) {
+    this.name = name
+    this.priority = priority
+    this.credit = credit
+  }
+
+  hasCredit(): boolean {
+    return this.credit > 0
+  }
+
+  deliver(): void {}
+  onCancelled(): void {}
+}
+
+/** Neither broker nor queue is asked for anything when somebody is picked. */
+const consumersOfNothing = () =>
+  new Consumers({} as Broker, {} as Queue, null, () => {
+    throw new Error('nothing is delivered here')
+  })
+
+function entered(...takers: Taker[]): Consumers {
+  const consumers = consumersOfNothing()
+  for (const taker of takers) consumers.add(taker, taker.priority)
+  return consumers
+}
+
+/** Who gets the next deliveries; each takes one credit. */
+function picks(consumers: Consumers, count: number): string {
+  let names = ''
+  for (let i = 0; i < count; i++) {
+    const taker = consumers.pick() as Taker | null
+    if (taker !== null) taker.credit--
+    names += taker?.name ?? '-'
+  }
+  return names
+}
+
+describe('the consumers of a queue', () => {
+  it('of one priority take turns, whatever it is', () => {
+    for (const priority of [0, 7, -3]) {
+      const takers = ['a', 'b', 'c'].map(name => new Taker(name, priority, 2))
+      expect(picks(entered(...takers), 7)).toBe('abcabc-')
+    }
+  })
+
+  it('of a lower priority get what the higher ones have no credit for', () => {
+    const low = new Taker('l', -1, 9)
+    const high = [new Taker('x', 5, 1), new Taker('y', 5, 2)]
+    const consumers = entered(low, new Taker('m', 0, 1), ...high)
+    expect(picks(consumers, 6)).toBe('xyymll')
+    high[0]!.credit = 1
+    expect(picks(consumers, 2)).toBe('xl')
+  })
+
+  it('keep their turns when one of them goes', () => {
+    const [a, b, c] = ['a', 'b', 'c'].map(name => new Taker(name, 0, 9)) as [Taker, Taker, Taker]
+    const consumers = entered(a, b, c)
+    expect(picks(consumers, 2)).toBe('ab')
+    consumers.remove(a)
+    expect(picks(consumers, 3)).toBe('cbc')
+  })
+
+  it('are of one priority again when those of the others have gone', () => {
+    const [a, b, high] = [new Taker('a', 0, 9), new Taker('b', 0, 9), new Taker('h', 1, 9)]
+    const consumers = entered(a, high, b)
+    expect(picks(consumers, 2)).toBe('hh')
+    expect(consumers.remove(high)).toBe(true)
+    expect(consumers.remove(high)).toBe(false)
+    expect(picks(consumers, 4)).toBe('abab')
+    consumers.add(high, 1)
+    expect(picks(consumers, 2)).toBe('hh')
+  })
+
+  it('are picked by priority, then in turn, after any adding and removing', () => {
+    const step = fc.oneof(
+      fc.record({ add: fc.integer({ min: -2, max: 2 }), credit: fc.integer({ min: 0, max: 3 }) }),
+      fc.record({ remove: fc.nat(20) }),
+      fc.record({ refill: fc.nat(20) }),
+      fc.constant({ pick: true })
+    )
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), steps => {
+        const consumers = consumersOfNothing()
+        const present: Taker[] = []
+        for (const each of steps) {
+          if ('add' in each) {
+            const taker = new Taker(`${present.length}`, each.add, each.credit)
+            present.push(taker)
+            consumers.add(taker, each.add)
+          } else if ('remove' in each && present.length > 0) {
+            const [taker] = present.splice(each.remove % present.length, 1)
+            expect(consumers.remove(taker!)).toBe(true)
+          } else if ('refill' in each && present.length > 0) {
+            present[each.refill % present.length]!.credit = 3
+          } else if ('pick' in each) {
+            const able = present.filter(taker => taker.hasCredit())
+            const best = Math.max(...able.map(({ priority }) => priority))
+            const expected = able.filter(({ priority }) => priority === best)
+            // As many picks as there are candidates: everybody gets one.
+            const picked = expected.map(() => consumers.pick())
+            expect(new Set(picked)).toEqual(new Set(expected))
+            if (expected.length === 0) expect(consumers.pick()).toBeNull()
+            for (const taker of expected) taker.credit--
+          }
+        }
+        expect(new Set(consumers.list)).toEqual(new Set(present))
+      }),
+      { numRuns: 300 }
+    )
+  })
+})
