@@ -6,7 +6,8 @@ import type { Logger } from 'pino'
 import type { Broker } from '../broker/broker.ts'
 import type { Consumer, Publisher } from '../broker/consumer.ts'
 import { cancel } from '../broker/consumers.ts'
-import { reject, requeue, settle } from '../broker/settle.ts'
+import { ready } from '../broker/deliver.ts'
+import { putBack, reject, requeue, settle } from '../broker/settle.ts'
 import type { Exchange } from '../core/exchange.ts'
 import type { Message } from '../core/message.ts'
 import type { Principal } from '../core/principal.ts'
@@ -153,6 +154,8 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   isGetting: boolean
   /** Several deliveries are being settled or given back. */
   private isFinishing: boolean
+  /** Queues that got some of them back. */
+  private readonly returned: Set<Queue>
   private lastTag: number
   private owed: OwedReply[]
   private isWaiting: boolean
@@ -175,6 +178,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.lastQueue = ''
     this.isGetting = false
     this.isFinishing = false
+    this.returned = new Set()
     this.lastTag = 0
     this.owed = []
     this.isWaiting = false
@@ -354,6 +358,8 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   private finishUpTo(tagMax: number, outcome: Outcome): void {
     this.isFinishing = true
     while (this.unacked.removeFirst(tagMax)) this.finishOne(outcome)
+    for (const queue of this.returned) ready(this.connection.broker, queue)
+    this.returned.clear()
     this.isFinishing = false
     this.wakeAll()
   }
@@ -364,7 +370,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     const { broker } = this.connection
     const sequence = this.unacked.sequence
     if (outcome === SETTLE) settle(broker, holder.queue, sequence)
-    else if (outcome === REQUEUE) requeue(broker, holder.queue, sequence)
+    else if (outcome === REQUEUE) this.giveBack(holder.queue, sequence)
     else reject(broker, holder.queue, sequence)
     holder.unackedCount--
     const consumer = holder.consumer
@@ -375,6 +381,16 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.consumedCount--
     // One of the channel's places is free: whoever waits for it may have it.
     if (this.isShared(this.consumedCount + 1)) this.wakeAll()
+  }
+
+  /** One of several: delivering waits for the others. Their tags may be in another order than they are. */
+  private giveBack(queue: Queue, sequence: number): void {
+    if (!this.isFinishing) {
+      requeue(this.connection.broker, queue, sequence)
+      return
+    }
+    putBack(queue, sequence)
+    this.returned.add(queue)
   }
 
   /** With this many open deliveries the channel as a whole took no more. */

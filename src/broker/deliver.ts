@@ -49,6 +49,7 @@ export function deliver(broker: Broker, consumers: Consumers): void {
   if (consumers.isLoading || queue.isDeleted) return
   if (queue.isDurable && broker.journal.failed) return
   for (let left = BUDGET; left > 0; left--) {
+    if (queue.readyCount === 0) return
     const consumer = consumers.pick()
     if (consumer === null) return
     const sequence = queue.next()

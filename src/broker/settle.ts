@@ -45,6 +45,11 @@ export function inboundTicket(session: Session, packetId: number): number {
   return session.inbound?.get(packetId) ?? -1
 }
 
+/** One of several that go back: call `ready` when all have, else the first overtakes those that lay before it. */
+export function putBack(queue: Queue, sequence: number): void {
+  queue.requeue(sequence)
+}
+
 /** Back to its original place, and to be delivered again. */
 export function requeue(broker: Broker, queue: Queue, sequence: number): void {
   if (queue.requeue(sequence)) ready(broker, queue)

@@ -43,8 +43,7 @@ export function triggerWill(broker: Broker, session: Session, endsSession: boole
   const { will } = session
   if (will === null) return
   if (endsSession || will.delaySeconds === 0) {
-    keepWill(broker, session, null)
-    publishWill(broker, session.vhost, session.user, session.clientId, will)
+    publishKept(broker, session, will)
     return
   }
   will.dueAt = broker.nowMs + will.delaySeconds * 1_000
@@ -79,9 +78,17 @@ class WillDue implements Timed {
     const { will } = session
     // The client came back, or the session ended and took its will with it.
     if (will === null || will.dueAt === 0) return
-    keepWill(broker, session, null)
-    publishWill(broker, session.vhost, session.user, session.clientId, will)
+    publishKept(broker, session, will)
   }
+}
+
+/** Its message stands in the log before its end does: a crash between the two must not lose it. */
+function publishKept(broker: Broker, session: Session, will: Will): void {
+  session.will = null
+  const deadline = waiting.get(session)
+  if (deadline !== undefined) broker.deadlines.clear(deadline)
+  publishWill(broker, session.vhost, session.user, session.clientId, will)
+  recordClear(broker, session.id)
 }
 
 /** A will whose session ended with its connection, found at a start. */
@@ -95,8 +102,8 @@ export class OrphanWillDue implements Timed {
   onDue(broker: Broker): void {
     const { sessionId, vhost, user, clientId, will } = this.#orphan
     if (!broker.state.orphanWills.delete(sessionId)) return
-    clearOrphan(broker, sessionId)
     publishWill(broker, vhost, user, clientId, will)
+    recordClear(broker, sessionId)
   }
 }
 
@@ -105,11 +112,11 @@ export function cancelOrphans(broker: Broker, vhost: string, clientId: string): 
   for (const orphan of broker.state.orphanWills.values()) {
     if (orphan.vhost !== vhost || orphan.clientId !== clientId) continue
     broker.state.orphanWills.delete(orphan.sessionId)
-    clearOrphan(broker, orphan.sessionId)
+    recordClear(broker, orphan.sessionId)
   }
 }
 
-function clearOrphan(broker: Broker, sessionId: number): void {
+function recordClear(broker: Broker, sessionId: number): void {
   if (broker.journal.failed) return
   broker.writer.varint(sessionId)
   append(broker, KIND.willClear, LAZY)

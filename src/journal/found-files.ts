@@ -5,7 +5,7 @@
 import { BatchHeader } from './batch.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import { JournalError, systemCode } from './journal-error.ts'
-import { BATCH_HEADER_BYTES, PAGE_BYTES } from './layout.ts'
+import { BATCH_HEADER_BYTES, BLOCK_BYTES, PAGE_BYTES } from './layout.ts'
 import type { JournalLog } from './options.ts'
 import { join } from 'node:path'
 import { Segment } from './segment.ts'
@@ -18,6 +18,8 @@ export interface FoundFiles {
   free: string[]
   /** Files without any intact batch. */
   unknown: { name: string; head: Buffer }[]
+  /** Slots in use that are shorter than any was made: they were whole, and synced, before they were used. */
+  cutShort: string[]
   /** Number of the next slot to be made. */
   nextSlot: number
   epoch: number
@@ -32,7 +34,14 @@ export async function findFiles(
   store: Buffer,
   log: JournalLog
 ): Promise<FoundFiles> {
-  const found: FoundFiles = { segments: [], free: [], unknown: [], nextSlot: 1, epoch: 0 }
+  const found: FoundFiles = {
+    segments: [],
+    free: [],
+    unknown: [],
+    cutShort: [],
+    nextSlot: 1,
+    epoch: 0
+  }
   const names = await disk.list(folder)
   for (const name of names.sort()) {
     const slot = SLOT_NAME.exec(name)
@@ -84,6 +93,7 @@ async function sortOut(
     segment.firstTicket = reader.header.firstTicket
     segment.lastTicket = reader.header.lastTicket
   }
+  if (ownNumber === 0 && bytes % BLOCK_BYTES !== 0) found.cutShort.push(name)
   found.epoch = Math.max(found.epoch, reader.header.epoch)
   found.segments.push(segment)
 }

@@ -183,6 +183,13 @@ export async function recover(
   }
   await replay.run(good[0] ?? null)
   const { recovery } = replay
+  for (const name of found.cutShort) {
+    // What stood behind its end may have been acknowledged: no torn tail ends like this.
+    recovery.damagedBatches++
+    log('error', 'a segment of the journal was cut short, what stood behind its end is lost', {
+      name
+    })
+  }
   const newest = good[0]
   if (newest !== undefined) clock.seen(newest.storeTime, newest.wallTime)
   recovery.isNew = found.segments.length === 0 && checkpoints.length === 0

@@ -4,7 +4,7 @@
  * where to begin: a failure names the seed that shows it at once.
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { declareQueue } from '../../src/broker/definitions.ts'
+import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
 import { setUser } from '../../src/broker/users.ts'
 import { SimulatedDisk } from '../../src/journal/simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'
@@ -13,7 +13,7 @@ import { SimBroker } from '../support/sim-broker.ts'
 import { turns } from '../support/sim-disk-store.ts'
 import { differences, dumpOf } from '../support/sim-dump.ts'
 import { SimMessages } from '../support/sim-messages.ts'
-import { SimMqtt } from '../support/sim-mqtt.ts'
+import { SimMqtt, willOf } from '../support/sim-mqtt.ts'
 import { cutWorlds } from '../support/sim-run.ts'
 
 const SEED = Number(process.env['MOTEMQ_SEED'] ?? Date.now() % 1_000_000)
@@ -45,7 +45,8 @@ describe('a checkpoint that takes many turns', () => {
       const request = { ...flags, name: `q${i}`, arguments: [], principal: null, owner: null }
       declareQueue(sim.broker, vhost, request)
     }
-    const peer = new SimMqtt('s', 5, new SimMessages(), false, true)
+    const peer = new SimMqtt('s', 5, new SimMessages())
+    peer.will = willOf(Buffer.from('gone'), 3_600)
     peer.connect(sim.dial('mqtt'))
     for (let i = 0; i < 10; i++) {
       await turns(1)
@@ -83,6 +84,46 @@ describe('a checkpoint that takes many turns', () => {
       const next = await new SimBroker(sim.disk.restart()).open()
       next.kill()
       expect(differences(before, dumpOf(next.broker)), `after ${count} turns`).toEqual([])
+    }
+  })
+})
+
+describe('a will', () => {
+  const LARGE = 40_000
+
+  /** A client with a large will, bound for a queue, is lost, and the power goes at a call of the disk. */
+  async function cutAt(calls: number): Promise<SimulatedDisk> {
+    const disk = new SimulatedDisk({ seed: SEED + calls })
+    const sim = await new SimBroker(disk).open()
+    const vhost = sim.broker.vhosts.get('/')!
+    const common = { principal: null, owner: null, arguments: [] }
+    const flags = { passive: false, durable: true, exclusive: false, autoDelete: false }
+    declareQueue(sim.broker, vhost, { ...flags, ...common, name: 'wills' })
+    bindQueue(sim.broker, vhost, {
+      ...common,
+      queue: 'wills',
+      exchange: 'amq.topic',
+      key: 'will.#'
+    })
+    const peer = new SimMqtt('w', 5, new SimMessages(), true)
+    peer.will = willOf(Buffer.alloc(LARGE, 1), 0)
+    peer.connect(sim.dial('mqtt'))
+    await turns(10)
+    await sim.journal.flush()
+    const at = disk.calls + calls
+    disk.intercept = () => (disk.calls >= at ? { powerOff: true } : null)
+    peer.lose()
+    await turns(20)
+    sim.kill()
+    return disk.crash()
+  }
+
+  test('is in its queue, or still waits, wherever the power goes', async () => {
+    for (let cut = 0; cut < 60; cut++) {
+      const sim = await new SimBroker(await cutAt(1 + (cut % 6))).open()
+      sim.kill()
+      const queued = sim.broker.vhosts.get('/')!.queues.get('wills')!.count
+      expect(queued + sim.broker.state.orphanWills.size, `cut ${cut}`).toBeGreaterThan(0)
     }
   })
 })

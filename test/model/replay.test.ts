@@ -37,7 +37,13 @@ import {
   turns,
   Worker
 } from '../support/broker-rig.ts'
-import { chargedBytes, differences, lastingState, liveBytes } from '../support/lasting-state.ts'
+import {
+  chargedBytes,
+  differences,
+  hasRecycled,
+  lastingState,
+  liveBytes
+} from '../support/lasting-state.ts'
 
 const CLIENTS = ['a', 'b', 'c']
 const TOPICS = ['t', 't/u', 't/u/v', 'w', 'w/x']
@@ -112,11 +118,11 @@ class Run {
     const before = await this.settled()
     const isQuiet = rig.journal.ticket === rig.journal.durableTicket
     const disk = await copyDisk(rig.disk)
+    if (hasRecycled(rig.broker)) this.wasRecycled = true
     const charged = liveBytes(rig.broker, true)
     expect(chargedBytes(rig.broker)).toEqual(liveBytes(rig.broker, false))
     const isCold = hasCold(rig)
     await this.replay(disk, before, isQuiet && !isCold ? charged : null)
-    if (rig.journal.stats.segmentsRecycled > 0) this.wasRecycled = true
     if (!this.wasRecycled) {
       await this.replay(await copyDisk(disk, false), before, null)
     }
@@ -154,7 +160,7 @@ class Run {
     const onReplayed = async (broker: Rig['broker']) => {
       expect(differences(before, await lastingState(broker))).toEqual([])
     }
-    if (this.rig.journal.stats.segmentsRecycled > 0) this.wasRecycled = true
+    const { broker } = this.rig
     if (!isInOrder) {
       // The power goes in the middle of a checkpoint.
       this.rig.journal.checkpoint().catch(() => undefined)
@@ -165,6 +171,8 @@ class Run {
     this.rig = isInOrder
       ? await this.rig.restart({ onReplayed })
       : await this.rig.crash({ onReplayed })
+    // Also while it was closed.
+    if (hasRecycled(broker)) this.wasRecycled = true
   }
 }
 
@@ -345,7 +353,12 @@ const VERBS = {
     const backend = new Backend(run.rig)
     const count = a % 6 === 0 ? 300 : a % 6 === 1 ? 40 : 1
     for (let left = count; left > 0; left--) {
-      backend.publish(exchange, key, run.payload(count === 300 ? 7 : count === 40 ? 5 : b), b % 2 === 0)
+      backend.publish(
+        exchange,
+        key,
+        run.payload(count === 300 ? 7 : count === 40 ? 5 : b),
+        b % 2 === 0
+      )
     }
   },
   consume(run, a, b) {
@@ -447,7 +460,7 @@ describe('a replay of the log', () => {
         run.rig.stop()
         run.rig.disk.isOff = true
       }),
-      { numRuns: Number(process.env['MOTEMQ_REPLAY_RUNS'] ?? 25) }
+      { numRuns: Number(process.env['MOTEMQ_REPLAY_RUNS'] ?? 150) }
     )
   })
 })

@@ -73,6 +73,54 @@ describe('amqplib', () => {
     await connection.close()
   })
 
+  it('gets the answers to its requests without a queue for them', async () => {
+    const connection = await amqplib.connect(gateway.url)
+    const worker = await connection.createChannel()
+    await worker.assertQueue('rpc')
+    await worker.consume('rpc', message => {
+      if (message === null) return
+      const { replyTo, correlationId } = message.properties
+      worker.sendToQueue(replyTo, Buffer.from(`${message.content}!`), { correlationId })
+      worker.ack(message)
+    })
+    const client = await connection.createChannel()
+    const answers = new Map<string, string>()
+    await client.consume(
+      'amq.rabbitmq.reply-to',
+      message => {
+        if (message !== null)
+          answers.set(message.properties.correlationId, message.content.toString())
+      },
+      { noAck: true }
+    )
+    const wanted = new Map<string, string>()
+    for (let i = 0; i < 200; i++) {
+      const options = { replyTo: 'amq.rabbitmq.reply-to', correlationId: `id${i}` }
+      client.sendToQueue('rpc', Buffer.from(`${i}`), options)
+      wanted.set(`id${i}`, `${i}!`)
+    }
+    await expect.poll(() => answers.size).toBe(200)
+    expect(answers).toEqual(wanted)
+    await connection.close()
+  })
+
+  it('gives a consumer of a higher priority what there is', async () => {
+    const connection = await amqplib.connect(gateway.url)
+    const channel = await connection.createChannel()
+    await channel.assertQueue('q')
+    const seen: string[] = []
+    for (const [name, priority] of [
+      ['low', -1],
+      ['high', 3],
+      ['usual', 0]
+    ] as const) {
+      await channel.consume('q', () => seen.push(name), { priority, noAck: true })
+    }
+    for (let i = 0; i < 3; i++) channel.sendToQueue('q', Buffer.from('x'))
+    await expect.poll(() => seen).toEqual(['high', 'high', 'high'])
+    await connection.close()
+  })
+
   it('is told of a wrong password', async () => {
     const url = gateway.url.replace('guest:guest', 'guest:wrong')
     await expect(amqplib.connect(url)).rejects.toThrow(/403/)
@@ -119,6 +167,20 @@ describe('rabbitmq-client', () => {
     expect(seen).toEqual(Array.from({ length: 20 }, (_, i) => ({ i })))
     await consumer.close()
     await publisher.close()
+    await connection.close()
+  })
+
+  it('gets the answer to its request', async () => {
+    const connection = new Connection(gateway.url)
+    const worker = connection.createConsumer({ queue: 'rpc' }, async (message, reply) => {
+      await reply({ twice: Number(message.body) * 2 })
+    })
+    await new Promise<void>(resolve => worker.once('ready', () => resolve()))
+    const client = connection.createRPCClient({ confirm: true })
+    const answers = await Promise.all([1, 2, 3].map(number => client.send('rpc', number)))
+    expect(answers.map(({ body }) => body)).toEqual([{ twice: 2 }, { twice: 4 }, { twice: 6 }])
+    await client.close()
+    await worker.close()
     await connection.close()
   })
 

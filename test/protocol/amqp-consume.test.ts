@@ -249,6 +249,29 @@ describe('what is given back', () => {
     }
   })
 
+  it('of several comes to another in the order of the queue, whatever their tags', async () => {
+    await filled(3)
+    await qos(3)
+    await consume()
+    await several(3)
+    for (const [deliveryTag, again] of [
+      [1, '4:1!'],
+      [2, '5:2!']
+    ] as const) {
+      client.method(BASIC.nack, 1, { deliveryTag, multiple: false, requeue: true })
+      expect(await next()).toBe(again)
+    }
+    const other = await gateway.connect()
+    await other.call(BASIC.consume, CONSUME, BASIC.consumeOk)
+    const bodies = async () => {
+      const list: string[] = []
+      for (let i = 0; i < 3; i++) list.push((await other.content(BASIC.deliver)).body.toString())
+      return list
+    }
+    client.method(BASIC.nack, 1, { deliveryTag: 0, multiple: true, requeue: true })
+    expect(await bodies()).toEqual(['1', '2', '3'])
+  })
+
   it('by a connection that ends never goes to another of its own consumers', async () => {
     await filled(1)
     await consume()

@@ -35,6 +35,33 @@ for method, properties, body in channel.consume("q", inactivity_timeout=5):
 channel.cancel()
 assert channel.queue_declare("q", passive=True).method.message_count == 0
 
+asking = connection.channel()
+answers = []
+asking.basic_consume(
+    "amq.rabbitmq.reply-to",
+    lambda _channel, _method, properties, body: answers.append((properties.correlation_id, body)),
+    auto_ack=True,
+)
+properties = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id="7")
+asking.basic_publish("", "q", b"ask", properties)
+while True:
+    method, properties, body = channel.basic_get("q", auto_ack=True)
+    if method is not None:
+        break
+assert properties.reply_to.startswith("amq.rabbitmq.reply-to."), properties.reply_to
+assert channel.queue_declare(properties.reply_to, passive=True).method.consumer_count == 1
+answer = pika.BasicProperties(correlation_id=properties.correlation_id)
+channel.basic_publish("", properties.reply_to, b"answer", answer, mandatory=True)
+while not answers:
+    connection.process_data_events(time_limit=1)
+assert answers == [("7", b"answer")], answers
+asking.close()
+try:
+    channel.basic_publish("", properties.reply_to, b"late", answer, mandatory=True)
+    raise AssertionError("an answer that nobody awaits was not returned")
+except pika.exceptions.UnroutableError as error:
+    assert error.messages[0].method.reply_code == 312
+
 try:
     connection.channel().queue_declare("missing", passive=True)
     raise AssertionError("a missing queue was found")

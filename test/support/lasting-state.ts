@@ -194,16 +194,26 @@ function chargeChunk(chunk: Chunk, claim: (segment: number, bytes: number) => vo
   }
 }
 
-/** What the journal was told, by segment; what holds nothing is left out. */
-export function chargedBytes(broker: Broker): Map<number, number> {
-  const { segments } = broker.journal as unknown as {
+function segmentsOf(broker: Broker): Map<number, { liveBytes: number }> {
+  const journal = broker.journal as unknown as {
     segments: { byNumber: Map<number, { liveBytes: number }> }
   }
+  return journal.segments.byNumber
+}
+
+/** What the journal was told, by segment; what holds nothing is left out. */
+export function chargedBytes(broker: Broker): Map<number, number> {
   const charged = new Map<number, number>()
-  for (const [number, { liveBytes: bytes }] of segments.byNumber) {
+  for (const [number, { liveBytes: bytes }] of segmentsOf(broker)) {
     if (bytes !== 0) charged.set(number, bytes)
   }
   return charged
+}
+
+/** Some segment was given back: without a checkpoint the log does not tell everything any more. */
+export function hasRecycled(broker: Broker): boolean {
+  const numbers = [...segmentsOf(broker).keys()]
+  return numbers.length < Math.max(...numbers)
 }
 
 /** What is in one list and not in the other. */

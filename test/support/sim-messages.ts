@@ -60,6 +60,8 @@ export class Flow {
     }
     // QoS 0 goes past what waits.
     if (count > 1 || message.qos === 0) return null
+    // A first copy of QoS 1 may have been dropped by the bound, and a second come later.
+    if (this.isBounded && !message.isOnce) return null
     const newest = this.#newest.get(message.publisher) ?? -1
     if (message.sequence < newest) return `${this.name}: ${key} came behind ${newest}`
     this.#newest.set(message.publisher, message.sequence)

@@ -12,13 +12,9 @@ import type { Wire } from './sim-wire.ts'
 const PACKET_IDS = 6
 const FIRST_FILTER_ID = 1000
 
-/** It waits longer than any test. */
-const WILL = {
-  topic: 'will/topic',
-  payload: Buffer.from('gone'),
-  qos: 1,
-  retain: false,
-  properties: { willDelayInterval: 3_600 }
+export function willOf(payload: Buffer, delaySeconds: number): NonNullable<IConnectPacket['will']> {
+  const properties = { willDelayInterval: delaySeconds }
+  return { topic: 'will/topic', payload, qos: 1, retain: false, properties }
 }
 
 interface Sent {
@@ -34,6 +30,8 @@ type Wish = 'on' | 'off'
 export class SimMqtt {
   readonly clientId: string
   readonly version: 4 | 5
+  /** Version 5. */
+  will: IConnectPacket['will'] | null = null
   /** Session Expiry Interval of version 5. */
   expirySeconds = 86_400
   wire: Wire | null = null
@@ -58,16 +56,8 @@ export class SimMqtt {
   readonly settledNow: string[] = []
 
   readonly #isClean: boolean
-  readonly #hasWill: boolean
 
-  constructor(
-    clientId: string,
-    version: 4 | 5,
-    messages: SimMessages,
-    isClean = false,
-    hasWill = false
-  ) {
-    this.#hasWill = hasWill
+  constructor(clientId: string, version: 4 | 5, messages: SimMessages, isClean = false) {
     this.clientId = clientId
     this.#isClean = isClean
     this.version = version
@@ -87,7 +77,7 @@ export class SimMqtt {
       clientId: this.clientId,
       clean: this.#isClean,
       keepalive: 0,
-      ...(this.#hasWill ? { will: WILL } : {}),
+      ...(this.will === null ? {} : { will: this.will }),
       ...(properties === undefined ? {} : { properties })
     }
     wire.send(mqttPacket.generate(connect as IConnectPacket))

@@ -5,8 +5,6 @@
  * cut everybody comes back, and what was acknowledged must be there.
  */
 import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
-import { readMessage } from '../../src/core/records/message.ts'
-import { Message } from '../../src/core/message.ts'
 import { type Random, SimulatedDisk, seededRandom } from '../../src/journal/simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'
 import { SimAmqp } from './sim-amqp.ts'
@@ -14,7 +12,8 @@ import { type Plant, SimBroker, type SimBrokerOptions } from './sim-broker.ts'
 import { turns } from './sim-disk-store.ts'
 import { differences, dumpOf } from './sim-dump.ts'
 import { type SimMessage, SimMessages } from './sim-messages.ts'
-import { SimMqtt } from './sim-mqtt.ts'
+import { payloadAt } from './sim-payload.ts'
+import { SimMqtt, willOf } from './sim-mqtt.ts'
 import { PURGED, SimOperator } from './sim-operator.ts'
 
 const QUEUES = ['q.main', 'q.kept', PURGED.queue, 'q.short'] as const
@@ -22,6 +21,8 @@ const SHORT_MAX = 12
 const FILTERS = ['extra/1', 'extra/+', 'extra/#', '+/other']
 /** Turns in which nothing may be left to do. */
 const DRAIN_TURNS = 4_000
+/** A will's delay: longer than any test. */
+const LATE_SECONDS = 3_600
 const OPEN_TURNS = 2_000
 
 interface RetainedWrite {
@@ -68,7 +69,8 @@ export class World {
     const { messages } = this
     this.operator = new SimOperator(messages, this.random)
     this.publishers = [new SimMqtt('p4', 4, messages), new SimMqtt('p5', 5, messages)]
-    this.subscribers = [new SimMqtt('s1', 5, messages, false, true), new SimMqtt('s2', 4, messages)]
+    this.subscribers = [new SimMqtt('s1', 5, messages), new SimMqtt('s2', 4, messages)]
+    this.subscribers[0]!.will = willOf(Buffer.from('gone'), LATE_SECONDS)
     this.subscribers[0]!.flow = messages.flow('s1')
     this.subscribers[1]!.flow = messages.flow('s2', true)
     this.producer = new SimAmqp(messages, null)
@@ -394,7 +396,7 @@ export class World {
       let slot = vhost.retained.get(topic)
       let payload: Buffer | null = null
       for (let tries = 0; tries < 5 && slot !== null && payload === null; tries++) {
-        payload = await this.#body(slot.segment, slot.offset)
+        payload = await payloadAt(this.sim, slot.segment, slot.offset)
         slot = vhost.retained.get(topic)
       }
       if (this.disk.isOff) return
@@ -408,29 +410,6 @@ export class World {
       })
       this.violations.push(`retained ${topic}: ${found?.sequence ?? 'nothing'} of ${last}`)
     }
-  }
-
-  /** The payload of a record; null: it was moved while its block was read. */
-  async #body(segment: number, offset: number): Promise<Buffer | null> {
-    const { journal } = this.sim
-    let isLoaded = journal.view(segment, offset)
-    let isThere = isLoaded
-    const onBlock = () => {
-      isLoaded = true
-      isThere = journal.view(segment, offset)
-      if (isThere) payload = this.#viewed()
-    }
-    let payload: Buffer | null = isThere ? this.#viewed() : null
-    if (!isThere) journal.load(segment, offset, { onBlock })
-    for (let i = 0; !isLoaded && !this.disk.isOff && i < 500; i++) await turns(1)
-    return payload
-  }
-
-  #viewed(): Buffer {
-    const { viewBuffer, viewStart, viewEnd } = this.sim.journal
-    const message = new Message()
-    readMessage(viewBuffer, viewStart, viewEnd, message)
-    return Buffer.from(message.source.subarray(message.payloadStart, message.payloadEnd))
   }
 
   /** Everybody comes, all is fetched and answered; then nothing that was acknowledged is missing. */

@@ -78,6 +78,23 @@ describe('a start after damage', () => {
     expect([...third.store.messages.keys()]).toEqual([1, 2, 4, 5])
   })
 
+  test('says that a segment was cut short, for no crash does that, and keeps what is left', async () => {
+    const disk = newDisk()
+    const { store } = await openToy(disk)
+    await putApart(store, 1, 2, 3, 4)
+    const { segment, offset } = store.messages.get(3)!
+    const crashed = disk.crash()
+    const path = pathOfSegment(crashed, segment)
+    crashed.put(path, Buffer.from(crashed.bytesOf(path).subarray(0, offset + 20)))
+    const logged: Logged = []
+    const second = await openToy(crashed, { logged })
+    expect(second.recovery).toMatchObject({ records: 2, damagedBatches: 1 })
+    expect(logged.map(({ level, fields }) => ({ level, fields }))).toContainEqual({
+      level: 'error',
+      fields: { name: path.slice(FOLDER.length + 1) }
+    })
+  })
+
   test('skips a damaged batch, keeps all that lies behind it, and says so', async () => {
     const disk = newDisk()
     const { store } = await openToy(disk)

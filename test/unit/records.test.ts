@@ -353,6 +353,27 @@ describe('records', () => {
     )
   })
 
+  it('of chunks that are none are refused', () => {
+    const state = freshState()
+    for (const record of everyKind()) apply(state, record)
+    const before = lastingLines(state)
+    for (const kind of [KIND.queueIndex, KIND.queueCold]) {
+      for (const count of [0, 1_025, 2 ** 40]) {
+        for (const start of [0, 1_024]) {
+          const record = written(kind, writer => {
+            for (const value of [4, start, count, 1, 5]) writer.varint(value)
+            writer.u32(1)
+            writer.u32(5)
+            writer.varint(0)
+          })
+          if (start > 0 && count > 0 && count <= 1_024) continue
+          expect(apply(state, record)).toBe(false)
+        }
+      }
+    }
+    expect(lastingLines(state)).toEqual(before)
+  })
+
   it('of users that are no users are refused', () => {
     for (const text of ['null', '5', '"x"', '{}', '{"name":3}', '{']) {
       expect(

@@ -342,6 +342,8 @@ export function applyMessage(
   if (record.sessionId > 0) isKnown = state.openInbound(record.sessionId, record.packetId, 0)
   if (record.retainedSequence > 0) {
     const topic = buffer.toString('utf8', message.keyStart, message.keyEnd)
+    // Also a value that was cleared took a number: none is used twice.
+    state.retainedSequence = Math.max(state.retainedSequence, record.retainedSequence)
     if (bytes === 0) state.clearRetained(record.vhost, topic)
     const slot = new RetainedSlot(topic, segment, offset, bytes, share, record.retainedSequence)
     if (bytes > 0) state.setRetained(record.vhost, slot)
