@@ -7,7 +7,8 @@ import { readIndex } from '../core/records/queue-entries.ts'
 import type { Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
 import type { Chunk } from '../core/chunk.ts'
-import { COLD, NOTHING, type Queue } from '../core/queue.ts'
+import { NOTHING } from '../core/entries.ts'
+import { COLD, type Queue } from '../core/queue.ts'
 import {
   ENTRY_EXPIRES,
   ENTRY_HAS_IDS,
@@ -98,7 +99,7 @@ function deliverOne(
   if ((queue.flags & ENTRY_HAS_IDS) !== 0) {
     identifiers = identifiersOf(message.source, message, viewed.end, queue.id)
   }
-  hand(broker, queue, consumer, message, sequence, identifiers)
+  hand(broker, consumers, consumer, message, sequence, identifiers)
   return true
 }
 
@@ -113,14 +114,16 @@ function mayStillRead(session: Session, message: Message): boolean {
 /** Takes the entry whose fields the queue holds, and hands it over. */
 function hand(
   broker: Broker,
-  queue: Queue,
+  consumers: Consumers,
   consumer: Consumer,
   message: Message,
   sequence: number,
   identifiers: readonly number[] | null
 ): void {
+  const { queue } = consumers
   const flags = queue.flags
   queue.take(sequence)
+  consumers.passTurn()
   consumer.deliver(
     message,
     queue,
@@ -161,7 +164,7 @@ export function deliverNew(
   if (!queue.find(sequence)) return
   if (session !== null && mustWait(session, queue, sequence)) return
   const consumer = consumers.pick()
-  if (consumer !== null) hand(broker, queue, consumer, message, sequence, identifiers)
+  if (consumer !== null) hand(broker, consumers, consumer, message, sequence, identifiers)
 }
 
 /**

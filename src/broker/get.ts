@@ -1,7 +1,8 @@
 /** basic.get: one message, now or when its block was read. */
 import type { Message } from '../core/message.ts'
 import type { Chunk } from '../core/chunk.ts'
-import { COLD, NOTHING, type Queue } from '../core/queue.ts'
+import { NOTHING } from '../core/entries.ts'
+import { COLD, type Queue } from '../core/queue.ts'
 import { ENTRY_EXPIRES, ENTRY_REDELIVERED } from '../core/queue-entry.ts'
 import type { BlockWaiter } from '../journal/journal.ts'
 import { DAMAGED, load, NOT_LOADED, view } from './bodies.ts'

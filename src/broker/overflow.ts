@@ -1,5 +1,6 @@
 /** What happens when a queue is full: the oldest goes, counted, or the new one is refused. */
-import { COLD, NOTHING, type Queue } from '../core/queue.ts'
+import { NOTHING } from '../core/entries.ts'
+import { COLD, type Queue } from '../core/queue.ts'
 import type { Broker } from './broker.ts'
 import { finish } from './finish.ts'
 

@@ -20,16 +20,21 @@ class Level {
     this.#next = 0
   }
 
-  /** The next one with credit, in turn; null when nobody has any. */
+  /** The next one with credit; null when nobody has any. */
   pick(): Consumer | null {
     const consumers = this.consumers
     const count = consumers.length
     for (let i = 0; i < count; i++) {
       if (this.#next >= count) this.#next = 0
-      const consumer = consumers[this.#next++]!
+      const consumer = consumers[this.#next]!
       if (consumer.hasCredit()) return consumer
+      this.#next++
     }
     return null
+  }
+
+  passTurn(): void {
+    this.#next++
   }
 
   remove(consumer: Consumer): boolean {
@@ -54,6 +59,8 @@ export class Consumers implements TurnTask {
   #all: Level
   /** The highest priority first; null while all have the same. */
   #levels: Level[] | null
+  /** Of whom `pick` named, while there are several. */
+  #picked: Level
   exclusive: Consumer | null
   hadConsumers: boolean
   /** `deliver` will be called again for it. */
@@ -74,6 +81,7 @@ export class Consumers implements TurnTask {
     this.list = []
     this.#all = new Level(0, this.list)
     this.#levels = null
+    this.#picked = this.#all
     this.exclusive = null
     this.hadConsumers = false
     this.isScheduled = false
@@ -81,15 +89,26 @@ export class Consumers implements TurnTask {
     this.#deliver = deliver
   }
 
-  /** The next consumer with credit: of the highest priority that has one, in turn; null when nobody has any. */
+  /**
+   * The consumer with credit whose turn it is, of the highest priority that has one; null when nobody has
+   * any. It stays its turn until `passTurn`: a message may turn out to be expired, or on the disk.
+   */
   pick(): Consumer | null {
     const levels = this.#levels
     if (levels === null) return this.#all.pick()
     for (let i = 0; i < levels.length; i++) {
       const consumer = levels[i]!.pick()
-      if (consumer !== null) return consumer
+      if (consumer === null) continue
+      this.#picked = levels[i]!
+      return consumer
     }
     return null
+  }
+
+  /** Whom `pick` named gets a delivery. */
+  passTurn(): void {
+    if (this.#levels === null) this.#all.passTurn()
+    else this.#picked.passTurn()
   }
 
   /** `priority`: any whole number, higher first. */

@@ -7,8 +7,9 @@
 import { ERROR_CODES, type ErrorCode } from '../core/errors.ts'
 import { mayFilter, mayTopic } from '../core/permissions.ts'
 import type { Principal } from '../core/principal.ts'
-import { NOTHING, Queue } from '../core/queue.ts'
-import { RELEASED, ENTRY_STATE, UNACKED } from '../core/queue-entry.ts'
+import { NOTHING } from '../core/entries.ts'
+import { Queue } from '../core/queue.ts'
+import { ENTRY_COUNT, ENTRY_STATE, READY, RELEASED, UNACKED } from '../core/queue-entry.ts'
 import { sessionQueueOptions } from '../core/queue-options.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeSession, writeSubscription, writeUnsubscribe } from '../core/records/session.ts'
@@ -59,7 +60,7 @@ export function connect(broker: Broker, request: ConnectRequest): ConnectResult 
       session = null
     }
   }
-  cancelOrphans(broker, vhost.name, clientId)
+  cancelOrphans(broker, vhost.name, clientId, request.principal.name)
   const present = session !== null
   session ??= openSession(broker, request)
   session.version = request.version
@@ -220,10 +221,21 @@ class SessionDue implements Timed {
   }
 }
 
+/** How many of the ready messages were never handed to anybody: the others count as delivered. */
+function neverDelivered(queue: Queue): number {
+  let count = queue.readyCount
+  if (queue.lastTaken === 0) return count
+  for (let at = queue.after(0); at !== NOTHING && at <= queue.lastTaken; at = queue.after(at)) {
+    const isReady = (queue.flags & ENTRY_STATE) === READY
+    if (isReady && (queue.flags & ENTRY_COUNT) !== 0) count--
+  }
+  return count
+}
+
 /** Ends a session with all that it holds, counted. Returns the ticket of the record. */
 export function endSession(broker: Broker, session: Session, reason: string): number {
   const connection = connectionOf(session)
-  const waiting = session.queue.neverDelivered()
+  const waiting = neverDelivered(session.queue)
   if (waiting > 0) broker.counters.drop('session_ended', waiting)
   unscheduleEnd(broker, session)
   broker.state.endSession(session)

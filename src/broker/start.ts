@@ -1,6 +1,7 @@
 /** After replay, before anybody connects: clients are gone, deadlines run, wills wait. */
 import { type Chunk, coldReleased } from '../core/chunk.ts'
-import { NOTHING, type Queue } from '../core/queue.ts'
+import { NOTHING } from '../core/entries.ts'
+import type { Queue } from '../core/queue.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeSession } from '../core/records/session.ts'
 import type { Session } from '../core/session.ts'

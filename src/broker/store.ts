@@ -111,7 +111,9 @@ function journalMessage(
   const begin = journal.begin(messageBytesMax(message) + targets.bytesMax)
   const retainedSequence = isRetained ? ++broker.state.retainedSequence : 0
   const vhost = isRetained ? publisher!.vhost.name : ''
-  const inboundId = inbound === null ? 0 : inbound.id
+  // A will ends in the record that publishes it: no crash can lose or double it between the two.
+  const inboundId = inbound === null ? message.willOf : inbound.id
+  message.willOf = 0
   let at = writeMessage(journal.buffer, begin, message, inboundId, retainedSequence, vhost)
   at = writeTargets(journal.buffer, at)
   journal.end(KIND.message, at, message.isAwaited ? AWAITED : LAZY)

@@ -51,6 +51,9 @@ export function triggerWill(broker: Broker, session: Session, endsSession: boole
   scheduleWill(broker, session)
 }
 
+/** A will that the disk's alarm holds up is tried again after this. */
+const ALARM_RETRY_MS = 1_000
+
 /** One for each session whose will ever waited. */
 const waiting = new WeakMap<Session, Deadline<Timed>>()
 
@@ -82,16 +85,15 @@ class WillDue implements Timed {
   }
 }
 
-/** Its message stands in the log before its end does: a crash between the two must not lose it. */
 function publishKept(broker: Broker, session: Session, will: Will): void {
   session.will = null
   const deadline = waiting.get(session)
   if (deadline !== undefined) broker.deadlines.clear(deadline)
-  publishWill(broker, session.vhost, session.user, session.clientId, will)
-  recordClear(broker, session.id)
+  const { id: sessionId, vhost, user, clientId } = session
+  publishOrWait(broker, { sessionId, vhost, user, clientId, will })
 }
 
-/** A will whose session ended with its connection, found at a start. */
+/** A will without its session: that ended, was found at a start, or the disk was full when it was due. */
 export class OrphanWillDue implements Timed {
   readonly #orphan: OrphanWill
 
@@ -100,17 +102,23 @@ export class OrphanWillDue implements Timed {
   }
 
   onDue(broker: Broker): void {
-    const { sessionId, vhost, user, clientId, will } = this.#orphan
-    if (!broker.state.orphanWills.delete(sessionId)) return
-    publishWill(broker, vhost, user, clientId, will)
-    recordClear(broker, sessionId)
+    if (!broker.state.orphanWills.delete(this.#orphan.sessionId)) return
+    publishOrWait(broker, this.#orphan)
   }
 }
 
+/** While the disk's alarm is up nothing that lasts is taken, wills neither: they wait. */
+function publishOrWait(broker: Broker, orphan: OrphanWill): void {
+  if (publishWill(broker, orphan) !== -ERROR_CODES.diskAlarm) return
+  broker.state.orphanWills.set(orphan.sessionId, orphan)
+  const due = broker.nowMs + ALARM_RETRY_MS
+  broker.deadlines.set(new Deadline<Timed>(new OrphanWillDue(orphan)), due)
+}
+
 /** The client of a will that was left over from before the start is back: no will. */
-export function cancelOrphans(broker: Broker, vhost: string, clientId: string): void {
+export function cancelOrphans(broker: Broker, vhost: string, clientId: string, user: string): void {
   for (const orphan of broker.state.orphanWills.values()) {
-    if (orphan.vhost !== vhost || orphan.clientId !== clientId) continue
+    if (orphan.vhost !== vhost || orphan.clientId !== clientId || orphan.user !== user) continue
     broker.state.orphanWills.delete(orphan.sessionId)
     recordClear(broker, orphan.sessionId)
   }
@@ -122,15 +130,11 @@ function recordClear(broker: Broker, sessionId: number): void {
   append(broker, KIND.willClear, LAZY)
 }
 
-function publishWill(
-  broker: Broker,
-  vhostName: string,
-  user: string,
-  clientId: string,
-  will: Will
-): void {
+/** Returns what `publish` does. The will's record is ended by the message's, or by one of its own. */
+function publishWill(broker: Broker, orphan: OrphanWill): number {
+  const { sessionId, vhost: vhostName, user, clientId, will } = orphan
   const vhost = broker.state.vhost(vhostName)
-  if (vhost === null) return
+  if (vhost === null) return 0
   const key = Buffer.from(will.topic)
   const message = new Message()
   message.renew()
@@ -144,11 +148,15 @@ function publishWill(
   message.form = FORM_MQTT
   message.qos = will.qos
   message.retain = will.retain
+  message.willOf = sessionId
   if (will.expirySeconds > 0) message.expiresAt = broker.nowMs + will.expirySeconds * 1_000
   const result = publishOwn(broker, message, new WillPublisher(vhost, clientId, user))
+  if (result === -ERROR_CODES.diskAlarm) return result
   if (result < 0 && result !== -ERROR_CODES.queueFull) {
     broker.log.warn({ clientId, topic: will.topic, code: -result }, 'a will was not taken')
   }
+  if (message.willOf !== 0) recordClear(broker, sessionId)
+  return result
 }
 
 /** A will has no connection any more. */

@@ -121,3 +121,12 @@ export function isCoolable(chunk: Chunk): boolean {
 }
 
 const NO_SHARES: number[] = []
+
+/** Payload bytes of what is not settled. */
+export function liveBytes(words: Uint32Array, count: number): number {
+  let bytes = 0
+  for (let at = 3; at < count * WORDS; at += WORDS) {
+    if ((words[at]! & ENTRY_STATE) !== SETTLED) bytes += words[at - 1]!
+  }
+  return bytes
+}

@@ -40,6 +40,8 @@ export class Message {
   publisherId: number
   /** Packet identifier of an inbound QoS 2 PUBLISH, kept in the message's own record; else 0. */
   packetId: number
+  /** Id of the session whose will it is, 0 for any other: its record ends the will's own. */
+  willOf: number
   /** Somebody waits for the disk: QoS > 0, a confirm channel's persistent message. */
   isAwaited: boolean
   /** Different for each message object: the key of encode-once caches. */
@@ -62,6 +64,7 @@ export class Message {
     this.exchange = ''
     this.publisherId = 0
     this.packetId = 0
+    this.willOf = 0
     this.isAwaited = false
     this.serial = 0
   }

@@ -1,7 +1,25 @@
 /** The arguments of queue.declare and what they mean. */
 import { BrokerError } from './errors.ts'
 import { EMPTY_TABLE, type FieldTable, type FieldValue, integerOf } from './field-table.ts'
-import type { Overflow, QueueOptions } from './queue.ts'
+
+export type Overflow = 'drop-head' | 'reject-publish'
+
+/** What a declaration says, with the arguments' meaning (RabbitMQ's names). */
+export interface QueueOptions {
+  readonly isDurable: boolean
+  readonly isExclusive: boolean
+  readonly isAutoDelete: boolean
+  /** The config file named it. */
+  readonly isConfigured: boolean
+  /** As declared. */
+  readonly arguments: FieldTable
+  /** x-max-length; 0 = no bound. */
+  readonly messagesMax: number
+  /** x-max-length-bytes, of payloads; 0 = no bound. */
+  readonly bytesMax: number
+  /** x-overflow. */
+  readonly overflow: Overflow
+}
 
 /** They would change what happens to messages, and are not served yet. */
 const NOT_SERVED = new Set([

@@ -13,17 +13,17 @@ import { NumberHeap } from '../lib/number-heap.ts'
 import {
   applyPatch,
   canAppend,
-  Chunk,
+  type Chunk,
   coldReleased,
   coldState,
-  FIRST_CHUNK_ENTRIES,
   grow,
   isCoolable,
+  liveBytes,
   WORDS,
   windowEnd,
   writeEntry
 } from './chunk.ts'
-import type { FieldTable } from './field-table.ts'
+import { Entries, NO_CHUNK, NOTHING } from './entries.ts'
 import {
   SETTLED,
   READY,
@@ -34,35 +34,15 @@ import {
   ENTRY_COUNT_SHIFT,
   ENTRY_COUNT
 } from './queue-entry.ts'
+import type { QueueOptions } from './queue-options.ts'
 
-/** `next()`: nothing is ready. */
-export const NOTHING = -1
 /** `next()`: the next entries are in the journal: see `coldChunk`. */
 export const COLD = -2
 
 /** An empty queue keeps a chunk of this size: it is idle, and one of very many. */
 const KEPT_ENTRIES = 64
 
-export type Overflow = 'drop-head' | 'reject-publish'
-
-/** What a declaration says, with the arguments' meaning (RabbitMQ's names). */
-export interface QueueOptions {
-  readonly isDurable: boolean
-  readonly isExclusive: boolean
-  readonly isAutoDelete: boolean
-  /** The config file named it. */
-  readonly isConfigured: boolean
-  /** As declared. */
-  readonly arguments: FieldTable
-  /** x-max-length; 0 = no bound. */
-  readonly messagesMax: number
-  /** x-max-length-bytes, of payloads; 0 = no bound. */
-  readonly bytesMax: number
-  /** x-overflow. */
-  readonly overflow: Overflow
-}
-
-export class Queue {
+export class Queue extends Entries {
   /** Never used twice, also after a restart. */
   readonly id: number
   readonly name: string
@@ -86,25 +66,16 @@ export class Queue {
   lastTaken: number
   /** What lies before it may have been delivered before the start. */
   redeliveredBelow: number
-  /** Entry read by `find`, `next` or `settle`. */
-  segment: number
-  offset: number
-  bytes: number
-  flags: number
   /** The chunk that `next` needs when it answers COLD. */
   coldChunk: Chunk | null
   /** The cold chunk that `settle` emptied: its owner gives its index back, and sets null again. */
   emptied: Chunk | null
-  /** Entries in memory, for the bound over all queues. */
-  hotEntries: number
-  chunks: Chunk[]
   /** No entry before it is ready, but for those in `returned`. */
   #cursor: number
   #returned: NumberHeap
-  #found: Chunk
-  #foundIndex: number
 
   constructor(id: number, name: string, vhost: string, options: QueueOptions, isSession: boolean) {
+    super()
     this.id = id
     this.name = name
     this.vhost = vhost
@@ -120,18 +91,10 @@ export class Queue {
     this.unackedCount = 0
     this.lastTaken = 0
     this.redeliveredBelow = 0
-    this.segment = 0
-    this.offset = 0
-    this.bytes = 0
-    this.flags = 0
     this.coldChunk = null
     this.emptied = null
-    this.hotEntries = 0
-    this.chunks = []
     this.#cursor = 1
     this.#returned = EMPTY_HEAP
-    this.#found = NO_CHUNK
-    this.#foundIndex = 0
   }
 
   get count(): number {
@@ -152,7 +115,7 @@ export class Queue {
   insert(sequence: number, segment: number, offset: number, bytes: number, flags: number): boolean {
     let chunk = this.chunks.length === 0 ? null : this.chunks[this.chunks.length - 1]!
     if (sequence !== this.nextSequence || chunk === null || !canAppend(chunk, sequence)) {
-      chunk = this.#place(sequence)
+      chunk = this.place(sequence)
       if (chunk.words === null) return patch(this, chunk, sequence, segment, offset, bytes, flags)
       if (sequence < chunk.start + chunk.count) {
         const at = (sequence - chunk.start) * WORDS
@@ -198,78 +161,6 @@ export class Queue {
     }
   }
 
-  /** The chunk in which `sequence` has or gets its place. */
-  #place(sequence: number): Chunk {
-    const chunks = this.chunks
-    let at = chunks.length
-    while (at > 0 && chunks[at - 1]!.start > sequence) at--
-    if (at > 0) {
-      const before = chunks[at - 1]!
-      const end = before.start + before.count
-      if (sequence < end) return before
-      // An empty queue's only chunk starts over, so a queue that never fills needs one small array.
-      if (before.live === 0 && chunks.length === 1 && before.words !== null) {
-        before.words.fill(0, 0, before.count * WORDS)
-        this.hotEntries -= before.count
-        before.start = sequence
-        before.count = 0
-        return before
-      }
-      const next = at < chunks.length ? chunks[at]!.start : Number.MAX_SAFE_INTEGER
-      const isNear = sequence - end < 16 && sequence < next
-      if (before.words !== null && isNear && sequence < windowEnd(before)) return before
-    }
-    const entries = chunks.length === 0 ? FIRST_CHUNK_ENTRIES : 64
-    this.#found = NO_CHUNK
-    const chunk = new Chunk(sequence, entries)
-    chunks.splice(at, 0, chunk)
-    return chunk
-  }
-
-  /** Finds an entry that is in memory and not settled, and sets the entry fields. */
-  find(sequence: number): boolean {
-    const chunk = this.#chunkOf(sequence)
-    if (chunk === null || chunk.words === null) return false
-    const at = (sequence - chunk.start) * WORDS
-    const flags = chunk.words[at + 3]!
-    if ((flags & ENTRY_STATE) === SETTLED) return false
-    this.segment = chunk.words[at]!
-    this.offset = chunk.words[at + 1]!
-    this.bytes = chunk.words[at + 2]!
-    this.flags = flags
-    this.#found = chunk
-    this.#foundIndex = at
-    return true
-  }
-
-  /** The state of an entry; SETTLED also for one that never was. Cold entries are READY. */
-  stateOf(sequence: number): number {
-    const chunk = this.#chunkOf(sequence)
-    if (chunk === null) return SETTLED
-    if (chunk.words !== null)
-      return chunk.words[(sequence - chunk.start) * WORDS + 3]! & ENTRY_STATE
-    return coldState(chunk, sequence)
-  }
-
-  #chunkOf(sequence: number): Chunk | null {
-    const found = this.#found
-    if (sequence >= found.start && sequence < found.start + found.count) return found
-    const chunks = this.chunks
-    let low = 0
-    let high = chunks.length - 1
-    while (low <= high) {
-      const middle = (low + high) >> 1
-      const chunk = chunks[middle]!
-      if (sequence < chunk.start) high = middle - 1
-      else if (sequence >= chunk.start + chunk.count) low = middle + 1
-      else {
-        this.#found = chunk
-        return chunk
-      }
-    }
-    return null
-  }
-
   /**
    * The next ready entry in order, its fields set, not yet taken. NOTHING, or COLD with `coldChunk`
    * set when a block of the journal must be loaded first.
@@ -279,7 +170,7 @@ export class Queue {
     while (this.#returned.size > 0 && this.#returned.peek() < this.#cursor) {
       const sequence = this.#returned.peek()
       if (this.find(sequence) && (this.flags & ENTRY_STATE) === READY) return sequence
-      const chunk = this.#chunkOf(sequence)
+      const chunk = this.chunkOf(sequence)
       if (chunk !== null && chunk.words === null && coldState(chunk, sequence) === READY) {
         this.coldChunk = chunk
         return COLD
@@ -292,7 +183,7 @@ export class Queue {
 
   #scan(): number {
     let sequence = this.#cursor
-    for (let i = this.#chunkIndexFrom(sequence); i < this.chunks.length; i++) {
+    for (let i = this.chunkIndexFrom(sequence); i < this.chunks.length; i++) {
       const chunk = this.chunks[i]!
       if (sequence < chunk.start) sequence = chunk.start
       if (chunk.words === null) {
@@ -309,8 +200,8 @@ export class Queue {
         this.offset = words[at - 2]!
         this.bytes = words[at - 1]!
         this.flags = words[at]!
-        this.#found = chunk
-        this.#foundIndex = at - 3
+        this.found = chunk
+        this.foundIndex = at - 3
         return sequence
       }
     }
@@ -318,25 +209,11 @@ export class Queue {
     return NOTHING
   }
 
-  #chunkIndexFrom(sequence: number): number {
-    const chunks = this.chunks
-    const first = chunks[0]
-    if (first !== undefined && sequence < first.start + first.count) return 0
-    let low = 0
-    let high = chunks.length
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (chunks[middle]!.start + chunks[middle]!.count <= sequence) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
-
   /** Marks what `next` or `find` found as delivered. `returned` entries leave their heap. */
   take(sequence: number): void {
     const flags = this.flags
     const count = Math.min((flags & ENTRY_COUNT) + (1 << ENTRY_COUNT_SHIFT), ENTRY_COUNT)
-    this.#found.words![this.#foundIndex + 3] =
+    this.found.words![this.foundIndex + 3] =
       (flags & ~(ENTRY_STATE | ENTRY_COUNT)) | UNACKED | count
     this.readyCount--
     this.readyBytes -= this.bytes
@@ -356,7 +233,7 @@ export class Queue {
       this.unackedCount++
       if (sequence > this.lastTaken) this.lastTaken = sequence
     }
-    this.#found.words![this.#foundIndex + 3] = (this.flags & ~ENTRY_STATE) | RELEASED
+    this.found.words![this.foundIndex + 3] = (this.flags & ~ENTRY_STATE) | RELEASED
     return true
   }
 
@@ -375,7 +252,7 @@ export class Queue {
 
   /** Ends an entry in any state; its fields are set. False when it is not there. Cold ones are patched. */
   settle(sequence: number): boolean {
-    const chunk = this.#chunkOf(sequence)
+    const chunk = this.chunkOf(sequence)
     if (chunk === null) return false
     if (chunk.words === null) return this.#settleCold(chunk, sequence)
     if (!this.find(sequence)) return false
@@ -383,7 +260,7 @@ export class Queue {
       this.readyCount--
       this.readyBytes -= this.bytes
     } else this.unackedCount--
-    chunk.words[this.#foundIndex + 3] = SETTLED
+    chunk.words[this.foundIndex + 3] = SETTLED
     if (--chunk.live === 0) this.#drop(chunk)
     return true
   }
@@ -417,15 +294,14 @@ export class Queue {
     const chunks = this.chunks
     const index = chunks[0] === chunk ? 0 : chunks.indexOf(chunk)
     if (index >= 0) chunks.splice(index, 1)
-    if (this.#found === chunk) this.#found = NO_CHUNK
+    if (this.found === chunk) this.found = NO_CHUNK
     if (this.coldChunk === chunk) this.coldChunk = null
   }
 
   /** Puts a delivered entry back to its original place. False when it is not open. */
   requeue(sequence: number): boolean {
     if (!this.find(sequence) || (this.flags & ENTRY_STATE) !== UNACKED) return false
-    this.#found.words![this.#foundIndex + 3] =
-      (this.flags & ~ENTRY_STATE) | READY | ENTRY_REDELIVERED
+    this.found.words![this.foundIndex + 3] = (this.flags & ~ENTRY_STATE) | READY | ENTRY_REDELIVERED
     this.readyCount++
     this.readyBytes += this.bytes
     this.unackedCount--
@@ -456,41 +332,6 @@ export class Queue {
     return open
   }
 
-  /** How many of the ready messages were never handed to anybody. */
-  neverDelivered(): number {
-    let count = this.readyCount
-    if (this.lastTaken === 0) return count
-    for (let at = this.after(0); at !== NOTHING && at <= this.lastTaken; at = this.after(at)) {
-      const isReady = (this.flags & ENTRY_STATE) === READY
-      if (isReady && (this.flags & ENTRY_COUNT) !== 0) count--
-    }
-    return count
-  }
-
-  /** The first entry in memory behind `sequence` that is not settled, its fields set; else NOTHING. */
-  after(sequence: number): number {
-    let from = sequence + 1
-    for (let i = this.#chunkIndexFrom(from); i < this.chunks.length; i++) {
-      const chunk = this.chunks[i]!
-      if (chunk.words === null) continue
-      if (from < chunk.start) from = chunk.start
-      for (const end = chunk.start + chunk.count; from < end; from++) {
-        if ((chunk.words[(from - chunk.start) * WORDS + 3]! & ENTRY_STATE) !== SETTLED) {
-          this.find(from)
-          return from
-        }
-      }
-    }
-    return NOTHING
-  }
-
-  /** Writes the fields of an entry that `find` found: after compaction moved its record. */
-  moved(sequence: number, segment: number, offset: number): void {
-    if (!this.find(sequence)) return
-    this.#found.words![this.#foundIndex] = segment
-    this.#found.words![this.#foundIndex + 1] = offset
-  }
-
   /** Forgets everything that waits; what was delivered stays open. For replay of a purge and delete. */
   clear(): void {
     this.chunks = []
@@ -500,13 +341,7 @@ export class Queue {
     this.hotEntries = 0
     this.#cursor = this.nextSequence
     this.#returned = EMPTY_HEAP
-    this.#found = NO_CHUNK
-  }
-
-  /** The chunk that holds this sequence, if it is cold. */
-  coldChunkOf(sequence: number): Chunk | null {
-    const chunk = this.#chunkOf(sequence)
-    return chunk !== null && chunk.words === null ? chunk : null
+    this.found = NO_CHUNK
   }
 
   /** A chunk that may go cold: full, all ready, neither at the head nor the tail. Null when none. */
@@ -528,7 +363,7 @@ export class Queue {
   /** The chunk's entries are in the journal now, at this position; `shares` as in `Chunk`. */
   cool(chunk: Chunk, segment: number, offset: number, shares: number[]): void {
     if (chunk.words !== null) this.hotEntries -= chunk.count
-    if (this.#found === chunk) this.#found = NO_CHUNK
+    if (this.found === chunk) this.found = NO_CHUNK
     chunk.bytes = chunk.words === null ? chunk.bytes : liveBytes(chunk.words, chunk.count)
     chunk.words = null
     chunk.segment = segment
@@ -542,7 +377,7 @@ export class Queue {
     let at = this.chunks.length
     while (at > 0 && this.chunks[at - 1]!.start > chunk.start) at--
     this.chunks.splice(at, 0, chunk)
-    this.#found = NO_CHUNK
+    this.found = NO_CHUNK
     const released = coldReleased(chunk)
     this.readyCount += chunk.live - released.length
     this.unackedCount += released.length
@@ -584,7 +419,7 @@ export class Queue {
 
   /** Makes place for a cold chunk: no chunk reaches into [start, end), where nothing is live any more. */
   separate(start: number, end: number): void {
-    this.#found = NO_CHUNK
+    this.found = NO_CHUNK
     for (const chunk of [...this.chunks]) {
       if (chunk.words === null || chunk.start >= end || chunk.start + chunk.count <= start) continue
       const { words } = chunk
@@ -632,15 +467,6 @@ export class Queue {
   }
 }
 
-/** Payload bytes of what is not settled. */
-function liveBytes(words: Uint32Array, count: number): number {
-  let bytes = 0
-  for (let at = 3; at < count * WORDS; at += WORDS) {
-    if ((words[at]! & ENTRY_STATE) !== SETTLED) bytes += words[at - 1]!
-  }
-  return bytes
-}
-
 function patch(
   queue: Queue,
   chunk: Chunk,
@@ -663,5 +489,4 @@ function patch(
   return isNew
 }
 
-const NO_CHUNK = new Chunk(-1, 0)
 const EMPTY_HEAP = new NumberHeap()

@@ -280,6 +280,15 @@ export class State {
     return true
   }
 
+  /** The will of a session, whether that is still there or not, is no more. False: there was none. */
+  clearWill(sessionId: number): boolean {
+    const session = this.sessions.get(sessionId)
+    if (session === undefined) return this.orphanWills.delete(sessionId)
+    const had = session.will !== null
+    session.will = null
+    return this.orphanWills.delete(sessionId) || had
+  }
+
   closeInbound(sessionId: number, packetId: number): boolean {
     return this.sessions.get(sessionId)?.inbound?.delete(packetId) ?? false
   }

@@ -58,7 +58,7 @@ export class Vhost {
 
   /** Queues come and go: so do the default exchange's routes to them. */
   queueChanged(name: string): void {
-    this.#routes.get(this.exchanges.get('')!)?.routes.delete(name)
+    this.#routes.get(this.exchanges.get('')!)?.forget(name)
   }
 
   exchangeDeleted(exchange: Exchange): void {

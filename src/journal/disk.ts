@@ -1,6 +1,6 @@
 /**
  * The small interface through which the journal sees the file system, and the real one. The other
- * one is `simulated-disk.ts`, on which crashes and faults are made.
+ * one is `test/support/simulated-disk.ts`, on which crashes and faults are made.
  *
  * Paths are absolute or relative to the process, as node:fs takes them. A failed call rejects with
  * the system's error and its `code`. No call follows a symbolic link in a path's last component.

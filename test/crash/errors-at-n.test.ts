@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from 'vitest'
 import { healthRoutes } from '../../src/admin/health.ts'
-import type { DiskCall, DiskFault } from '../../src/journal/simulated-disk.ts'
+import type { DiskCall, DiskFault } from '../support/simulated-disk.ts'
 import { deleteQueue, purgeQueue, unbindQueue } from '../../src/broker/definitions.ts'
 import { turns } from '../support/sim-disk-store.ts'
 import { SimMqtt } from '../support/sim-mqtt.ts'

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import { SimulatedDisk } from '../../src/journal/simulated-disk.ts'
+import { SimulatedDisk } from '../support/simulated-disk.ts'
 import { faultsAfter, runTraffic } from '../support/sim-disk-trace.ts'
 
 // The planted fault: a segment is used again as soon as nothing in it is live, before the copies of

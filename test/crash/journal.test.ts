@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { JournalError } from '../../src/journal/journal-error.ts'
-import { type DiskFault, SimulatedDisk } from '../../src/journal/simulated-disk.ts'
+import { type DiskFault, SimulatedDisk } from '../support/simulated-disk.ts'
 import { faultsAfter, runTraffic } from '../support/sim-disk-trace.ts'
 
 const SEED = Number(process.env['MOTEMQ_TEST_SEED'] ?? 20_240_601)

@@ -14,7 +14,7 @@ import { requiresAll } from '../support/require.ts'
 import { Workload } from '../support/workload.ts'
 
 const kills = Number(process.env['MOTEMQ_KILLS'] ?? (requiresAll ? 30 : 10))
-const seed = Number(process.env['MOTEMQ_SEED'] ?? Date.now() % 1_000_000)
+const seed = Number(process.env['MOTEMQ_SEED'] ?? 20_261)
 
 /**
  * A consumer's acknowledgement may be forgotten when it came in the last 50 ms. Those are the broker's: on a busy

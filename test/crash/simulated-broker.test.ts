@@ -6,7 +6,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
 import { setUser } from '../../src/broker/users.ts'
-import { SimulatedDisk } from '../../src/journal/simulated-disk.ts'
+import { SimulatedDisk } from '../support/simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'
 import { requiresAll } from '../support/require.ts'
 import { SimBroker } from '../support/sim-broker.ts'
@@ -16,7 +16,7 @@ import { SimMessages } from '../support/sim-messages.ts'
 import { SimMqtt, willOf } from '../support/sim-mqtt.ts'
 import { cutWorlds } from '../support/sim-run.ts'
 
-const SEED = Number(process.env['MOTEMQ_SEED'] ?? Date.now() % 1_000_000)
+const SEED = Number(process.env['MOTEMQ_SEED'] ?? 20_261)
 const CUTS = Number(process.env['MOTEMQ_CUTS'] ?? (requiresAll ? 5_000 : 500))
 
 describe('a broker whose power is cut', () => {

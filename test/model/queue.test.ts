@@ -2,7 +2,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Chunk } from '../../src/core/chunk.ts'
-import { COLD, NOTHING, Queue } from '../../src/core/queue.ts'
+import { NOTHING } from '../../src/core/entries.ts'
+import { COLD, Queue } from '../../src/core/queue.ts'
 import {
   ENTRY_COUNT,
   ENTRY_COUNT_SHIFT,

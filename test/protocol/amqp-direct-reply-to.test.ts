@@ -163,6 +163,17 @@ describe('a request', () => {
     }
   })
 
+  it('is routed by its headers all the same', async () => {
+    await consume()
+    await worker.call(QUEUE.declare, { ...QUEUE_VALUES, queue: 'copy' }, QUEUE.declareOk)
+    const names = [{ type: 'S' as const, value: 'copy' }]
+    request({ headers: [['CC', { type: 'A', value: names }]] })
+    await nothingMore()
+    await takeRequest()
+    worker.method(BASIC.get, 1, { reserved: 0, queue: 'copy', noAck: true })
+    expect((await worker.content(BASIC.getOk)).body.toString()).toBe('?')
+  })
+
   it('with any other reply-to is left alone', async () => {
     for (const replyTo of ['amq.rabbitmq.reply-tO', 'answers', `${REPLY_TO}.mine`, '']) {
       request({ replyTo })

@@ -20,7 +20,7 @@ import { Will } from '../../src/core/will.ts'
 import type { Journal, Recovery } from '../../src/journal/journal.ts'
 import { openJournal } from '../../src/journal/log.ts'
 import type { JournalLimits } from '../../src/journal/options.ts'
-import { SimulatedDisk } from '../../src/journal/simulated-disk.ts'
+import { SimulatedDisk } from './simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'
 
 export const FOLDER = '/store'

@@ -5,7 +5,7 @@
  * cut everybody comes back, and what was acknowledged must be there.
  */
 import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
-import { type Random, SimulatedDisk, seededRandom } from '../../src/journal/simulated-disk.ts'
+import { type Random, SimulatedDisk, seededRandom } from './simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'
 import { SimAmqp } from './sim-amqp.ts'
 import { type Plant, SimBroker, type SimBrokerOptions } from './sim-broker.ts'

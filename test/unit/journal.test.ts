@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { LAZY } from '../../src/journal/journal.ts'
-import { SimulatedDisk } from '../../src/journal/simulated-disk.ts'
+import { SimulatedDisk } from '../support/simulated-disk.ts'
 import {
   FOLDER,
   openToy,

@@ -2,8 +2,14 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Broker } from '../../src/broker/broker.ts'
 import type { Consumer } from '../../src/broker/consumer.ts'
+import { consume } from '../../src/broker/consumers.ts'
+import { declareQueue } from '../../src/broker/definitions.ts'
+import { ready } from '../../src/broker/deliver.ts'
+import { publishTo } from '../../src/broker/publish.ts'
 import { Consumers } from '../../src/broker/queue-consumers.ts'
+import { FORM_AMQP } from '../../src/core/message.ts'
 import type { Queue } from '../../src/core/queue.ts'
+import { Backend, messageOf, openRig, turns, Worker } from '../support/broker-rig.ts'
 
 class Taker implements Consumer {
   readonly noAck = false
@@ -42,7 +48,10 @@ function picks(consumers: Consumers, count: number): string {
   let names = ''
   for (let i = 0; i < count; i++) {
     const taker = consumers.pick() as Taker | null
-    if (taker !== null) taker.credit--
+    if (taker !== null) {
+      taker.credit--
+      consumers.passTurn()
+    }
     names += taker?.name ?? '-'
   }
   return names
@@ -63,6 +72,52 @@ describe('the consumers of a queue', () => {
     expect(picks(consumers, 6)).toBe('xyymll')
     high[0]!.credit = 1
     expect(picks(consumers, 2)).toBe('xl')
+  })
+
+  it('keep their turns until they are given something', () => {
+    const [a, b] = [new Taker('a', 0, 9), new Taker('b', 0, 9)]
+    for (const consumers of [entered(a, b), entered(a, b, new Taker('l', -1, 9))]) {
+      expect([consumers.pick(), consumers.pick()]).toEqual([a, a])
+      consumers.passTurn()
+      expect(consumers.pick()).toBe(b)
+    }
+  })
+
+  it('share the messages evenly when every other one has expired', async () => {
+    const rig = await openRig()
+    const queue = declareQueue(rig.broker, rig.vhost, {
+      name: 'q',
+      passive: false,
+      durable: true,
+      exclusive: false,
+      autoDelete: false,
+      arguments: [],
+      principal: null,
+      owner: null
+    }).queue
+    const publisher = new Backend(rig)
+    for (let i = 0; i < 8; i++) {
+      const message = messageOf('q', `${i}`)
+      message.form = FORM_AMQP
+      message.expiresAt = i % 2 === 0 ? rig.broker.nowMs + 1_000 : 0
+      publishTo(rig.broker, rig.vhost.exchanges.get('')!, message, publisher)
+    }
+    await turns()
+    rig.clock.advance(2_000)
+    await turns()
+    const workers = [new Worker(0), new Worker(0)]
+    for (const worker of workers) {
+      consume(rig.broker, queue, worker, { exclusive: false, priority: 0 })
+    }
+    await turns()
+    for (const worker of workers) worker.credit = 9
+    ready(rig.broker, queue)
+    await turns()
+    expect(workers.map(({ payloads }) => payloads)).toEqual([
+      ['1', '5'],
+      ['3', '7']
+    ])
+    await rig.close()
   })
 
   it('keep their turns when one of them goes', () => {
@@ -110,7 +165,11 @@ describe('the consumers of a queue', () => {
             const best = Math.max(...able.map(({ priority }) => priority))
             const expected = able.filter(({ priority }) => priority === best)
             // As many picks as there are candidates: everybody gets one.
-            const picked = expected.map(() => consumers.pick())
+            const picked = expected.map(() => {
+              const taker = consumers.pick()
+              consumers.passTurn()
+              return taker
+            })
             expect(new Set(picked)).toEqual(new Set(expected))
             if (expected.length === 0) expect(consumers.pick()).toBeNull()
             for (const taker of expected) taker.credit--

@@ -2,7 +2,7 @@
  * The record of a message: what the publisher sent, where it goes, and, in the same record because
  * they must not be separated by a crash, the inbound QoS 2 packet identifier and the retained slot.
  *
- *   flags u8 · [expiry f64] · [session, packet id: varints] · [retained sequence varint, vhost]
+ *   flags u8 · [expiry f64] · [session, packet id: varints; packet id 0: it is that session's will] · [retained sequence varint, vhost]
  *   · [exchange, priority u8] · key · properties · payload, each behind a varint of its length
  *   · destinations to the end: queue id, sequence, flags u8, [count u8, subscription identifiers]
  *
@@ -339,7 +339,10 @@ export function applyMessage(
   const isRetained = record.retainedSequence > 0 && bytes > 0
   const count = DestinationReader.count(buffer, from, end) + (isRetained ? 1 : 0)
   const share = Math.min(count, 0xffff) << ENTRY_SHARE_SHIFT
-  if (record.sessionId > 0) isKnown = state.openInbound(record.sessionId, record.packetId, 0)
+  if (record.sessionId > 0) {
+    if (record.packetId === 0) state.clearWill(record.sessionId)
+    else isKnown = state.openInbound(record.sessionId, record.packetId, 0)
+  }
   if (record.retainedSequence > 0) {
     const topic = buffer.toString('utf8', message.keyStart, message.keyEnd)
     // Also a value that was cleared took a number: none is used twice.

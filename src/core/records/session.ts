@@ -160,9 +160,5 @@ export function applyWill(state: State, reader: BytesReader): boolean {
 }
 
 export function applyWillClear(state: State, reader: BytesReader): boolean {
-  const sessionId = reader.varint()
-  const session = state.sessions.get(sessionId)
-  if (session === undefined) return state.orphanWills.delete(sessionId)
-  session.will = null
-  return true
+  return state.clearWill(reader.varint())
 }

@@ -6,9 +6,9 @@
  * way when the power goes never answers. `intercept` sees every call before it happens and may fail it,
  * cut it short, hold it, or turn the power off in the middle of it.
  */
-import type { Disk, DiskFile, DiskSpace, OpenMode } from './disk.ts'
-import { JournalError } from './journal-error.ts'
-import { PAGE_BYTES } from './layout.ts'
+import type { Disk, DiskFile, DiskSpace, OpenMode } from '../../src/journal/disk.ts'
+import { JournalError } from '../../src/journal/journal-error.ts'
+import { PAGE_BYTES } from '../../src/journal/layout.ts'
 
 export type DiskCall = 'open' | 'write' | 'sync' | 'read' | 'unlink' | 'syncFolder'
 

@@ -1,0 +1,76 @@
+/** What is remembered of routes, and how much of it. */
+import { describe, expect, it } from 'vitest'
+import { Exchange } from '../../src/core/exchange.ts'
+import { Route, SessionTarget } from '../../src/core/route.ts'
+import { RouteCache } from '../../src/core/route-cache.ts'
+import { Queue } from '../../src/core/queue.ts'
+import { sessionQueueOptions } from '../../src/core/queue-options.ts'
+import { Session } from '../../src/core/session.ts'
+
+const queue = new Queue(1, 'c', '/', sessionQueueOptions(false), true)
+const session = new Session(1, 'c', '/', '', queue)
+
+function topicExchange(): Exchange {
+  return new Exchange({
+    name: 'amq.topic',
+    kind: 'topic',
+    isDurable: true,
+    isAutoDelete: false,
+    isInternal: false
+  })
+}
+
+function routeTo(count: number, exchange: Exchange): Route {
+  const targets = Array.from({ length: count }, () => new SessionTarget(session))
+  return new Route(targets, [], exchange.version)
+}
+
+function destinations(cache: RouteCache): number {
+  let sum = 0
+  for (const map of [cache.routes, cache.routesByAmqpKey]) {
+    for (const route of map.values()) sum += route.sessions.length
+  }
+  return sum
+}
+
+describe('the cache of routes', () => {
+  it('is bounded in routes, and the oldest go', () => {
+    const cache = new RouteCache(topicExchange())
+    for (let i = 0; i < 25; i++) {
+      cache.remember(cache.routes, `t/${i}`, routeTo(1, cache.exchange), 10)
+    }
+    expect([...cache.routes.keys()]).toEqual(Array.from({ length: 10 }, (_, i) => `t/${15 + i}`))
+  })
+
+  it('is bounded in the destinations of all routes together', () => {
+    const cache = new RouteCache(topicExchange())
+    for (let i = 0; i < 1_000; i++) {
+      const map = i % 3 === 0 ? cache.routesByAmqpKey : cache.routes
+      cache.remember(map, `t/${i % 70}`, routeTo(i % 50, cache.exchange), 20)
+      expect(destinations(cache)).toBeLessThanOrEqual(200)
+      if (i % 7 === 0) cache.forget(`t/${i % 70}`)
+      if (i % 11 === 0) cache.exchange.onExactChange?.('t/1')
+    }
+    expect(cache.routes.size + cache.routesByAmqpKey.size).toBeGreaterThan(2)
+  })
+
+  it('keeps a route that is larger than the bound alone', () => {
+    const cache = new RouteCache(topicExchange())
+    cache.remember(cache.routesByAmqpKey, 'a', routeTo(5, cache.exchange), 10)
+    cache.remember(cache.routes, 'b', routeTo(5, cache.exchange), 10)
+    cache.remember(cache.routes, 'c', routeTo(500, cache.exchange), 10)
+    expect([...cache.routes.keys(), ...cache.routesByAmqpKey.keys()]).toEqual(['c'])
+    cache.remember(cache.routes, 'd', routeTo(5, cache.exchange), 10)
+    expect([...cache.routes.keys()]).toEqual(['d'])
+  })
+
+  it('holds nothing of an older version: no session that has ended stays in memory for it', () => {
+    const cache = new RouteCache(topicExchange())
+    for (let i = 0; i < 5; i++) {
+      cache.remember(cache.routes, `t/${i}`, routeTo(1, cache.exchange), 10)
+    }
+    cache.exchange.version++
+    cache.remember(cache.routes, 'new', routeTo(1, cache.exchange), 10)
+    expect([...cache.routes.keys()]).toEqual(['new'])
+  })
+})
