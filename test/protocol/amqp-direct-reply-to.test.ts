@@ -54,6 +54,11 @@ async function consume(changes: Partial<typeof CONSUME_VALUES> = {}, channel = 1
   await client.call(BASIC.consume, { ...CONSUME_VALUES, ...changes }, BASIC.consumeOk, channel)
 }
 
+async function cancel(channel = 1): Promise<void> {
+  const values = { consumerTag: 'replies', noWait: false }
+  await client.call(BASIC.cancel, values, BASIC.cancelOk, channel)
+}
+
 function request(properties: Partial<MessageProperties> = {}, channel = 1): void {
   client.publish('', 'requests', '?', { channel, properties: { replyTo: REPLY_TO, ...properties } })
 }
@@ -82,11 +87,8 @@ const dropped = (reason: 'no_match' | 'slow_consumer') =>
 async function channelClosed(code: number, method: Method, text: string, from = client) {
   const close = await from.expect(CHANNEL.close)
   expect(close.replyText).toBe(text)
-  expect([close.replyCode, close.classId, close.methodId]).toEqual([
-    code,
-    method.classId,
-    method.methodId
-  ])
+  const { classId, methodId } = method
+  expect(close).toMatchObject({ replyCode: code, classId, methodId })
   from.method(CHANNEL.closeOk, 1, {})
   await from.openChannel(1)
 }
@@ -96,12 +98,8 @@ async function comesBack(replyTo: string): Promise<void> {
   const before = dropped('no_match')
   worker.publish('', replyTo, 'late', { mandatory: true })
   const { values, body } = await worker.content(BASIC.return)
-  expect(values).toEqual({
-    replyCode: 312,
-    replyText: 'NO_ROUTE',
-    exchange: '',
-    routingKey: replyTo
-  })
+  const told = { replyCode: 312, replyText: 'NO_ROUTE' }
+  expect(values).toEqual({ ...told, exchange: '', routingKey: replyTo })
   expect(body.toString()).toBe('late')
   expect(dropped('no_match')).toBe(before + 1)
 }
@@ -192,7 +190,7 @@ describe('a request', () => {
     request()
     await channelClosed(406, BASIC.publish, text)
     await ask(2)
-    await client.call(BASIC.cancel, { consumerTag: 'replies', noWait: false }, BASIC.cancelOk, 2)
+    await cancel(2)
     request({}, 2)
     expect((await client.expect(CHANNEL.close, 2)).replyText).toBe(text)
     const queue = gateway.broker.state.vhost('/')!.queues.get('requests')!
@@ -332,7 +330,7 @@ describe('an answer that comes too late', () => {
   it('after cancel is unroutable; nothing follows cancel-ok', async () => {
     await consume()
     const replyTo = await ask()
-    await client.call(BASIC.cancel, { consumerTag: 'replies', noWait: false }, BASIC.cancelOk)
+    await cancel()
     await comesBack(replyTo)
     await nothingMore()
     await consume()
@@ -468,28 +466,16 @@ describe('the name', () => {
   it('may be declared: it is there while its channel consumes', async () => {
     const declared = (queue: string, passive: boolean) =>
       worker.call(QUEUE.declare, { ...QUEUE_VALUES, queue, passive }, QUEUE.declareOk)
-    expect(await declared(REPLY_TO, true)).toEqual({
-      queue: REPLY_TO,
-      messageCount: 0,
-      consumerCount: 1
-    })
+    const counts = { messageCount: 0, consumerCount: 1 }
+    expect(await declared(REPLY_TO, true)).toEqual({ queue: REPLY_TO, ...counts })
     await consume()
     const replyTo = await ask()
     for (const passive of [true, false]) {
-      expect(await declared(replyTo, passive)).toEqual({
-        queue: replyTo,
-        messageCount: 0,
-        consumerCount: 1
-      })
+      expect(await declared(replyTo, passive)).toEqual({ queue: replyTo, ...counts })
     }
-    worker.method(QUEUE.declare, 1, {
-      ...QUEUE_VALUES,
-      queue: replyTo,
-      passive: true,
-      noWait: true
-    })
+    worker.method(QUEUE.declare, 1, { ...QUEUE_VALUES, queue: replyTo, noWait: true })
     await nothingMore(worker)
-    await client.call(BASIC.cancel, { consumerTag: 'replies', noWait: false }, BASIC.cancelOk)
+    await cancel()
     for (const queue of [replyTo, `${REPLY_TO}.`, `${REPLY_TO}x`]) {
       for (const passive of [true, false]) {
         worker.method(QUEUE.declare, 1, { ...QUEUE_VALUES, queue, passive })

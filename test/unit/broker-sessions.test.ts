@@ -244,6 +244,26 @@ describe('a will', () => {
     expect(watcher.got).toHaveLength(2)
   })
 
+  it('that the disk has no room for waits until there is room, and is published once', async () => {
+    const keeper = new Client(rig, 'keeper').open({ expiry: 600 })
+    join(keeper, 'will/#')
+    keeper.close('lost')
+    rig.broker.diskAlarm = true
+    rig.broker.judge()
+    new Client(rig, 'c').open({ will }).close('lost')
+    await rig.pass(5_000)
+    expect(rig.session('keeper')!.queue.count).toBe(0)
+    rig.broker.diskAlarm = false
+    rig.broker.judge()
+    await rig.pass(1_500)
+    expect(rig.session('keeper')!.queue.count).toBe(1)
+    await rig.flush()
+    rig = await rig.crash()
+    await rig.pass(60_000)
+    expect(rig.session('keeper')!.queue.count).toBe(1)
+    expect(rig.broker.state.orphanWills.size).toBe(0)
+  })
+
   it('is refused when its client may not publish it', () => {
     const rules = [{ effect: 'allow', access: 'read', filter: '#' } as const]
     const reader = new Principal('u', [], '/', [], rules, false)
