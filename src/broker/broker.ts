@@ -56,6 +56,8 @@ export class Broker implements Liveness {
   readonly waiting: Set<Publisher>
   /** Every connection that may be paused and is told of alarms. */
   readonly publishers: Set<Publisher>
+  /** Run once, after the next sync. */
+  readonly untilDurable: Set<TurnTask>
   /** Sessions with QoS 2 deliveries that wait for the disk. */
   readonly held: Set<Session>
   /** By the connection that they are exclusive to. */
@@ -94,6 +96,7 @@ export class Broker implements Liveness {
     this.journal = NO_JOURNAL
     this.waiting = new Set()
     this.publishers = new Set()
+    this.untilDurable = new Set()
     this.held = new Set()
     this.exclusiveQueues = new Map()
     this.longQueues = new Set()

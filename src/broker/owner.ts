@@ -48,6 +48,10 @@ export class Owner implements JournalOwner {
     const broker = this.#broker
     if (broker.held.size > 0) unhold(broker, ticket)
     for (const publisher of broker.waiting) publisher.onDurable(ticket)
+    if (broker.untilDurable.size === 0) return
+    const tasks = [...broker.untilDurable]
+    broker.untilDurable.clear()
+    for (const task of tasks) task.onTurnEnd()
   }
 
   onBackpressure(full: boolean): void {

@@ -24,6 +24,8 @@ import { routeKey, routeTopic, topicOf } from './routing.ts'
 import { store, targets } from './store.ts'
 
 const DOLLAR = 36
+/** Levels of their own that retained topics may have on the average: each costs more than its bytes. */
+const RETAINED_NODES_A_TOPIC = 4
 
 /** MQTT: to the vhost's topic exchange. Returns a ticket, or a negated error code: then nothing was kept. */
 export function publish(broker: Broker, message: Message, publisher: Publisher): number {
@@ -130,7 +132,9 @@ function hasRetainedRoom(broker: Broker, message: Message, publisher: Publisher)
   const bytes = message.payloadEnd - message.payloadStart
   if (bytes === 0) return true
   const { retainedMax, retainedBytesMax } = broker.limits
-  if (retained.count < retainedMax && retained.bytes + bytes <= retainedBytesMax) return true
+  const hasPlace =
+    retained.count < retainedMax && retained.tree.nodes < retainedMax * RETAINED_NODES_A_TOPIC
+  if (hasPlace && retained.bytes + bytes <= retainedBytesMax) return true
   const old = retained.get(message.key)
   return old !== null && retained.bytes - old.bytes + bytes <= retainedBytesMax
 }

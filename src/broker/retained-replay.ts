@@ -15,7 +15,7 @@ import type { Vhost } from '../core/vhost.ts'
 import { type BlockWaiter, LAZY } from '../journal/journal.ts'
 import { append } from './append.ts'
 import { DAMAGED, load, NOT_LOADED, view } from './bodies.ts'
-import type { Broker } from './broker.ts'
+import type { Broker, TurnTask } from './broker.ts'
 import { connectionOf, DELIVER_RETAIN, type SessionConnection } from './consumer.ts'
 import { makeRoom } from './overflow.ts'
 import { mayRead } from './routing.ts'
@@ -28,8 +28,8 @@ const RETRY_MS = 20
 /** More than this waits in the session's queue: its client is slow. */
 const BACKLOG_MAX = 256
 
-/** The replays of each session run one after the other. */
-const running = new WeakMap<Session, RetainedReplay[]>()
+/** The replays of a session run one after the other: here, by filter, those behind the one that runs. */
+const waiting = new WeakMap<Session, Map<string, RetainedReplay>>()
 
 /** Call after SUBACK has left; `subscribe` has said whether the subscription wants them. */
 export function replayRetained(broker: Broker, session: Session, filter: string): void {
@@ -41,19 +41,25 @@ export function replayRetained(broker: Broker, session: Session, filter: string)
   subscription.wantsReplay = false
   if (vhost.retained.count === 0) return
   const replay = new RetainedReplay(broker, vhost, session, connection, subscription)
-  const list = running.get(session)
-  if (list !== undefined) list.push(replay)
-  else {
-    running.set(session, [replay])
+  const behind = waiting.get(session)
+  if (behind === undefined) {
+    waiting.set(session, new Map())
     replay.step()
+    return
+  }
+  // One a filter: whoever subscribes faster than it is sent makes nothing grow.
+  behind.set(filter, replay)
+  if (behind.size > 2 * broker.limits.subscriptionsMax) {
+    for (const [each, old] of behind) if (!old.isWanted) behind.delete(each)
   }
 }
 
 const OFFERED = 0
 const BUSY = 1
-const LOADING = 2
+/** It goes on by itself: a block is being read, or a value is on its way to the disk. */
+const LATER = 2
 
-class RetainedReplay implements BlockWaiter {
+class RetainedReplay implements BlockWaiter, TurnTask {
   readonly #broker: Broker
   readonly #vhost: Vhost
   readonly #session: Session
@@ -90,12 +96,23 @@ class RetainedReplay implements BlockWaiter {
     this.step()
   }
 
+  /** After a sync. */
+  onTurnEnd(): void {
+    this.step()
+  }
+
+  /** Its connection and its subscription are there. */
+  get isWanted(): boolean {
+    const { subscriptions, connection } = this.#session
+    return (
+      connection === this.#connection &&
+      subscriptions.get(this.#subscription.filter) === this.#subscription
+    )
+  }
+
   /** One piece. */
   step(): void {
-    const { subscriptions } = this.#session
-    const isWanted =
-      this.#session.connection === this.#connection &&
-      subscriptions.get(this.#subscription.filter) === this.#subscription
+    const { isWanted } = this
     for (let left = PIECE; left > 0 && isWanted; left--) {
       if (this.#at >= this.#entries.length && !this.#more()) {
         this.#end()
@@ -103,7 +120,7 @@ class RetainedReplay implements BlockWaiter {
       }
       if (this.#at >= this.#entries.length) continue
       const outcome = this.#offer(this.#entries[this.#at]!)
-      if (outcome === LOADING) return
+      if (outcome === LATER) return
       if (outcome === BUSY) {
         setTimeout(step, RETRY_MS, this).unref()
         return
@@ -126,12 +143,14 @@ class RetainedReplay implements BlockWaiter {
   }
 
   #end(): void {
-    const list = running.get(this.#session)
-    if (list === undefined) return
-    list.shift()
-    const next = list[0]
-    if (next === undefined) running.delete(this.#session)
-    else setImmediate(step, next)
+    const behind = waiting.get(this.#session)
+    if (behind === undefined) return
+    for (const [filter, next] of behind) {
+      behind.delete(filter)
+      setImmediate(step, next)
+      return
+    }
+    waiting.delete(this.#session)
   }
 
   #offer(entry: TopicEntry<RetainedSlot>): number {
@@ -139,11 +158,16 @@ class RetainedReplay implements BlockWaiter {
     const broker = this.#broker
     if (slot === null || slot.sequence > this.#before) return OFFERED
     if (this.#vhost.retained.get(slot.topic) !== slot) return OFFERED
+    // Seen by a new subscriber, lost in a crash, and the older value is back: no reader may see that.
+    if (slot.ticket > broker.journal.durableTicket && !broker.journal.failed) {
+      broker.untilDurable.add(this)
+      return LATER
+    }
     if (!mayRead(broker, this.#vhost, this.#session, slot.topic)) return OFFERED
     const found = view(broker, slot.segment, slot.offset)
     if (found === NOT_LOADED) {
       load(broker, slot.segment, slot.offset, this)
-      return LOADING
+      return LATER
     }
     if (found === DAMAGED) return OFFERED
     if (broker.stored.expiresAt > 0 && broker.stored.expiresAt <= broker.nowMs) {

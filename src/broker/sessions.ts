@@ -25,6 +25,9 @@ import { connectionOf, type SessionConnection } from './consumer.ts'
 import { consumersOf, ready } from './deliver.ts'
 import { cancelOrphans, keepWill, triggerWill } from './wills.ts'
 
+/** Characters that the filters of a client may have on the average: a single one may have 65,535. */
+const FILTER_CHARS = 256
+
 export interface ConnectRequest {
   vhost: Vhost
   clientId: string
@@ -287,6 +290,8 @@ export function subscribe(
   const isKnown = session.subscriptions.has(filter)
   if (!isKnown) {
     if (session.subscriptions.size >= limits.subscriptionsMax) return -ERROR_CODES.quotaExceeded
+    const chars = session.filterChars + filter.length
+    if (chars > limits.subscriptionsMax * FILTER_CHARS) return -ERROR_CODES.quotaExceeded
     if (hasWildcard(filter) && session.wildcardCount >= limits.wildcardSubscriptionsMax) {
       return -ERROR_CODES.quotaExceeded
     }

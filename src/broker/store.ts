@@ -204,5 +204,6 @@ function retain(
   const share = Math.min(count + 1, 0xffff) << ENTRY_SHARE_SHIFT
   const { retainedSequence } = broker.state
   const slot = new RetainedSlot(message.key, segment, offset, bytes, share, retainedSequence)
+  if (message.isAwaited) slot.ticket = broker.journal.ticket
   broker.state.setRetained(vhost, slot)
 }

@@ -10,6 +10,8 @@ export class RetainedSlot {
   readonly flags: number
   /** Rises with each message that is retained: tells a newer value from an older one. */
   readonly sequence: number
+  /** What was promised for it is durable from this ticket on; 0: nothing was promised. */
+  ticket: number
 
   constructor(
     topic: string,
@@ -25,6 +27,7 @@ export class RetainedSlot {
     this.bytes = bytes
     this.flags = flags
     this.sequence = sequence
+    this.ticket = 0
   }
 }
 

@@ -2,15 +2,18 @@
  * Routes that are remembered for one exchange, so that a message costs one look-up. A route is right
  * while its version is the exchange's; an exact binding that comes or goes drops only its own key.
  *
- * Bounded twice: in routes, and in the destinations of all of them together, for a thousand subscribers
- * of everything stand in every route. With a new version all of them go, for none is right any more, and
+ * Bounded twice: in routes, and in what all of them together weigh, for a thousand subscribers of
+ * everything stand in every route, and a key may have 65,535 bytes. With a new version all of them go, for none is right any more, and
  * each would keep sessions that have ended in memory.
  */
 import type { Exchange } from './exchange.ts'
 import type { Route } from './route.ts'
 
-/** The bound in destinations is this many times the bound in routes. */
-const DESTINATIONS_A_ROUTE = 10
+/** What a destination of a route and a character of its key weigh: bytes, about. */
+const DESTINATION_WEIGHT = 80
+const CHARACTER_WEIGHT = 1
+/** The bound in weight is this many times the bound in routes. */
+const WEIGHT_A_ROUTE = 1_024
 
 export class RouteCache {
   readonly exchange: Exchange
@@ -19,7 +22,7 @@ export class RouteCache {
   /** Of a topic exchange, by key as AMQP clients write it. */
   readonly routesByAmqpKey: Map<string, Route>
   /** Of all routes in both. */
-  #destinations: number
+  #weight: number
   /** Version of the exchange that the routes are of. */
   #version: number
 
@@ -27,11 +30,11 @@ export class RouteCache {
     this.exchange = exchange
     this.routes = new Map()
     this.routesByAmqpKey = new Map()
-    this.#destinations = 0
+    this.#weight = 0
     this.#version = exchange.version
     exchange.onExactChange = key => {
       this.forget(key)
-      for (const route of this.routesByAmqpKey.values()) this.#destinations -= sizeOf(route)
+      for (const [each, route] of this.routesByAmqpKey) this.#weight -= weightOf(each, route)
       this.routesByAmqpKey.clear()
     }
   }
@@ -43,18 +46,15 @@ export class RouteCache {
       this.#version = this.exchange.version
     }
     this.#remove(map, key)
-    const destinations = sizeOf(route)
-    const destinationsMax = max * DESTINATIONS_A_ROUTE
-    while (
-      map.size > 0 &&
-      (map.size >= max || this.#destinations + destinations > destinationsMax)
-    ) {
+    const weight = weightOf(key, route)
+    const weightMax = max * WEIGHT_A_ROUTE
+    while (map.size > 0 && (map.size >= max || this.#weight + weight > weightMax)) {
       this.#remove(map, map.keys().next().value as string)
     }
     // What is left lies in the other map. A route that is larger than the bound is kept alone.
-    if (this.#destinations + destinations > destinationsMax) this.clear()
+    if (this.#weight + weight > weightMax) this.clear()
     map.set(key, route)
-    this.#destinations += destinations
+    this.#weight += weight
   }
 
   /** Forgets the route of one key in the exchange's own form. */
@@ -65,17 +65,18 @@ export class RouteCache {
   clear(): void {
     this.routes.clear()
     this.routesByAmqpKey.clear()
-    this.#destinations = 0
+    this.#weight = 0
   }
 
   #remove(map: Map<string, Route>, key: string): void {
     const route = map.get(key)
     if (route === undefined) return
     map.delete(key)
-    this.#destinations -= sizeOf(route)
+    this.#weight -= weightOf(key, route)
   }
 }
 
-function sizeOf(route: Route): number {
-  return route.sessions.length + route.queues.length
+function weightOf(key: string, route: Route): number {
+  const destinations = route.sessions.length + route.queues.length
+  return destinations * DESTINATION_WEIGHT + key.length * CHARACTER_WEIGHT
 }

@@ -65,6 +65,8 @@ export class Session {
   endsAt: number
   readonly subscriptions: Map<string, Subscription>
   wildcardCount: number
+  /** Characters of all filters together. */
+  filterChars: number
   /** Inbound QoS 2 packet identifiers not yet released, each with the ticket of its message. */
   inbound: Map<number, number> | null
   will: Will | null
@@ -92,6 +94,7 @@ export class Session {
     this.endsAt = 0
     this.subscriptions = new Map()
     this.wildcardCount = 0
+    this.filterChars = 0
     this.inbound = null
     this.will = null
     this.connection = null

@@ -259,6 +259,7 @@ export class State {
     const subscription = new Subscription(session, filter, options)
     session.subscriptions.set(filter, subscription)
     if (hasWildcard(filter)) session.wildcardCount++
+    session.filterChars += filter.length
     exchange.subscribe(filter, subscription)
     return true
   }
@@ -268,6 +269,7 @@ export class State {
     if (subscription === undefined) return false
     session.subscriptions.delete(filter)
     if (hasWildcard(filter)) session.wildcardCount--
+    session.filterChars -= filter.length
     this.vhosts.get(session.vhost)!.topicExchange.unsubscribe(filter, subscription)
     return true
   }

@@ -60,17 +60,20 @@ export class TopicCursor<T> {
 export class TopicTree<T extends object> {
   private readonly root: TreeNode<T>
   private readonly byTopic: Map<string, TreeNode<T>>
+  /** Nodes of the tree but its root: what deep topics cost beside their bytes. */
+  nodes: number
 
   constructor() {
     this.root = new TreeNode<T>(null, '')
     this.byTopic = new Map()
+    this.nodes = 0
   }
 
   get size(): number {
     return this.byTopic.size
   }
 
-  /** Nodes of the tree but its root, counted one by one: for tests and reports. */
+  /** `nodes`, counted one by one: for tests. */
   get nodeCount(): number {
     let nodes = -1
     const open = [this.root]
@@ -100,6 +103,7 @@ export class TopicTree<T extends object> {
       if (child === undefined) {
         child = new TreeNode(node, level)
         node.children.set(level, child)
+        this.nodes++
       }
       node = child
     }
@@ -116,7 +120,7 @@ export class TopicTree<T extends object> {
     const old = node.value
     this.byTopic.delete(topic)
     node.value = null
-    prune(node)
+    this.nodes -= prune(node)
     return old
   }
 
@@ -220,12 +224,15 @@ function pushChildren<T>(frames: Frame<T>[], node: TreeNode<T>, index: number): 
   frames.push({ nodes: node.children.values(), index, isFirstLevel: node.parent === null })
 }
 
-/** Takes away a node that holds nothing, and its parents that then hold nothing. */
-function prune<T>(node: TreeNode<T>): void {
+/** Takes away a node that holds nothing, and its parents that then hold nothing. Returns how many went. */
+function prune<T>(node: TreeNode<T>): number {
+  let count = 0
   while (node.parent !== null && node.value === null && node.children === null) {
     const parent = node.parent
     parent.children?.delete(node.level)
     if (parent.children?.size === 0) parent.children = null
     node = parent
+    count++
   }
+  return count
 }

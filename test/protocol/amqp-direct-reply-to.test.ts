@@ -15,25 +15,20 @@ import { AmqpGateway } from '../support/amqp-gateway.ts'
 import { publishFrames, type RawAmqp } from '../support/raw-amqp.ts'
 
 const REPLY_TO = 'amq.rabbitmq.reply-to'
+const USUAL = { reserved: 0, exclusive: false, noWait: false, arguments: [] as FieldTable }
 const QUEUE_VALUES = {
-  reserved: 0,
+  ...USUAL,
   queue: 'requests',
   passive: false,
   durable: false,
-  exclusive: false,
-  autoDelete: false,
-  noWait: false,
-  arguments: [] as FieldTable
+  autoDelete: false
 }
 const CONSUME_VALUES = {
-  reserved: 0,
+  ...USUAL,
   queue: REPLY_TO,
   consumerTag: 'replies',
   noLocal: false,
-  noAck: true,
-  exclusive: false,
-  noWait: false,
-  arguments: [] as FieldTable
+  noAck: true
 }
 
 let gateway: AmqpGateway

@@ -432,6 +432,20 @@ describe('retained messages', () => {
 })
 
 describe('SUBSCRIBE', () => {
+  it('is bounded in the bytes of all filters of a client', async () => {
+    await start({ limits: { subscriptionsMax: 4 } })
+    const raw = await gateway.dial()
+    await raw.connect(5)
+    const long = (first: string) => text(first + 'x'.repeat(600))
+    raw.send(packet(0x82, '00 01 00', long('a'), '00', long('b'), '00', text('c'), '00'))
+    expect(hex(await raw.next())).toBe('900600010000' + '9700')
+    raw.send(packet(0x82, '00 02 00', long('a'), '01'), packet(0xa2, '00 03 00', long('a')))
+    expect(hex(await raw.next())).toBe('9004000200' + '01')
+    await raw.next()
+    raw.send(packet(0x82, '00 04 00', long('b'), '00'))
+    expect(hex(await raw.next())).toBe('9004000400' + '00')
+  })
+
   it('answers each filter by itself', async () => {
     await start({ limits: { subscriptionsMax: 2 } })
     const five = await client(5, 'five')

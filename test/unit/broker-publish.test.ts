@@ -188,9 +188,39 @@ describe('what is retained', () => {
     ])
   })
 
+  it('is not shown to new subscribers before it is durable: a crash would bring the older back', async () => {
+    const publisher = new Client(rig, 'p').open()
+    publisher.publish('a', 'one', { retain: true, qos: 1 })
+    await rig.flush()
+    publisher.publish('a', 'two', { retain: true, qos: 1 })
+    const client = new Client(rig, 'c').open()
+    join(client, 'a', { qos: 1 })
+    replayRetained(rig.broker, client.session!, 'a')
+    expect(client.got).toEqual([])
+    await rig.flush()
+    expect(client.payloads).toEqual(['two'])
+  })
+
+  it('comes once more, not a hundred times, when a subscription is renewed meanwhile', async () => {
+    const publisher = new Client(rig, 'p').open()
+    for (let i = 0; i < 200; i++) publisher.publish(`a/${i}`, 'x', { retain: true, qos: 1 })
+    await rig.flush()
+    const client = new Client(rig, 'c').open()
+    for (let i = 0; i < 100; i++) {
+      join(client, 'a/+')
+      replayRetained(rig.broker, client.session!, 'a/+')
+    }
+    await turns(40)
+    expect(client.got).toHaveLength(400)
+    join(client, 'a/7')
+    replayRetained(rig.broker, client.session!, 'a/7')
+    expect(client.got).toHaveLength(401)
+  })
+
   it('comes in pieces, and no faster than the client takes it', async () => {
     const publisher = new Client(rig, 'p').open()
     for (let i = 0; i < 200; i++) publisher.publish(`a/${i}`, 'x', { retain: true, qos: 1 })
+    await rig.flush()
     const client = new Client(rig, 'c').open()
     client.inflightMax = 10
     join(client, 'a/+', { qos: 1 })
@@ -216,6 +246,19 @@ describe('what is retained', () => {
     expect(publisher.publish('c', '1', { retain: true, qos: 1 })).toBe(quota)
     expect(publisher.publish('b', '2', { retain: true, qos: 1 })).toBeGreaterThan(0)
     expect(rig.dropped('retained_quota')).toBe(1)
+  })
+
+  it('is bounded in levels too: two hundred of them cost more memory than their bytes', async () => {
+    await rig.close()
+    rig = await openRig({ limits: { retainedMax: 10 } })
+    const publisher = new Client(rig, 'p').open()
+    const deep = (first: string) => `${first}${'/a'.repeat(50)}`
+    const quota = -ERROR_CODES.quotaExceeded
+    expect(publisher.publish(deep('1'), '1', { retain: true, qos: 1 })).toBeGreaterThan(0)
+    expect(publisher.publish(deep('2'), '1', { retain: true, qos: 1 })).toBe(quota)
+    expect(publisher.publish(deep('1'), '2', { retain: true, qos: 1 })).toBeGreaterThan(0)
+    publisher.publish(deep('1'), '', { retain: true, qos: 1 })
+    expect(publisher.publish(deep('2'), '1', { retain: true, qos: 1 })).toBeGreaterThan(0)
   })
 })
 

@@ -42,12 +42,21 @@ describe('the cache of routes', () => {
     expect([...cache.routes.keys()]).toEqual(Array.from({ length: 10 }, (_, i) => `t/${15 + i}`))
   })
 
+  it('is bounded in the characters of all keys together', () => {
+    const cache = new RouteCache(topicExchange())
+    const key = 'k'.repeat(2_000)
+    for (let i = 0; i < 20; i++) {
+      cache.remember(cache.routes, `${key}${i}`, routeTo(0, cache.exchange), 10)
+    }
+    expect(cache.routes.size).toBe(5)
+  })
+
   it('is bounded in the destinations of all routes together', () => {
     const cache = new RouteCache(topicExchange())
     for (let i = 0; i < 1_000; i++) {
       const map = i % 3 === 0 ? cache.routesByAmqpKey : cache.routes
       cache.remember(map, `t/${i % 70}`, routeTo(i % 50, cache.exchange), 20)
-      expect(destinations(cache)).toBeLessThanOrEqual(200)
+      expect(destinations(cache)).toBeLessThanOrEqual((20 * 1_024) / 80)
       if (i % 7 === 0) cache.forget(`t/${i % 70}`)
       if (i % 11 === 0) cache.exchange.onExactChange?.('t/1')
     }

@@ -82,6 +82,7 @@ describe('the topic tree', () => {
             .filter(topic => !deleted.has(topic))
             .flatMap(topic => topic.split('/').map((_, i, all) => all.slice(0, i + 1).join('/')))
           expect(tree.nodeCount).toBe(new Set(prefixes).size)
+          expect(tree.nodes).toBe(tree.nodeCount)
         }
       ),
       { numRuns: 3_000 }

@@ -122,7 +122,8 @@ export function readConnect(
         ? null
         : {
             topic: will.topic,
-            payload: will.payload as Buffer,
+            // A copy: else the whole CONNECT, password and all, stays in memory with it.
+            payload: Buffer.from(will.payload),
             properties: willProperties,
             qos: will.qos ?? 0,
             retain: will.retain === true,
