@@ -44,7 +44,7 @@ function nextCommands(
   const data = `--data ${quote(options.data)}`
   const http = server.urls.find(url => url.startsWith('http://'))
   return [
-    [`${program} users add alice --generate ${data}`, 'make a user, with a new password'],
+    [`${program} users add sensors --generate ${data}`, 'make a user, with a new password'],
     [`${program} users list ${data}`, 'who may connect'],
     http === undefined
       ? [`${program} config print`, 'every option with its value']
