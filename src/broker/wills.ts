@@ -149,7 +149,10 @@ function publishWill(broker: Broker, orphan: OrphanWill): number {
   message.qos = will.qos
   message.retain = will.retain
   message.willOf = sessionId
-  if (will.expirySeconds > 0) message.expiresAt = broker.nowMs + will.expirySeconds * 1_000
+  // An expiry of 0 means: only to who is there now.
+  if (will.expirySeconds >= 0) {
+    message.expiresAt = broker.nowMs + Math.max(will.expirySeconds * 1_000, 1)
+  }
   const result = publishOwn(broker, message, new WillPublisher(vhost, clientId, user))
   if (result === -ERROR_CODES.diskAlarm) return result
   if (result < 0 && result !== -ERROR_CODES.queueFull) {

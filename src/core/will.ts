@@ -6,7 +6,7 @@ export class Will {
   readonly properties: Buffer
   readonly qos: number
   readonly retain: boolean
-  /** Message Expiry Interval in seconds, starting when it is published; 0 = none. */
+  /** Message Expiry Interval in seconds, starting when it is published; -1 = none. */
   readonly expirySeconds: number
   readonly delaySeconds: number
   /** Store time in milliseconds at which it is published; 0 while its client is connected. */

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { Gateway, type GatewayOptions } from '../support/gateway.ts'
-import { bytes, packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
+import { connectTo, hex, lasting, publish, subscribed } from '../support/mqtt-moves.ts'
+import { bytes, type RawMqtt } from '../support/raw-mqtt.ts'
 
 let gateway: Gateway
 afterEach(async () => await gateway.close())
@@ -11,39 +12,8 @@ async function start(options: GatewayOptions = {}): Promise<Gateway> {
 }
 
 async function client(version: 4 | 5, clientId: string, options: object = {}): Promise<RawMqtt> {
-  const raw = await gateway.dial()
-  const connack = await raw.connect(version, { clientId, ...options })
-  expect(connack[0]).toBe(0x20)
-  expect(connack[3]).toBe(0)
-  return raw
+  return connectTo(gateway, version, clientId, options)
 }
-
-const lasting = { clean: false, properties: { sessionExpiryInterval: 3600 } }
-
-function subscribe(raw: RawMqtt, filter: string, options: number, id = 1): void {
-  raw.send(packet(0x82, [0, id], raw.version === 5 ? '00' : '', text(filter), [options]))
-}
-
-async function subscribed(raw: RawMqtt, filter: string, options: number): Promise<void> {
-  subscribe(raw, filter, options)
-  const suback = await raw.next()
-  expect(suback[0]).toBe(0x90)
-  expect(suback.at(-1)).toBe(options & 3)
-}
-
-function publish(raw: RawMqtt, first: number, topic: string, payload: string, id = 0): void {
-  raw.send(
-    packet(
-      first,
-      text(topic),
-      id === 0 ? '' : [id >> 8, id & 255],
-      raw.version === 5 ? '00' : '',
-      Buffer.from(payload)
-    )
-  )
-}
-
-const hex = (buffer: Buffer) => buffer.toString('hex')
 
 describe('time', () => {
   it('closes who sends no CONNECT, or one a byte at a time [B11]', async () => {

@@ -401,7 +401,7 @@ export function willOf(fields: Partial<Will>): Will {
     properties: Buffer.alloc(0),
     qos: 1,
     retain: false,
-    expirySeconds: 0,
+    expirySeconds: -1,
     delaySeconds: 0,
     ...fields
   })

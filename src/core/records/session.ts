@@ -128,7 +128,7 @@ export function writeWill(
   writer.longBytes(will.payload)
   writer.longBytes(will.properties)
   writer.u8(will.qos | (will.retain ? 4 : 0))
-  writer.varint(will.expirySeconds)
+  writer.varint(will.expirySeconds + 1)
   writer.varint(will.delaySeconds)
   writer.f64(will.dueAt)
 }
@@ -148,7 +148,7 @@ export function applyWill(state: State, reader: BytesReader): boolean {
     properties,
     qos: flags & 3,
     retain: (flags & 4) !== 0,
-    expirySeconds: reader.varint(),
+    expirySeconds: reader.varint() - 1,
     delaySeconds: reader.varint()
   })
   will.dueAt = reader.f64()

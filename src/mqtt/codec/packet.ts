@@ -127,7 +127,7 @@ export function readConnect(
             properties: willProperties,
             qos: will.qos ?? 0,
             retain: will.retain === true,
-            expirySeconds: Math.max(willExpirySeconds, 0),
+            expirySeconds: willExpirySeconds,
             delaySeconds: will.properties?.willDelayInterval ?? 0
           },
     username: packet.username ?? null,
