@@ -23,6 +23,7 @@ import { Report } from './broker/report.ts'
 import { startBroker, stopBroker } from './broker/start.ts'
 import { limitsOf, type Options } from './config/options.ts'
 import { judgeStart, StartRefusedError } from './config/start-rules.ts'
+import { BrokerError } from './core/errors.ts'
 import { Principal } from './core/principal.ts'
 import { realDisk } from './journal/disk.ts'
 import type { Journal, Recovery } from './journal/journal.ts'
@@ -209,7 +210,7 @@ class Server implements RunningServer {
     const all = [...refusals, ...this.#unknownVhosts()]
     if (all.length > 0) throw new StartRefusedError(all)
     for (const warning of warnings) this.#log.warn(warning)
-    declareConfigured(this.broker, options.queues)
+    this.#declareQueues()
     this.#noteUndeclared()
     await this.#journal.flush()
     this.#lag.start()
@@ -313,6 +314,18 @@ class Server implements RunningServer {
       refusals.push(`${url}: there is no virtual host '${name}'; the only one is '/'`)
     }
     return refusals
+  }
+
+  /** What the file says and what is there differ: the operator has to decide, nothing starts. */
+  #declareQueues(): void {
+    try {
+      declareConfigured(this.broker, this.#options.queues)
+    } catch (error) {
+      if (error instanceof BrokerError && error.code === 'preconditionFailed') {
+        throw new StartRefusedError([`queues: ${error.message}`])
+      }
+      throw error
+    }
   }
 
   /** A queue that was in the file once stays; a line says that it is no longer there. */

@@ -8,7 +8,19 @@ import { fileURLToPath } from 'node:url'
 
 /** What a name runs: vitest's project and file, the variable that takes the count, and the count without one. */
 const runs = {
-  kill: { project: 'crash', file: 'test/crash/kill.test.ts', variable: 'MOTEMQ_KILLS', count: 100 }
+  kill: { project: 'crash', file: 'test/crash/kill.test.ts', variable: 'MOTEMQ_KILLS', count: 100 },
+  cuts: {
+    project: 'crash',
+    file: 'test/crash/simulated-broker.test.ts',
+    variable: 'MOTEMQ_CUTS',
+    count: 20_000
+  },
+  replay: {
+    project: 'model',
+    file: 'test/model/replay.test.ts',
+    variable: 'MOTEMQ_REPLAY_RUNS',
+    count: 2_000
+  }
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
