@@ -8,6 +8,8 @@ import { EXIT_BUG, EXIT_FAILED, EXIT_OK, endingOf, printLines } from './exit.ts'
 import { type OpenLog, openLog } from './log.ts'
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+/** A second signal this soon is the same wish; a later one means: at once. */
+const SAME_SIGNAL_MS = 1_000
 
 /** Resolves when it runs; the process then ends by itself. @throws ConfigError before anything starts */
 export async function start(input: LoadInput): Promise<void> {
@@ -51,6 +53,7 @@ class Life {
   readonly #log: Logger
   #server: RunningServer | null = null
   #isStopping = false
+  #stoppingSinceMs = 0
 
   constructor(opened: OpenLog) {
     this.#opened = opened
@@ -76,10 +79,13 @@ class Life {
 
   #onSignal(signal: string): void {
     if (this.#isStopping) {
+      // Ctrl-C under npm comes twice: from the terminal, and handed on by npm.
+      if (performance.now() - this.#stoppingSinceMs < SAME_SIGNAL_MS) return
       this.#log.warn({ signal }, 'stopped at once')
       this.#exit(EXIT_FAILED)
     }
     this.#isStopping = true
+    this.#stoppingSinceMs = performance.now()
     this.#log.info({ signal }, 'stopping')
     if (this.#server !== null) this.#stop(this.#server)
   }

@@ -45,6 +45,14 @@ describe('motemq start', () => {
     expect((await broker.stop('SIGINT')).code).toBe(0)
   })
 
+  it('takes signals that come together for one: Ctrl-C under npm comes twice', async () => {
+    const broker = start([...HTTP, '--data', 'd'])
+    await broker.ready()
+    broker.child.kill('SIGINT')
+    expect((await broker.stop('SIGTERM')).code).toBe(0)
+    expect(broker.stdout).toContain('"msg":"stopped"')
+  })
+
   it('makes its data folder for its owner only', async () => {
     const broker = start(['--data', 'd', ...HTTP])
     await broker.ready()
