@@ -176,7 +176,7 @@ export class RetainedActor {
   readonly #reader: RawClient
   #count = 0
   readonly #open = new Set<string>()
-  readonly #reading = new Map<string, (value: string) => void>()
+  readonly #reading = new Map<string, (value: string | null) => void>()
 
   constructor(history: History, topics: readonly string[]) {
     this.topics = topics
@@ -184,9 +184,9 @@ export class RetainedActor {
     this.#writer = new RawClient({ clientId: 'retained-writer', version: 5 })
     this.#reader = new RawClient({ clientId: 'retained-reader', version: 4, clean: true })
     this.#writer.onTransmit = (topic, payload) => this.#wrote('invoke', topic, String(payload))
-    this.#reader.onMessage = ({ topic, payload }) => {
+    this.#reader.onMessage = ({ topic, payload, retain }) => {
       this.messagesRead++
-      this.#reading.get(topic)?.(String(payload))
+      this.#reading.get(topic)?.(retain ? String(payload) : null)
     }
     this.#reader.onClose = () => {
       for (const got of this.#reading.values()) got('')
@@ -227,18 +227,21 @@ export class RetainedActor {
     await Promise.all(this.topics.map(topic => this.read(topic)))
   }
 
-  /** Subscribes and takes the first message. */
+  /**
+   * Subscribes and takes the first message. A live one leaves before the disk has it, as any delivery
+   * does: it says what was sent, not what is kept, and the reading comes to nothing.
+   */
   async read(topic: string): Promise<void> {
     if (!this.#reader.isConnected || this.#reading.has(topic)) return
     const proc = 'retained-reader'
     this.#history.record({ f: 'get', type: 'invoke', proc, flow: topic })
-    const first = new Promise<string>(resolve => this.#reading.set(topic, resolve))
+    const first = new Promise<string | null>(resolve => this.#reading.set(topic, resolve))
     try {
       await this.#reader.subscribe(topic, 0)
       const id = await Promise.race([first, this.#none()])
       // The connection died meanwhile: nobody knows what would have come.
       if (!this.#reading.delete(topic)) return
-      this.#history.record({ f: 'get', type: 'ok', proc, flow: topic, id })
+      if (id !== null) this.#history.record({ f: 'get', type: 'ok', proc, flow: topic, id })
       await this.#reader.unsubscribe(topic)
     } catch (error) {
       if (this.#reader.isConnected) throw error
