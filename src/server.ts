@@ -18,18 +18,19 @@ import { UserAuthenticator } from './auth/user-authenticator.ts'
 import { makeUser, StoredUsers } from './auth/users.ts'
 import { Broker } from './broker/broker.ts'
 import { declareConfigured } from './broker/declared.ts'
+import { MemoryWatch } from './broker/memory-watch.ts'
 import { Owner } from './broker/owner.ts'
 import { Report } from './broker/report.ts'
 import { startBroker, stopBroker } from './broker/start.ts'
 import { limitsOf, type Options } from './config/options.ts'
 import { judgeStart, StartRefusedError } from './config/start-rules.ts'
-import { BrokerError } from './core/errors.ts'
 import { Principal } from './core/principal.ts'
 import { realDisk } from './journal/disk.ts'
 import type { Journal, Recovery } from './journal/journal.ts'
 import { openJournal } from './journal/log.ts'
 import { systemClock } from './lib/clock.ts'
 import { LoopLag } from './lib/loop-lag.ts'
+import { memoryLimit } from './lib/memory-limit.ts'
 import { VERSION } from './lib/version.ts'
 import { MqttServer } from './mqtt/server.ts'
 import { Admission, connectionsByDescriptors } from './net/admission.ts'
@@ -147,6 +148,7 @@ class Server implements RunningServer {
   readonly #metrics: AdminServer
   readonly #admission: Admission
   readonly #lag = new LoopLag()
+  readonly #memory: MemoryWatch
   readonly #report: Report
   #listeners: readonly Listener[] = []
   #adminSocket: { close(): Promise<void> } | null = null
@@ -184,6 +186,11 @@ class Server implements RunningServer {
     const byDescriptors = connectionsByDescriptors()
     const connectionsMax = max === 0 ? byDescriptors : Math.min(byDescriptors, max)
     this.#admission = new Admission({ connectionsMax, perSecond, burst })
+    const { limitBytes } = options.memory
+    this.#memory = new MemoryWatch(broker, {
+      ...options.memory,
+      limitBytes: limitBytes === 0 ? memoryLimit() : limitBytes
+    })
     this.#report = new Report(broker, () => this.#counts())
     this.#http = new AdminServer({
       routes: [...this.#healthRoutes(), ...metricsRoutes(this.#report, VERSION)],
@@ -210,10 +217,11 @@ class Server implements RunningServer {
     const all = [...refusals, ...this.#unknownVhosts()]
     if (all.length > 0) throw new StartRefusedError(all)
     for (const warning of warnings) this.#log.warn(warning)
-    this.#declareQueues()
+    declareConfigured(this.broker, options.queues)
     this.#noteUndeclared()
     await this.#journal.flush()
     this.#lag.start()
+    this.#memory.start()
     const { listeners, skipped } = await openListeners(
       options.listeners,
       this.#admission,
@@ -252,6 +260,7 @@ class Server implements RunningServer {
     await this.#adminSocket?.close()
     await this.#users.close()
     this.#lag.close()
+    this.#memory.close()
     await this.#hasher.close()
     await this.#journal.close()
   }
@@ -316,18 +325,6 @@ class Server implements RunningServer {
     return refusals
   }
 
-  /** What the file says and what is there differ: the operator has to decide, nothing starts. */
-  #declareQueues(): void {
-    try {
-      declareConfigured(this.broker, this.#options.queues)
-    } catch (error) {
-      if (error instanceof BrokerError && error.code === 'preconditionFailed') {
-        throw new StartRefusedError([`queues: ${error.message}`])
-      }
-      throw error
-    }
-  }
-
   /** A queue that was in the file once stays; a line says that it is no longer there. */
   #noteUndeclared(): void {
     const named = new Set(this.#options.queues.map(queue => `${queue.vhost}\0${queue.name}`))
@@ -348,6 +345,8 @@ class Server implements RunningServer {
       connectionsOpen: this.#admission.open,
       connectionsRefusedTotal: this.#admission.refused,
       connectionsDelayedTotal: this.#admission.delayed,
+      memoryLevel: this.#memory.level,
+      memoryLimitBytes: this.#memory.marks.limitBytes,
       loopLagP99Ms: this.#lag.p99Ms()
     }
   }

@@ -1,6 +1,6 @@
 /** Writes the small records, in place or out of the broker's writer. */
 import { PAIR_BYTES_MAX, writePair } from '../core/records/settle.ts'
-import type { Urgency } from '../journal/journal.ts'
+import { AWAITED, type Urgency } from '../journal/journal.ts'
 import type { Broker } from './broker.ts'
 
 /** Appends what stands in `broker.writer` and empties it. Returns the ticket. */
@@ -10,6 +10,7 @@ export function append(broker: Broker, kind: number, urgency: Urgency): number {
   writer.buffer.copy(journal.buffer, at, 0, writer.length)
   const ticket = journal.end(kind, at + writer.length, urgency)
   writer.reset()
+  if (urgency === AWAITED) broker.definedTicket = ticket
   return ticket
 }
 

@@ -71,13 +71,20 @@ export class Broker implements Liveness {
   matched: boolean
   /** Why nothing that lasts is taken now: an error code, or 0. */
   refusal: number
+  /** Publishers are not read: `pressure` is not 0. */
   isPaused: boolean
+  /** The causes that hold now, as bits: see pressure.ts. */
+  pressure: number
   diskAlarm: boolean
+  /** No new connection is taken. */
+  memoryAlarm: boolean
   isStopping: boolean
   ticker: NodeJS.Timeout | null
   /** What `view` reads a stored message into: true until it is asked again. */
   readonly stored: Message
   readonly writer: ByteWriter
+  /** Ticket of the newest record of a definition, session or user: what is told about them waits for it. */
+  definedTicket: number
   #nowMs: number
   #isNowFresh: boolean
   #tasks: TurnTask[]
@@ -105,11 +112,14 @@ export class Broker implements Liveness {
     this.matched = false
     this.refusal = 0
     this.isPaused = false
+    this.pressure = 0
     this.diskAlarm = false
+    this.memoryAlarm = false
     this.isStopping = false
     this.ticker = null
     this.stored = new Message()
     this.writer = new ByteWriter()
+    this.definedTicket = 0
     this.#nowMs = 0
     this.#isNowFresh = false
     this.#tasks = []

@@ -1,7 +1,7 @@
 /**
  * Queues, exchanges and bindings: declared, changed and deleted by AMQP clients, the config file and
  * the admin API. Cold: a refusal is a thrown `BrokerError`. What is durable has a ticket, which the
- * answer waits for.
+ * answer waits for; an answer that changes nothing waits for what may have been changed just before.
  */
 import { BrokerError } from '../core/errors.ts'
 import { Exchange, type ExchangeKind } from '../core/exchange.ts'
@@ -94,7 +94,7 @@ function makeExclusive(broker: Broker, queue: Queue, owner: object): void {
 function describe(broker: Broker, queue: Queue): DeclaredQueue {
   const consumerCount = consumersOf(broker, queue).list.length
   // An earlier declaration may not be durable yet: what is answered must be.
-  const ticket = queue.isDurable ? broker.journal.ticket : 0
+  const ticket = queue.isDurable ? broker.definedTicket : 0
   return { queue, ticket, messageCount: queue.readyCount, consumerCount }
 }
 
@@ -160,7 +160,7 @@ export function deleteQueue(
 ): { messageCount: number; ticket: number } {
   may(request.principal, 'configure', 'queue', name, vhost)
   const queue = vhost.queues.get(name)
-  if (queue === undefined) return { messageCount: 0, ticket: 0 }
+  if (queue === undefined) return { messageCount: 0, ticket: broker.definedTicket }
   checkOwner(queue, request.owner)
   if (request.ifUnused && consumersOf(broker, queue).list.length > 0) {
     throw precondition('queue', name, vhost, 'in use')
@@ -183,7 +183,8 @@ export function purgeQueue(
   const upTo = queue.nextSequence - 1
   const open = queue.openSequences()
   const messageCount = queue.readyCount
-  if (messageCount === 0) return { messageCount, ticket: 0 }
+  if (messageCount === 0)
+    return { messageCount, ticket: queue.isDurable ? broker.definedTicket : 0 }
   if (queue.isDurable) checkJournal(broker)
   broker.state.purge(queue, upTo, open)
   broker.counters.dropFrom(name, 'purged', messageCount)
@@ -210,7 +211,7 @@ export function declareExchange(
 ): { exchange: Exchange; ticket: number } {
   const { name, kind, principal } = request
   if (request.passive)
-    return { exchange: lookupExchange(vhost, name), ticket: broker.journal.ticket }
+    return { exchange: lookupExchange(vhost, name), ticket: broker.definedTicket }
   if (name === '') throw reserved('exchange', name, vhost)
   may(principal, 'configure', 'exchange', name, vhost)
   if (!KINDS.has(kind)) {
@@ -224,7 +225,7 @@ export function declareExchange(
     checkFlag(about, 'auto_delete', request.autoDelete, existing.isAutoDelete)
     checkFlag(about, 'internal', request.internal, existing.isInternal)
     checkArguments(about, request.arguments, existing.arguments, isExchangeArgument)
-    return { exchange: existing, ticket: existing.isDurable ? broker.journal.ticket : 0 }
+    return { exchange: existing, ticket: existing.isDurable ? broker.definedTicket : 0 }
   }
   if (name.startsWith('amq.')) throw reserved('exchange', name, vhost)
   if (fieldOf(request.arguments, 'alternate-exchange') !== null) {
@@ -254,7 +255,7 @@ export function deleteExchange(
   if (name === '' || name.startsWith('amq.')) throw reserved('exchange', name, vhost)
   may(request.principal, 'configure', 'exchange', name, vhost)
   const exchange = vhost.exchanges.get(name)
-  if (exchange === undefined) return { ticket: 0 }
+  if (exchange === undefined) return { ticket: broker.definedTicket }
   if (request.ifUnused && exchange.bindingCount > 0) {
     throw precondition('exchange', name, vhost, 'in use')
   }
@@ -284,7 +285,7 @@ export function bindQueue(broker: Broker, vhost: Vhost, request: BindQueue): { t
 export function unbindQueue(broker: Broker, vhost: Vhost, request: BindQueue): { ticket: number } {
   const queue = vhost.queues.get(request.queue)
   const exchange = vhost.exchanges.get(request.exchange)
-  if (queue === undefined || exchange === undefined) return { ticket: 0 }
+  if (queue === undefined || exchange === undefined) return { ticket: broker.definedTicket }
   checkOwner(queue, request.owner)
   may(request.principal, 'write', 'queue', queue.name, vhost)
   may(request.principal, 'read', 'exchange', exchange.name, vhost)
@@ -318,7 +319,7 @@ export function unbindExchange(
 ): { ticket: number } {
   const target = vhost.exchanges.get(request.destination)
   const source = vhost.exchanges.get(request.source)
-  if (target === undefined || source === undefined) return { ticket: 0 }
+  if (target === undefined || source === undefined) return { ticket: broker.definedTicket }
   may(request.principal, 'write', 'exchange', target.name, vhost)
   may(request.principal, 'read', 'exchange', source.name, vhost)
   return changeBinding(broker, vhost, source, target, request.key, request.arguments, false)
@@ -344,7 +345,7 @@ function changeBinding(
     if (!isBind) endUnused(broker, vhost)
     return { ticket: 0 }
   }
-  if (!isChanged) return { ticket: broker.journal.ticket }
+  if (!isChanged) return { ticket: broker.definedTicket }
   writeBinding(broker.writer, vhost.name, source, target, key, table)
   const ticket = append(broker, isBind ? KIND.bind : KIND.unbind, AWAITED)
   if (!isBind) endUnused(broker, vhost)

@@ -5,6 +5,7 @@ import type { Broker } from './broker.ts'
 import { CHECKPOINT_PIECE_BYTES, Checkpoint } from './checkpoint.ts'
 import { Compaction } from './compaction.ts'
 import { unhold } from './deliver.ts'
+import { PRESSURE_DISK, setDiskAlarm, setPressure } from './pressure.ts'
 
 export class Owner implements JournalOwner {
   readonly #broker: Broker
@@ -55,12 +56,7 @@ export class Owner implements JournalOwner {
   }
 
   onBackpressure(full: boolean): void {
-    const broker = this.#broker
-    broker.isPaused = full
-    for (const publisher of broker.publishers) {
-      if (full) publisher.onPause()
-      else publisher.onResume()
-    }
+    setPressure(this.#broker, PRESSURE_DISK, full)
   }
 
   onDiskLevel(level: DiskLevel): void {
@@ -69,9 +65,7 @@ export class Owner implements JournalOwner {
     broker.log[raised ? 'error' : 'info']({ diskLevel: level }, 'free space of the disk')
     broker.events.emit('diskLevel', { level })
     if (raised === broker.diskAlarm) return
-    broker.diskAlarm = raised
-    broker.judge()
-    for (const publisher of broker.publishers) publisher.onDiskAlarm(raised)
+    setDiskAlarm(broker, raised)
   }
 
   onFailure(error: Error): void {

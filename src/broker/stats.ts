@@ -4,6 +4,7 @@
  */
 import type { DropReason } from '../core/errors.ts'
 import type { DiskLevel, JournalStats } from '../journal/journal.ts'
+import type { MemoryLevel } from './memory-watch.ts'
 
 export type Protocol = 'mqtt' | 'amqp'
 
@@ -52,6 +53,8 @@ export interface BrokerStats {
   readonly journal: JournalStats
   readonly journalFailed: boolean
   readonly diskLevel: DiskLevel
+  readonly memoryLevel: MemoryLevel
+  readonly memoryLimitBytes: number
   readonly loopLagP99Ms: number
 }
 

@@ -1,10 +1,11 @@
 /** `motemq start`: runs the broker until a signal stops it. */
 import type { Logger } from 'pino'
 import { type LoadInput, loadOptions } from '../config/load.ts'
+import { BrokerError } from '../core/errors.ts'
 import { VERSION } from '../lib/version.ts'
 import type { RunningServer } from '../server.ts'
 import { banner, programName } from './banner.ts'
-import { EXIT_BUG, EXIT_FAILED, EXIT_OK, endingOf, printLines } from './exit.ts'
+import { EXIT_BUG, EXIT_FAILED, EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
 import { type OpenLog, openLog } from './log.ts'
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
@@ -43,7 +44,9 @@ export async function start(input: LoadInput): Promise<void> {
     opened.flush()
     const { exitCode, lines } = endingOf(error)
     printLines(lines)
-    process.exit(exitCode)
+    // The file asks for a queue that is there with other arguments: the file is to be mended.
+    const isMistake = error instanceof BrokerError && error.code === 'preconditionFailed'
+    process.exit(isMistake ? EXIT_USAGE : exitCode)
   }
 }
 

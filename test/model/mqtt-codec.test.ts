@@ -92,6 +92,14 @@ function bodyOf(bytes: Buffer): number {
   return at + 1
 }
 
+/** What a PUBLISH of QoS 0 says. */
+function messageOf(sent: Buffer, level: 4 | 5): Message {
+  const message = new Message()
+  const start = bodyOf(sent)
+  new PublishReader().read(message, 0x30, sent, start, sent.length, level, DEFAULT_LIMITS, NOW)
+  return message
+}
+
 describe('PUBLISH', () => {
   it('is read as mqtt-packet wrote it, and written as mqtt-packet reads it', () => {
     const sockets = new Sockets({ outputBytesMax: 1_000, drainTimeoutMs: 1_000 })
@@ -155,17 +163,7 @@ describe('PUBLISH', () => {
           { cmd: 'publish', topic: name, payload: 'x', qos: 0, dup: false, retain: false },
           { protocolVersion: 5 }
         )
-        const message = new Message()
-        new PublishReader().read(
-          message,
-          0x30,
-          sent,
-          bodyOf(sent),
-          sent.length,
-          5,
-          DEFAULT_LIMITS,
-          NOW
-        )
+        const message = messageOf(sent, 5)
         outbound.write(target, message, 0, 0, subscriptionIdentifier)
         const expected = mqttPacket.generate(
           {
@@ -188,8 +186,7 @@ describe('PUBLISH', () => {
     const sockets = new Sockets({ outputBytesMax: 1_000, drainTimeoutMs: 1_000 })
     const outbound = new Outbound(sockets, { nowMs: 0, propertyDecoders: [] })
     const sent = Buffer.from('3006000161626364', 'hex')
-    const message = new Message()
-    new PublishReader().read(message, 0x30, sent, 2, sent.length, 4, DEFAULT_LIMITS, NOW)
+    const message = messageOf(sent, 4)
     const first = new Output()
     const second = new Output()
     const to = (socket: Output) => ({ socket, version: 4, outputPacketBytesMax: 1_000 }) as never
@@ -365,17 +362,7 @@ describe('properties between protocols', () => {
           },
           { protocolVersion: 5 }
         )
-        const message = new Message()
-        new PublishReader().read(
-          message,
-          0x30,
-          sent,
-          bodyOf(sent),
-          sent.length,
-          5,
-          DEFAULT_LIMITS,
-          NOW
-        )
+        const message = messageOf(sent, 5)
         const { propertiesStart, propertiesEnd } = message
         const again = encodeProperties(decodeProperties(sent, propertiesStart, propertiesEnd))
         expect(again.length).toBe(propertiesEnd - propertiesStart)

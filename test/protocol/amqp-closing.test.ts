@@ -1,5 +1,5 @@
 /** Mistakes that close the connection; what is silent after channel.close; no-wait. */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import {
   BASIC,
   CHANNEL,
@@ -9,78 +9,25 @@ import {
   type Method,
   QUEUE
 } from '../../src/amqp/codec/methods.ts'
-import type { FieldTable } from '../../src/core/field-table.ts'
-import { AmqpGateway } from '../support/amqp-gateway.ts'
+import type { AmqpGateway } from '../support/amqp-gateway.ts'
+import {
+  BIND_VALUES,
+  CONSUME_VALUES,
+  channelClosed,
+  DELETE_VALUES,
+  declareQueue,
+  EXCHANGE_VALUES,
+  QUEUE_VALUES,
+  startAmqp
+} from '../support/amqp-moves.ts'
 import { publishFrames, type RawAmqp, rawFrame } from '../support/raw-amqp.ts'
 
 let gateway: AmqpGateway
 let client: RawAmqp
 
 beforeEach(async () => {
-  gateway = await new AmqpGateway().start()
-  client = await gateway.connect()
+  ;({ gateway, client } = await startAmqp())
 })
-afterEach(() => gateway.close())
-
-const QUEUE_VALUES = {
-  reserved: 0,
-  queue: 'q',
-  passive: false,
-  durable: false,
-  exclusive: false,
-  autoDelete: false,
-  noWait: false,
-  arguments: [] as FieldTable
-}
-const EXCHANGE_VALUES = {
-  reserved: 0,
-  exchange: 'e',
-  type: 'direct',
-  passive: false,
-  durable: false,
-  autoDelete: false,
-  internal: false,
-  noWait: false,
-  arguments: [] as FieldTable
-}
-const CONSUME_VALUES = {
-  reserved: 0,
-  queue: 'q',
-  consumerTag: 'c',
-  noLocal: false,
-  noAck: false,
-  exclusive: false,
-  noWait: false,
-  arguments: [] as FieldTable
-}
-const BIND_VALUES = {
-  reserved: 0,
-  queue: 'q',
-  exchange: 'amq.direct',
-  routingKey: 'k',
-  noWait: false,
-  arguments: [] as FieldTable
-}
-const DELETE_VALUES = { reserved: 0, queue: 'q', ifUnused: false, ifEmpty: false, noWait: false }
-
-async function declare(changes: Partial<typeof QUEUE_VALUES> = {}, from = client): Promise<void> {
-  await from.call(QUEUE.declare, { ...QUEUE_VALUES, ...changes }, QUEUE.declareOk)
-}
-
-/** channel.close with this code, the ids of the method, and the text in full. */
-async function channelClosed(code: number, method: Method, text: string, from = client) {
-  const close = await from.expect(CHANNEL.close)
-  expect(close.replyText).toBe(text)
-  expect(close).toMatchObject({
-    replyCode: code,
-    classId: method.classId,
-    methodId: method.methodId
-  })
-  // Everything is thrown away until close-ok; then the number is free and the connection lives.
-  from.publish('', 'q', 'thrown away')
-  from.method(CHANNEL.closeOk, 1, {})
-  await from.openChannel(1)
-}
 
 async function connectionClosed(code: number, method: Method, text: string) {
   const close = await client.expect(CONNECTION.close, 0)
@@ -96,7 +43,7 @@ async function connectionClosed(code: number, method: Method, text: string) {
 
 describe('connection errors', () => {
   it('530: a consumer tag that is in use on the channel', async () => {
-    await declare()
+    await declareQueue(client)
     await client.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
     client.method(BASIC.consume, 1, CONSUME_VALUES)
     await connectionClosed(530, BASIC.consume, "NOT_ALLOWED - attempt to reuse consumer tag 'c'")
@@ -149,7 +96,7 @@ describe('connection errors', () => {
 
 describe('after channel.close', () => {
   it('open deliveries go back to their queue, before close-ok', async () => {
-    await declare()
+    await declareQueue(client)
     client.publish('', 'q', 'one')
     client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: false })
     await client.content(BASIC.getOk)
@@ -206,6 +153,6 @@ describe('no-wait', () => {
     // The one consumer that is left is told.
     await client.expect(BASIC.cancel)
     client.method(QUEUE.bind, 1, { ...BIND_VALUES, noWait })
-    await channelClosed(404, QUEUE.bind, "NOT_FOUND - no queue 'q' in vhost '/'")
+    await channelClosed(client, 404, QUEUE.bind, "NOT_FOUND - no queue 'q' in vhost '/'")
   })
 })

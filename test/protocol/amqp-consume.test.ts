@@ -1,46 +1,31 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { BASIC, CHANNEL, CONNECTION, QUEUE } from '../../src/amqp/codec/methods.ts'
-import type { FieldTable } from '../../src/core/field-table.ts'
-import { AmqpGateway } from '../support/amqp-gateway.ts'
+import type { AmqpGateway } from '../support/amqp-gateway.ts'
+import {
+  BIND_VALUES,
+  CONSUME_VALUES,
+  DELETE_VALUES,
+  declareQueue,
+  nothingMoreLater,
+  QUEUE_VALUES,
+  startAmqp
+} from '../support/amqp-moves.ts'
 import type { RawAmqp } from '../support/raw-amqp.ts'
 
 let gateway: AmqpGateway
 let client: RawAmqp
 
 beforeEach(async () => {
-  gateway = await new AmqpGateway().start()
-  client = await gateway.connect()
+  ;({ gateway, client } = await startAmqp())
 })
-afterEach(() => gateway.close())
 
-const DECLARE = {
-  reserved: 0,
-  queue: 'q',
-  passive: false,
-  durable: false,
-  exclusive: false,
-  autoDelete: false,
-  noWait: false,
-  arguments: [] as FieldTable
-}
-const CONSUME = {
-  reserved: 0,
-  queue: 'q',
-  consumerTag: 'c',
-  noLocal: false,
-  noAck: false,
-  exclusive: false,
-  noWait: false,
-  arguments: [] as FieldTable
-}
-
-async function filled(count: number, changes: Partial<typeof DECLARE> = {}): Promise<void> {
-  await client.call(QUEUE.declare, { ...DECLARE, ...changes }, QUEUE.declareOk)
+async function filled(count: number, changes: Partial<typeof QUEUE_VALUES> = {}): Promise<void> {
+  await declareQueue(client, changes)
   for (let i = 1; i <= count; i++) client.publish('', changes.queue ?? 'q', `${i}`)
 }
 
-async function consume(changes: Partial<typeof CONSUME> = {}, channel = 1): Promise<void> {
-  await client.call(BASIC.consume, { ...CONSUME, ...changes }, BASIC.consumeOk, channel)
+async function consume(changes: Partial<typeof CONSUME_VALUES> = {}, channel = 1): Promise<void> {
+  await client.call(BASIC.consume, { ...CONSUME_VALUES, ...changes }, BASIC.consumeOk, channel)
 }
 
 async function qos(prefetchCount: number, global = false): Promise<void> {
@@ -59,12 +44,6 @@ async function several(count: number): Promise<string[]> {
   return list
 }
 
-/** Some turns later nothing else has come: the answer is the next frame. */
-async function nothingMore(): Promise<void> {
-  for (let i = 0; i < 5; i++) await new Promise(resolve => setImmediate(resolve))
-  await client.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk)
-}
-
 function ack(deliveryTag: number, multiple = false): void {
   client.method(BASIC.ack, 1, { deliveryTag, multiple })
 }
@@ -75,10 +54,10 @@ describe('prefetch', () => {
     await qos(2)
     await consume()
     expect(await several(2)).toEqual(['1:1', '2:2'])
-    await nothingMore()
+    await nothingMoreLater(client)
     ack(2)
     expect(await next()).toBe('3:3')
-    await nothingMore()
+    await nothingMoreLater(client)
     ack(3, true)
     expect(await several(2)).toEqual(['4:4', '5:5'])
   })
@@ -89,7 +68,7 @@ describe('prefetch', () => {
     await consume()
     expect(await next()).toBe('1:1')
     await qos(3)
-    await nothingMore()
+    await nothingMoreLater(client)
     await consume({ consumerTag: 'second' })
     expect(await several(3)).toEqual(['2:2', '3:3', '4:4'])
   })
@@ -100,7 +79,7 @@ describe('prefetch', () => {
     await consume()
     expect((await several(3)).length).toBe(3)
     await consume({ consumerTag: 'second' })
-    await nothingMore()
+    await nothingMoreLater(client)
     ack(1)
     expect(await next()).toBe('4:4')
     client.method(BASIC.qos, 1, { prefetchSize: 0, prefetchCount: 0, global: true })
@@ -123,13 +102,11 @@ describe('prefetch', () => {
   })
 
   it('of 0 is the bound of a channel: then it waits, nobody is cancelled', async () => {
-    gateway.close()
-    gateway = await new AmqpGateway({ limits: { channelUnackedMax: 3 } }).start()
-    client = await gateway.connect()
+    ;({ gateway, client } = await startAmqp({ limits: { channelUnackedMax: 3 } }))
     await filled(5)
     await consume()
     expect((await several(3)).length).toBe(3)
-    await nothingMore()
+    await nothingMoreLater(client)
     ack(1)
     expect(await next()).toBe('4:4')
   })
@@ -137,10 +114,10 @@ describe('prefetch', () => {
 
 describe('deliveries', () => {
   it('come in turn to the consumers of a queue', async () => {
-    await client.call(QUEUE.declare, DECLARE, QUEUE.declareOk)
+    await declareQueue(client)
     const other = await gateway.connect()
     await consume({ noAck: true })
-    await other.call(BASIC.consume, { ...CONSUME, noAck: true }, BASIC.consumeOk)
+    await other.call(BASIC.consume, { ...CONSUME_VALUES, noAck: true }, BASIC.consumeOk)
     for (let i = 1; i <= 4; i++) client.publish('', 'q', `${i}`)
     expect((await several(2)).length).toBe(2)
     for (let i = 0; i < 2; i++) await other.content(BASIC.deliver)
@@ -150,14 +127,7 @@ describe('deliveries', () => {
     await filled(0)
     await client.call(
       QUEUE.bind,
-      {
-        reserved: 0,
-        queue: 'q',
-        exchange: 'amq.topic',
-        routingKey: '#',
-        noWait: false,
-        arguments: []
-      },
+      { ...BIND_VALUES, exchange: 'amq.topic', routingKey: '#' },
       QUEUE.bindOk
     )
     await consume({ consumerTag: 'tag-ü', noAck: true })
@@ -179,7 +149,7 @@ describe('deliveries', () => {
     expect(await next()).toBe('1:1')
     await client.call(BASIC.cancel, { consumerTag: 'c', noWait: false }, BASIC.cancelOk)
     ack(1)
-    await nothingMore()
+    await nothingMoreLater(client)
     client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
     const { values, body } = await client.content(BASIC.getOk)
     expect([values.deliveryTag, body.toString()]).toEqual([2, '2'])
@@ -189,7 +159,7 @@ describe('deliveries', () => {
     await filled(1)
     const { consumerTag } = await client.call(
       BASIC.consume,
-      { ...CONSUME, consumerTag: '' },
+      { ...CONSUME_VALUES, consumerTag: '' },
       BASIC.consumeOk
     )
     expect(consumerTag).toMatch(/^amq\.ctag-/)
@@ -211,7 +181,7 @@ describe('what is given back', () => {
     client.method(BASIC.nack, 1, { deliveryTag: 2, multiple: true, requeue: true })
     expect((await several(2)).map(each => each.split(':')[1])).toEqual(['1!', '2!'])
     ack(0, true)
-    await nothingMore()
+    await nothingMoreLater(client)
   })
 
   it('by reject without requeue is gone, and counted', async () => {
@@ -219,7 +189,7 @@ describe('what is given back', () => {
     await consume()
     await next()
     client.method(BASIC.reject, 1, { deliveryTag: 1, requeue: false })
-    await nothingMore()
+    await nothingMoreLater(client)
     expect(gateway.broker.counters.dropped.get('rejected')).toBe(1)
     await client.call(BASIC.get, { reserved: 0, queue: 'q', noAck: true }, BASIC.getEmpty)
   })
@@ -232,7 +202,7 @@ describe('what is given back', () => {
     client.method(BASIC.recover, 1, { requeue: true })
     await client.expect(BASIC.recoverOk)
     expect((await several(3)).map(each => each.split(':')[1]).sort()).toEqual(['1!', '2!', '3!'])
-    await nothingMore()
+    await nothingMoreLater(client)
   })
 
   it('by closing the channel or losing the connection comes to another, in order', async () => {
@@ -242,7 +212,7 @@ describe('what is given back', () => {
     client.destroy()
     const other = await gateway.connect()
     await expect.poll(() => gateway.closed).toBe(1)
-    await other.call(BASIC.consume, CONSUME, BASIC.consumeOk)
+    await other.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
     for (const expected of ['1', '2', '3']) {
       const { values, body } = await other.content(BASIC.deliver)
       expect([values.redelivered, body.toString()]).toEqual([true, expected])
@@ -262,7 +232,7 @@ describe('what is given back', () => {
       expect(await next()).toBe(again)
     }
     const other = await gateway.connect()
-    await other.call(BASIC.consume, CONSUME, BASIC.consumeOk)
+    await other.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
     const bodies = async () => {
       const list: string[] = []
       for (let i = 0; i < 3; i++) list.push((await other.content(BASIC.deliver)).body.toString())
@@ -297,7 +267,7 @@ describe('what is given back', () => {
       ack(tag)
     }
     ack(1)
-    await nothingMore()
+    await nothingMoreLater(client)
   })
 })
 
@@ -305,8 +275,7 @@ describe('a queue that ends', () => {
   it('tells its consumers, before delete-ok', async () => {
     await filled(0)
     await consume()
-    const values = { reserved: 0, queue: 'q', ifUnused: false, ifEmpty: false, noWait: false }
-    client.method(QUEUE.delete, 1, values)
+    client.method(QUEUE.delete, 1, DELETE_VALUES)
     expect(await client.expect(BASIC.cancel)).toEqual({ consumerTag: 'c', noWait: true })
     await client.expect(QUEUE.deleteOk)
     // Its answer, and a cancel that crossed ours.
@@ -317,9 +286,8 @@ describe('a queue that ends', () => {
   it('tells nobody who did not ask for it', async () => {
     const plain = await gateway.connect({ capabilities: [] })
     await filled(0)
-    await plain.call(BASIC.consume, CONSUME, BASIC.consumeOk)
-    const values = { reserved: 0, queue: 'q', ifUnused: false, ifEmpty: false, noWait: false }
-    await client.call(QUEUE.delete, values, QUEUE.deleteOk)
+    await plain.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
+    await client.call(QUEUE.delete, DELETE_VALUES, QUEUE.deleteOk)
     await plain.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk)
   })
 
@@ -327,20 +295,19 @@ describe('a queue that ends', () => {
     await filled(1)
     await consume()
     await next()
-    const values = { reserved: 0, queue: 'q', ifUnused: false, ifEmpty: false, noWait: false }
-    client.method(QUEUE.delete, 1, values)
+    client.method(QUEUE.delete, 1, DELETE_VALUES)
     await client.expect(BASIC.cancel)
     await client.expect(QUEUE.deleteOk)
     ack(1)
-    await nothingMore()
+    await nothingMoreLater(client)
   })
 
   it('ends with its last consumer if it is auto-delete, by cancel, channel or connection', async () => {
-    const passive = { ...DECLARE, passive: true }
+    const passive = { ...QUEUE_VALUES, passive: true }
     for (const how of ['cancel', 'channel', 'connection']) {
       await filled(0, { autoDelete: true })
       const other = await gateway.connect()
-      await other.call(BASIC.consume, CONSUME, BASIC.consumeOk)
+      await other.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
       const close = { replyCode: 200, replyText: '', classId: 0, methodId: 0 }
       if (how === 'cancel') {
         await other.call(BASIC.cancel, { consumerTag: 'c', noWait: false }, BASIC.cancelOk)
@@ -358,7 +325,7 @@ describe('a consumer that does not read', () => {
   it('gets no more than its output bound; the rest stays in the queue, in order', async () => {
     await filled(0)
     await consume()
-    await nothingMore()
+    await nothingMoreLater(client)
     client.socket.pause()
     const publisher = await gateway.connect()
     const body = Buffer.alloc(100_000, 'x')
@@ -374,7 +341,7 @@ describe('a consumer that does not read', () => {
       expect(delivery.body[0]).toBe(i)
       ack(i + 1)
     }
-    await nothingMore()
+    await nothingMoreLater(client)
     expect([queue.readyCount, queue.unackedCount]).toEqual([0, 0])
   })
 })

@@ -1,115 +1,62 @@
 /** Which mistake closes what, with which code and text: one row for each line of RabbitMQ's table. */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { BASIC, CHANNEL, EXCHANGE, type Method, QUEUE } from '../../src/amqp/codec/methods.ts'
 import type { Credentials } from '../../src/auth/authenticator.ts'
-import type { FieldTable } from '../../src/core/field-table.ts'
 import { Principal, type ResourceRule } from '../../src/core/principal.ts'
-import { AmqpGateway } from '../support/amqp-gateway.ts'
+import type { AmqpGateway } from '../support/amqp-gateway.ts'
+import {
+  BIND_VALUES,
+  CONSUME_VALUES,
+  channelClosed,
+  DELETE_VALUES,
+  declareQueue,
+  EXCHANGE_VALUES,
+  QUEUE_VALUES,
+  startAmqp
+} from '../support/amqp-moves.ts'
 import { publishFrames, type RawAmqp, rawFrame } from '../support/raw-amqp.ts'
 
 let gateway: AmqpGateway
 let client: RawAmqp
 
 beforeEach(async () => {
-  gateway = await new AmqpGateway().start()
-  client = await gateway.connect()
+  ;({ gateway, client } = await startAmqp())
 })
-afterEach(() => gateway.close())
-
-const QUEUE_VALUES = {
-  reserved: 0,
-  queue: 'q',
-  passive: false,
-  durable: false,
-  exclusive: false,
-  autoDelete: false,
-  noWait: false,
-  arguments: [] as FieldTable
-}
-const EXCHANGE_VALUES = {
-  reserved: 0,
-  exchange: 'e',
-  type: 'direct',
-  passive: false,
-  durable: false,
-  autoDelete: false,
-  internal: false,
-  noWait: false,
-  arguments: [] as FieldTable
-}
-const CONSUME_VALUES = {
-  reserved: 0,
-  queue: 'q',
-  consumerTag: 'c',
-  noLocal: false,
-  noAck: false,
-  exclusive: false,
-  noWait: false,
-  arguments: [] as FieldTable
-}
-const BIND_VALUES = {
-  reserved: 0,
-  queue: 'q',
-  exchange: 'amq.direct',
-  routingKey: 'k',
-  noWait: false,
-  arguments: [] as FieldTable
-}
-const DELETE_VALUES = { reserved: 0, queue: 'q', ifUnused: false, ifEmpty: false, noWait: false }
-
-async function declare(changes: Partial<typeof QUEUE_VALUES> = {}, from = client): Promise<void> {
-  await from.call(QUEUE.declare, { ...QUEUE_VALUES, ...changes }, QUEUE.declareOk)
-}
-
-/** channel.close with this code, the ids of the method, and the text in full. */
-async function channelClosed(code: number, method: Method, text: string, from = client) {
-  const close = await from.expect(CHANNEL.close)
-  expect(close.replyText).toBe(text)
-  expect(close).toMatchObject({
-    replyCode: code,
-    classId: method.classId,
-    methodId: method.methodId
-  })
-  // Everything is thrown away until close-ok; then the number is free and the connection lives.
-  from.publish('', 'q', 'thrown away')
-  from.method(CHANNEL.closeOk, 1, {})
-  await from.openChannel(1)
-}
 
 describe('404', () => {
   it('publish to an exchange that does not exist', async () => {
     client.publish('no', 'k', 'x')
-    await channelClosed(404, BASIC.publish, "NOT_FOUND - no exchange 'no' in vhost '/'")
+    await channelClosed(client, 404, BASIC.publish, "NOT_FOUND - no exchange 'no' in vhost '/'")
   })
 
   it('consume from a queue that does not exist', async () => {
     client.method(BASIC.consume, 1, CONSUME_VALUES)
-    await channelClosed(404, BASIC.consume, "NOT_FOUND - no queue 'q' in vhost '/'")
+    await channelClosed(client, 404, BASIC.consume, "NOT_FOUND - no queue 'q' in vhost '/'")
   })
 
   it('get, bind, purge and passive declare of such a queue', async () => {
     const text = "NOT_FOUND - no queue 'q' in vhost '/'"
     client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
-    await channelClosed(404, BASIC.get, text)
+    await channelClosed(client, 404, BASIC.get, text)
     client.method(QUEUE.bind, 1, BIND_VALUES)
-    await channelClosed(404, QUEUE.bind, text)
+    await channelClosed(client, 404, QUEUE.bind, text)
     client.method(QUEUE.purge, 1, { reserved: 0, queue: 'q', noWait: false })
-    await channelClosed(404, QUEUE.purge, text)
+    await channelClosed(client, 404, QUEUE.purge, text)
     client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, passive: true })
-    await channelClosed(404, QUEUE.declare, text)
+    await channelClosed(client, 404, QUEUE.declare, text)
   })
 
   it('bind to, and passive declare of, an exchange that does not exist', async () => {
-    await declare()
+    await declareQueue(client)
     client.method(QUEUE.bind, 1, { ...BIND_VALUES, exchange: 'no' })
-    await channelClosed(404, QUEUE.bind, "NOT_FOUND - no exchange 'no' in vhost '/'")
+    await channelClosed(client, 404, QUEUE.bind, "NOT_FOUND - no exchange 'no' in vhost '/'")
     client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, passive: true })
-    await channelClosed(404, EXCHANGE.declare, "NOT_FOUND - no exchange 'e' in vhost '/'")
+    await channelClosed(client, 404, EXCHANGE.declare, "NOT_FOUND - no exchange 'e' in vhost '/'")
   })
 
   it('an empty queue name when none was declared', async () => {
     client.method(BASIC.consume, 1, { ...CONSUME_VALUES, queue: '' })
-    await channelClosed(404, BASIC.consume, 'NOT_FOUND - no previously declared queue')
+    await channelClosed(client, 404, BASIC.consume, 'NOT_FOUND - no previously declared queue')
   })
 })
 
@@ -122,7 +69,7 @@ describe('no error', () => {
   })
 
   it('unbind of a binding that does not exist', async () => {
-    await declare()
+    await declareQueue(client)
     const { noWait: _, ...values } = BIND_VALUES
     await client.call(QUEUE.unbind, values, QUEUE.unbindOk)
   })
@@ -149,23 +96,34 @@ describe('no error', () => {
 
 describe('406', () => {
   it('delete of a queue in use, or not empty, when that was asked for', async () => {
-    await declare()
+    await declareQueue(client)
     client.publish('', 'q', 'x')
     client.method(QUEUE.delete, 1, { ...DELETE_VALUES, ifEmpty: true })
-    await channelClosed(406, QUEUE.delete, "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty")
+    await channelClosed(
+      client,
+      406,
+      QUEUE.delete,
+      "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty"
+    )
     await client.call(QUEUE.purge, { reserved: 0, queue: 'q', noWait: false }, QUEUE.purgeOk)
     const other = await gateway.connect()
     await other.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
     client.method(QUEUE.delete, 1, { ...DELETE_VALUES, ifUnused: true })
-    await channelClosed(406, QUEUE.delete, "PRECONDITION_FAILED - queue 'q' in vhost '/' in use")
+    await channelClosed(
+      client,
+      406,
+      QUEUE.delete,
+      "PRECONDITION_FAILED - queue 'q' in vhost '/' in use"
+    )
   })
 
   it('delete of an exchange in use', async () => {
     await client.call(EXCHANGE.declare, EXCHANGE_VALUES, EXCHANGE.declareOk)
-    await declare()
+    await declareQueue(client)
     await client.call(QUEUE.bind, { ...BIND_VALUES, exchange: 'e' }, QUEUE.bindOk)
     client.method(EXCHANGE.delete, 1, { reserved: 0, exchange: 'e', ifUnused: true, noWait: false })
     await channelClosed(
+      client,
       406,
       EXCHANGE.delete,
       "PRECONDITION_FAILED - exchange 'e' in vhost '/' in use"
@@ -173,24 +131,33 @@ describe('406', () => {
   })
 
   it('declare again with other flags or arguments', async () => {
-    await declare()
+    await declareQueue(client)
     client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, durable: true })
     await channelClosed(
+      client,
       406,
       QUEUE.declare,
       "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'"
     )
-    await declare({ queue: 'a', arguments: [['x-max-length', { type: 'l', value: 1n }]] })
+    await declareQueue(client, {
+      queue: 'a',
+      arguments: [['x-max-length', { type: 'l', value: 1n }]]
+    })
     client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, queue: 'a' })
     await channelClosed(
+      client,
       406,
       QUEUE.declare,
       "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'a' in vhost '/': received none but current is the value '1' of type 'long'"
     )
-    await declare({ queue: 'a', arguments: [['x-max-length', { type: 'b', value: 1 }]] })
+    await declareQueue(client, {
+      queue: 'a',
+      arguments: [['x-max-length', { type: 'b', value: 1 }]]
+    })
     await client.call(EXCHANGE.declare, EXCHANGE_VALUES, EXCHANGE.declareOk)
     client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, type: 'fanout' })
     await channelClosed(
+      client,
       406,
       EXCHANGE.declare,
       "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'e' in vhost '/': received 'fanout' but current is 'direct'"
@@ -206,11 +173,11 @@ describe('406', () => {
   ])('%s of an unknown delivery tag', async (_what, method, values) => {
     client.method(method as Method, 1, values)
     const text = `PRECONDITION_FAILED - unknown delivery tag ${values.deliveryTag}`
-    await channelClosed(406, method, text)
+    await channelClosed(client, 406, method, text)
   })
 
   it('ack twice, and on another channel', async () => {
-    await declare()
+    await declareQueue(client)
     client.publish('', 'q', 'x')
     client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: false })
     await client.content(BASIC.getOk)
@@ -219,13 +186,14 @@ describe('406', () => {
     expect((await client.expect(CHANNEL.close, 2)).replyCode).toBe(406)
     client.method(BASIC.ack, 1, { deliveryTag: 1, multiple: false })
     client.method(BASIC.ack, 1, { deliveryTag: 1, multiple: false })
-    await channelClosed(406, BASIC.ack, 'PRECONDITION_FAILED - unknown delivery tag 1')
+    await channelClosed(client, 406, BASIC.ack, 'PRECONDITION_FAILED - unknown delivery tag 1')
   })
 
   it.each(['ten', '-1', '', '1.5'])('expiration %j', async expiration => {
-    await declare()
+    await declareQueue(client)
     client.publish('', 'q', 'x', { properties: { expiration } })
     await channelClosed(
+      client,
       406,
       BASIC.publish,
       `PRECONDITION_FAILED - invalid expiration '${expiration}'`
@@ -235,6 +203,7 @@ describe('406', () => {
   it('the user-id of somebody else', async () => {
     client.publish('', 'q', 'x', { properties: { userId: 'root' } })
     await channelClosed(
+      client,
       406,
       BASIC.publish,
       "PRECONDITION_FAILED - user_id property set to 'root' but authenticated user was 'guest'"
@@ -263,25 +232,25 @@ describe('405', () => {
 
   it('any use of the exclusive queue of another connection', async () => {
     const owner = await gateway.connect()
-    await declare({ exclusive: true }, owner)
+    await declareQueue(owner, { exclusive: true })
     client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, exclusive: true })
-    await channelClosed(405, QUEUE.declare, TEXT)
+    await channelClosed(client, 405, QUEUE.declare, TEXT)
     client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, passive: true })
-    await channelClosed(405, QUEUE.declare, TEXT)
+    await channelClosed(client, 405, QUEUE.declare, TEXT)
     client.method(BASIC.consume, 1, CONSUME_VALUES)
-    await channelClosed(405, BASIC.consume, TEXT)
+    await channelClosed(client, 405, BASIC.consume, TEXT)
     client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
-    await channelClosed(405, BASIC.get, TEXT)
+    await channelClosed(client, 405, BASIC.get, TEXT)
     client.method(QUEUE.bind, 1, BIND_VALUES)
-    await channelClosed(405, QUEUE.bind, TEXT)
+    await channelClosed(client, 405, QUEUE.bind, TEXT)
     client.method(QUEUE.delete, 1, DELETE_VALUES)
-    await channelClosed(405, QUEUE.delete, TEXT)
+    await channelClosed(client, 405, QUEUE.delete, TEXT)
   })
 
   it('declare again without its exclusive flag', async () => {
-    await declare({ exclusive: true })
+    await declareQueue(client, { exclusive: true })
     client.method(QUEUE.declare, 1, QUEUE_VALUES)
-    await channelClosed(405, QUEUE.declare, TEXT)
+    await channelClosed(client, 405, QUEUE.declare, TEXT)
   })
 })
 
@@ -289,12 +258,14 @@ describe('403', () => {
   it('a queue or exchange named amq.', async () => {
     client.method(QUEUE.declare, 1, { ...QUEUE_VALUES, queue: 'amq.mine' })
     await channelClosed(
+      client,
       403,
       QUEUE.declare,
       "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.*'"
     )
     client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, exchange: 'amq.mine' })
     await channelClosed(
+      client,
       403,
       EXCHANGE.declare,
       "ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*'"
@@ -303,13 +274,13 @@ describe('403', () => {
 
   it('declare, bind or delete of the default exchange', async () => {
     const text = 'ACCESS_REFUSED - operation not permitted on the default exchange'
-    await declare()
+    await declareQueue(client)
     client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, exchange: '' })
-    await channelClosed(403, EXCHANGE.declare, text)
+    await channelClosed(client, 403, EXCHANGE.declare, text)
     client.method(QUEUE.bind, 1, { ...BIND_VALUES, exchange: '' })
-    await channelClosed(403, QUEUE.bind, text)
+    await channelClosed(client, 403, QUEUE.bind, text)
     client.method(EXCHANGE.delete, 1, { reserved: 0, exchange: '', ifUnused: false, noWait: false })
-    await channelClosed(403, EXCHANGE.delete, text)
+    await channelClosed(client, 403, EXCHANGE.delete, text)
   })
 
   it('delete of a system exchange', async () => {
@@ -322,6 +293,7 @@ describe('403', () => {
     await client.call(EXCHANGE.declare, { ...EXCHANGE_VALUES, internal: true }, EXCHANGE.declareOk)
     client.publish('e', 'k', 'x')
     await channelClosed(
+      client,
       403,
       BASIC.publish,
       "ACCESS_REFUSED - cannot publish to internal exchange 'e' in vhost '/'"
@@ -329,18 +301,18 @@ describe('403', () => {
   })
 
   it('a second consumer beside an exclusive one', async () => {
-    await declare()
+    await declareQueue(client)
     const other = await gateway.connect()
     await other.call(BASIC.consume, { ...CONSUME_VALUES, exclusive: true }, BASIC.consumeOk)
     client.method(BASIC.consume, 1, CONSUME_VALUES)
     const text = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use"
-    await channelClosed(403, BASIC.consume, text)
+    await channelClosed(client, 403, BASIC.consume, text)
   })
 })
 
 describe('403 without permission', () => {
   async function restricted(rule: Partial<ResourceRule>): Promise<RawAmqp> {
-    await declare()
+    await declareQueue(client)
     const rules = [{ vhost: '/', configure: '', write: '', read: '', ...rule }]
     gateway.amqp.authenticator.authenticate = ({ vhost }: Credentials) =>
       Promise.resolve({ ok: true, principal: new Principal('u', [], vhost, rules, [], false) })
@@ -351,31 +323,31 @@ describe('403 without permission', () => {
     const nobody = await restricted({})
     nobody.method(QUEUE.declare, 1, { ...QUEUE_VALUES, queue: 'new' })
     await channelClosed(
+      nobody,
       403,
       QUEUE.declare,
-      "ACCESS_REFUSED - configure access to queue 'new' in vhost '/' refused for user 'u'",
-      nobody
+      "ACCESS_REFUSED - configure access to queue 'new' in vhost '/' refused for user 'u'"
     )
     nobody.publish('amq.direct', 'k', 'x')
     await channelClosed(
+      nobody,
       403,
       BASIC.publish,
-      "ACCESS_REFUSED - write access to exchange 'amq.direct' in vhost '/' refused for user 'u'",
-      nobody
+      "ACCESS_REFUSED - write access to exchange 'amq.direct' in vhost '/' refused for user 'u'"
     )
     nobody.method(BASIC.consume, 1, CONSUME_VALUES)
     await channelClosed(
+      nobody,
       403,
       BASIC.consume,
-      "ACCESS_REFUSED - read access to queue 'q' in vhost '/' refused for user 'u'",
-      nobody
+      "ACCESS_REFUSED - read access to queue 'q' in vhost '/' refused for user 'u'"
     )
     nobody.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
     await channelClosed(
+      nobody,
       403,
       BASIC.get,
-      "ACCESS_REFUSED - read access to queue 'q' in vhost '/' refused for user 'u'",
-      nobody
+      "ACCESS_REFUSED - read access to queue 'q' in vhost '/' refused for user 'u'"
     )
   })
 

@@ -1,40 +1,27 @@
 /** Consumer priorities: `x-priority` of basic.consume. */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { BASIC, CHANNEL, QUEUE } from '../../src/amqp/codec/methods.ts'
 import type { FieldTable, FieldValue } from '../../src/core/field-table.ts'
-import { AmqpGateway } from '../support/amqp-gateway.ts'
+import {
+  CONSUME_VALUES,
+  declareQueue,
+  nothingMoreLater,
+  QUEUE_VALUES,
+  startAmqp
+} from '../support/amqp-moves.ts'
 import type { RawAmqp } from '../support/raw-amqp.ts'
 
-const QUEUE_VALUES = {
-  reserved: 0,
-  queue: 'q',
-  passive: false,
-  durable: false,
-  exclusive: false,
-  autoDelete: false,
-  noWait: false,
-  arguments: [] as FieldTable
-}
-
-let gateway: AmqpGateway
 let client: RawAmqp
 
 beforeEach(async () => {
-  gateway = await new AmqpGateway().start()
-  client = await gateway.connect()
-  await client.call(QUEUE.declare, QUEUE_VALUES, QUEUE.declareOk)
+  ;({ client } = await startAmqp())
+  await declareQueue(client)
 })
-afterEach(() => gateway.close())
 
 function consumeValues(consumerTag: string, priority: FieldValue | null) {
   return {
-    reserved: 0,
-    queue: 'q',
+    ...CONSUME_VALUES,
     consumerTag,
-    noLocal: false,
-    noAck: false,
-    exclusive: false,
-    noWait: false,
     arguments: priority === null ? [] : ([['x-priority', priority]] as FieldTable)
   }
 }
@@ -56,11 +43,6 @@ function publish(count: number): void {
   for (let i = 0; i < count; i++) client.publish('', 'q', `${i}`)
 }
 
-async function nothingMore(): Promise<void> {
-  for (let i = 0; i < 5; i++) await new Promise(resolve => setImmediate(resolve))
-  await client.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk)
-}
-
 describe('consumers of a higher priority', () => {
   it('get everything while they have credit, in turn; 0 is the usual one', async () => {
     await consume('l', -1)
@@ -69,7 +51,7 @@ describe('consumers of a higher priority', () => {
     await consume('b', 10)
     publish(6)
     expect(await takers(6)).toBe('ababab')
-    await nothingMore()
+    await nothingMoreLater(client)
   })
 
   it('leave to the others what they have no credit for, and come first again', async () => {
@@ -78,13 +60,13 @@ describe('consumers of a higher priority', () => {
     await consume('h', 5, 2)
     publish(7)
     expect(await takers(5)).toBe('hhmll')
-    await nothingMore()
+    await nothingMoreLater(client)
     client.method(BASIC.ack, 1, { deliveryTag: 4, multiple: false })
     expect(await takers(1)).toBe('l')
     client.method(BASIC.ack, 1, { deliveryTag: 1, multiple: false })
     expect(await takers(1)).toBe('h')
     client.method(BASIC.ack, 1, { deliveryTag: 0, multiple: true })
-    await nothingMore()
+    await nothingMoreLater(client)
     publish(3)
     expect(await takers(3)).toBe('hhm')
   })

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import {
   BASIC,
   CHANNEL,
@@ -10,30 +10,27 @@ import {
 import { decodeProperties } from '../../src/amqp/properties.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
 import type { MessageProperties } from '../../src/core/properties.ts'
-import { AmqpGateway } from '../support/amqp-gateway.ts'
+import type { AmqpGateway } from '../support/amqp-gateway.ts'
+import {
+  BIND_VALUES,
+  CONSUME_VALUES,
+  DELETE_VALUES,
+  declareQueue,
+  nothingMore,
+  QUEUE_VALUES,
+  startAmqp
+} from '../support/amqp-moves.ts'
 import { publishFrames, type RawAmqp, rawFrame } from '../support/raw-amqp.ts'
 
 let gateway: AmqpGateway
 let client: RawAmqp
 
 beforeEach(async () => {
-  gateway = await new AmqpGateway().start()
-  client = await gateway.connect()
+  ;({ gateway, client } = await startAmqp())
 })
-afterEach(() => gateway.close())
 
 async function declare(queue: string, durable = false, args: FieldTable = []): Promise<void> {
-  const values = {
-    reserved: 0,
-    queue,
-    passive: false,
-    durable,
-    exclusive: false,
-    autoDelete: false,
-    noWait: false,
-    arguments: args
-  }
-  await client.call(QUEUE.declare, values, QUEUE.declareOk)
+  await declareQueue(client, { queue, durable, arguments: args })
 }
 
 async function get(queue: string) {
@@ -42,13 +39,8 @@ async function get(queue: string) {
 }
 
 async function bind(queue: string, exchange: string, routingKey: string, args: FieldTable = []) {
-  const values = { reserved: 0, queue, exchange, routingKey, noWait: false, arguments: args }
+  const values = { ...BIND_VALUES, queue, exchange, routingKey, arguments: args }
   await client.call(QUEUE.bind, values, QUEUE.bindOk)
-}
-
-/** Whatever came before it is read: the answer proves that nothing else was sent. */
-async function nothingMore(): Promise<void> {
-  await client.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk)
 }
 
 describe('content', () => {
@@ -112,7 +104,7 @@ describe('content', () => {
     const body = Buffer.alloc(5_000_000, 'abcdefg')
     client.publish('', 'q', body)
     client.publish('', 'q', 'behind')
-    await nothingMore()
+    await nothingMore(client)
     small.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
     const got = await small.content(BASIC.getOk)
     expect(got.frames).toBe(Math.ceil(body.length / 4088))
@@ -125,7 +117,7 @@ describe('content', () => {
     await declare('q')
     const headers: MessageProperties['headers'] = [['big', { type: 'S', value: 'x'.repeat(5000) }]]
     client.publish('', 'q', 'x', { properties: { headers, type: 'kept' } })
-    await nothingMore()
+    await nothingMore(client)
     small.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
     const { properties } = await small.content(BASIC.getOk)
     const decoded = decodeProperties(properties, 0, properties.length)
@@ -201,7 +193,7 @@ describe('confirms', () => {
     await client.call(CONFIRM.select, { noWait: false }, CONFIRM.selectOk)
     gateway.journal.isAutomatic = false
     for (let i = 0; i < 10; i++) client.publish('', 'q', `${i}`, { persistent: true })
-    await nothingMore()
+    await nothingMore(client)
     gateway.journal.sync()
     expect(await client.expect(BASIC.ack)).toEqual({ deliveryTag: 10, multiple: true })
   })
@@ -274,35 +266,16 @@ describe('a mandatory message', () => {
   it('with a queue does not', async () => {
     await declare('q')
     client.publish('', 'q', 'x', { mandatory: true })
-    await nothingMore()
+    await nothingMore(client)
   })
 })
 
 describe('definitions', () => {
   it('are answered when they are on the disk, in the order of the methods', async () => {
     gateway.journal.isAutomatic = false
-    const values = {
-      reserved: 0,
-      queue: 'q',
-      passive: false,
-      durable: true,
-      exclusive: false,
-      autoDelete: false,
-      noWait: false,
-      arguments: []
-    }
+    const values = { ...QUEUE_VALUES, durable: true }
     client.method(QUEUE.declare, 1, values)
-    const consume = {
-      reserved: 0,
-      queue: 'q',
-      consumerTag: 'c',
-      noLocal: false,
-      noAck: true,
-      exclusive: false,
-      noWait: false,
-      arguments: []
-    }
-    client.method(BASIC.consume, 1, consume)
+    client.method(BASIC.consume, 1, { ...CONSUME_VALUES, noAck: true })
     client.publish('', 'q', 'first')
     await client.openChannel(2)
     gateway.journal.sync()
@@ -313,16 +286,7 @@ describe('definitions', () => {
 
   it('hold a get behind them', async () => {
     gateway.journal.isAutomatic = false
-    const values = {
-      reserved: 0,
-      queue: 'q',
-      passive: false,
-      durable: true,
-      exclusive: false,
-      autoDelete: false,
-      noWait: false,
-      arguments: []
-    }
+    const values = { ...QUEUE_VALUES, durable: true }
     client.method(QUEUE.declare, 1, values)
     client.publish('', 'q', 'x')
     client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
@@ -335,16 +299,7 @@ describe('definitions', () => {
   it('count the ready messages of publishes before them', async () => {
     await declare('q')
     for (let i = 0; i < 3; i++) client.publish('', 'q', 'x')
-    const values = {
-      reserved: 0,
-      queue: 'q',
-      passive: true,
-      durable: false,
-      exclusive: false,
-      autoDelete: false,
-      noWait: false,
-      arguments: []
-    }
+    const values = { ...QUEUE_VALUES, passive: true }
     const declared = await client.call(QUEUE.declare, values, QUEUE.declareOk)
     expect(declared).toEqual({ queue: 'q', messageCount: 3, consumerCount: 0 })
     const purged = await client.call(
@@ -354,21 +309,12 @@ describe('definitions', () => {
     )
     expect(purged.messageCount).toBe(3)
     client.publish('', 'q', 'x')
-    const remove = { reserved: 0, queue: 'q', ifUnused: false, ifEmpty: false, noWait: false }
-    expect((await client.call(QUEUE.delete, remove, QUEUE.deleteOk)).messageCount).toBe(1)
+    const deleted = await client.call(QUEUE.delete, DELETE_VALUES, QUEUE.deleteOk)
+    expect(deleted.messageCount).toBe(1)
   })
 
   it('without a name get one', async () => {
-    const values = {
-      reserved: 0,
-      queue: '',
-      passive: false,
-      durable: false,
-      exclusive: true,
-      autoDelete: false,
-      noWait: false,
-      arguments: []
-    }
+    const values = { ...QUEUE_VALUES, queue: '', exclusive: true }
     const { queue } = await client.call(QUEUE.declare, values, QUEUE.declareOk)
     expect(queue).toMatch(/^amq\.gen-/)
   })
@@ -412,9 +358,9 @@ describe('the disk alarm', () => {
 
   it('does not concern whoever only consumes', async () => {
     gateway.alarm(true)
-    await nothingMore()
+    await nothingMore(client)
     gateway.alarm(false)
-    await nothingMore()
+    await nothingMore(client)
   })
 
   function isHeld(): boolean {

@@ -1,67 +1,62 @@
-import { afterEach, describe, expect, it } from 'vitest'
-import { Gateway, type GatewayOptions } from '../support/gateway.ts'
-import { connectTo, hex, lasting, publish, subscribe, subscribed } from '../support/mqtt-moves.ts'
-import { packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
-
-let gateway: Gateway
-afterEach(async () => await gateway.close())
-
-async function start(options: GatewayOptions = {}): Promise<Gateway> {
-  gateway = await new Gateway(options).start()
-  return gateway
-}
-
-async function client(version: 4 | 5, clientId: string, options: object = {}): Promise<RawMqtt> {
-  return connectTo(gateway, version, clientId, options)
-}
+import { describe, expect, it } from 'vitest'
+import {
+  connectTo,
+  hex,
+  lasting,
+  publish,
+  startGateway,
+  subscribe,
+  subscribed
+} from '../support/mqtt-moves.ts'
+import { packet, text } from '../support/raw-mqtt.ts'
 
 describe('deliveries', () => {
   it('of QoS 1 are sent again with DUP until they are acknowledged', async () => {
-    await start()
-    let subscriber = await client(4, 's', { clean: false })
+    const gateway = await startGateway()
+    let subscriber = await connectTo(gateway, 4, 's', { clean: false })
     await subscribed(subscriber, 'a', 1)
-    const publisher = await client(4, 'p')
+    const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x32, 'a', 'x', 1)
     expect(hex(await subscriber.next())).toBe(
       hex(packet(0x32, text('a'), '00 02', Buffer.from('x')))
     )
     subscriber.destroy()
-    subscriber = await client(4, 's', { clean: false })
+    subscriber = await connectTo(gateway, 4, 's', { clean: false })
     expect(hex(await subscriber.next())).toBe(
       hex(packet(0x3a, text('a'), '00 02', Buffer.from('x')))
     )
     subscriber.send('40 02 00 02')
     await subscriber.quiet()
     subscriber.destroy()
-    subscriber = await client(4, 's', { clean: false })
+    subscriber = await connectTo(gateway, 4, 's', { clean: false })
     await subscriber.quiet()
     expect(gateway.broker.counters.acknowledged).toBe(1)
   })
 
   it('of QoS 2 go on with PUBREL after a reconnect, when PUBREC was taken', async () => {
-    await start()
-    let subscriber = await client(5, 's', lasting)
+    const gateway = await startGateway()
+    let subscriber = await connectTo(gateway, 5, 's', lasting)
     await subscribed(subscriber, 'a', 2)
-    const publisher = await client(4, 'p')
+    const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x34, 'a', 'x', 1)
     expect((await subscriber.next())[0]).toBe(0x34)
     subscriber.send('50 02 00 02')
     expect(hex(await subscriber.next())).toBe('62020002')
     subscriber.destroy()
-    subscriber = await client(5, 's', lasting)
+    subscriber = await connectTo(gateway, 5, 's', lasting)
     expect(hex(await subscriber.next())).toBe('62020002')
     subscriber.send('70 02 00 02')
     await subscriber.quiet()
     subscriber.destroy()
-    subscriber = await client(5, 's', lasting)
+    subscriber = await connectTo(gateway, 5, 's', lasting)
     await subscriber.quiet()
   })
 
   it('send the PUBREL only when the PUBREC is on the disk', async () => {
-    await start()
-    const subscriber = await client(4, 's', lasting)
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 4, 's', lasting)
     await subscribed(subscriber, 'a', 2)
-    const publisher = await client(4, 'p')
+    const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x34, 'a', 'x', 1)
     await subscriber.next()
     gateway.journal.isAutomatic = false
@@ -72,10 +67,10 @@ describe('deliveries', () => {
   })
 
   it('end with a PUBREC that carries an error', async () => {
-    await start()
-    const subscriber = await client(5, 's')
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 5, 's')
     await subscribed(subscriber, 'a', 2)
-    const publisher = await client(4, 'p')
+    const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x34, 'a', 'x', 1)
     await subscriber.next()
     subscriber.send('50 03 00 02 97')
@@ -84,10 +79,10 @@ describe('deliveries', () => {
   })
 
   it('keep to the receive maximum, and go on with each acknowledgement', async () => {
-    await start()
-    const subscriber = await client(5, 's', { properties: { receiveMaximum: 2 } })
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 5, 's', { properties: { receiveMaximum: 2 } })
     await subscribed(subscriber, 'a', 1)
-    const publisher = await client(4, 'p')
+    const publisher = await connectTo(gateway, 4, 'p')
     for (let i = 1; i <= 5; i++) publish(publisher, 0x32, 'a', `${i}`, i)
     for (let i = 1; i <= 5; i++) await publisher.next()
     expect((await subscriber.next()).at(-1)).toBe(0x31)
@@ -101,12 +96,12 @@ describe('deliveries', () => {
   })
 
   it('that are too large for a client are dropped for it alone, and counted', async () => {
-    await start()
-    const small = await client(5, 'small', { properties: { maximumPacketSize: 100 } })
-    const large = await client(5, 'large')
+    const gateway = await startGateway()
+    const small = await connectTo(gateway, 5, 'small', { properties: { maximumPacketSize: 100 } })
+    const large = await connectTo(gateway, 5, 'large')
     await subscribed(small, 'a', 1)
     await subscribed(large, 'a', 1)
-    const publisher = await client(4, 'p')
+    const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x32, 'a', 'x'.repeat(200), 1)
     expect(hex(await publisher.next())).toBe('40020001')
     publish(publisher, 0x32, 'a', 'fits', 2)
@@ -116,11 +111,11 @@ describe('deliveries', () => {
   })
 
   it('do not change for acknowledgements of what is not open [B54]', async () => {
-    await start()
-    const subscriber = await client(4, 's')
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 4, 's')
     await subscribed(subscriber, 'a', 1)
     await subscribed(subscriber, 'b', 2)
-    const publisher = await client(4, 'p')
+    const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x32, 'a', 'x', 1)
     publish(publisher, 0x34, 'b', 'y', 2)
     await subscriber.next()
@@ -141,11 +136,11 @@ describe('deliveries', () => {
 
 describe('retained messages', () => {
   it('come behind the SUBACK, by retain handling', async () => {
-    await start()
-    const publisher = await client(4, 'p')
+    const gateway = await startGateway()
+    const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x33, 'r/1', 'one', 1)
     await publisher.next()
-    const raw = await client(5, 's')
+    const raw = await connectTo(gateway, 5, 's')
     subscribe(raw, 'r/#', 0x00)
     expect((await raw.next())[0]).toBe(0x90)
     expect(hex(await raw.next())).toBe(hex(packet(0x31, text('r/1'), '00', Buffer.from('one'))))
@@ -163,7 +158,7 @@ describe('retained messages', () => {
 
 describe('SUBSCRIBE', () => {
   it('is bounded in the bytes of all filters of a client', async () => {
-    await start({ limits: { subscriptionsMax: 4 } })
+    const gateway = await startGateway({ limits: { subscriptionsMax: 4 } })
     const raw = await gateway.dial()
     await raw.connect(5)
     const long = (first: string) => text(first + 'x'.repeat(600))
@@ -177,8 +172,8 @@ describe('SUBSCRIBE', () => {
   })
 
   it('answers each filter by itself', async () => {
-    await start({ limits: { subscriptionsMax: 2 } })
-    const five = await client(5, 'five')
+    const gateway = await startGateway({ limits: { subscriptionsMax: 2 } })
+    const five = await connectTo(gateway, 5, 'five')
     five.send(
       packet(
         0x82,
@@ -196,7 +191,7 @@ describe('SUBSCRIBE', () => {
       )
     )
     expect(hex(await five.next())).toBe(hex(packet(0x90, '00 07 00 01 8f 9e 02 97')))
-    const four = await client(4, 'four')
+    const four = await connectTo(gateway, 4, 'four')
     four.send(packet(0x82, '00 07', text('a'), '01', text('#/a'), '00'))
     expect(hex(await four.next())).toBe('90040007' + '0180')
     five.send(packet(0xa2, '00 08 00', text('a'), text('zzz')))
@@ -206,8 +201,8 @@ describe('SUBSCRIBE', () => {
   })
 
   it('of a lasting session is answered when the disk has it', async () => {
-    await start()
-    const raw = await client(4, 's', lasting)
+    const gateway = await startGateway()
+    const raw = await connectTo(gateway, 4, 's', lasting)
     gateway.journal.isAutomatic = false
     subscribe(raw, 'a', 1)
     await raw.quiet()
@@ -220,20 +215,20 @@ describe('wills', () => {
   const will = { topic: 'gone', payload: Buffer.from('bye'), qos: 0 as const, retain: false }
 
   it('are published when the connection is lost, and after DISCONNECT 0x04; not after DISCONNECT', async () => {
-    await start()
-    const watcher = await client(4, 'watcher')
+    const gateway = await startGateway()
+    const watcher = await connectTo(gateway, 4, 'watcher')
     await subscribed(watcher, 'gone', 0)
-    const normal = await client(4, 'normal', { will })
+    const normal = await connectTo(gateway, 4, 'normal', { will })
     normal.send('e0 00')
     await normal.rest()
     await watcher.quiet()
-    const lost = await client(4, 'lost', { will })
+    const lost = await connectTo(gateway, 4, 'lost', { will })
     lost.destroy()
     expect((await watcher.next())[0]).toBe(0x30)
-    const asked = await client(5, 'asked', { will })
+    const asked = await connectTo(gateway, 5, 'asked', { will })
     asked.send('e0 01 04')
     expect((await watcher.next())[0]).toBe(0x30)
-    const broken = await client(4, 'broken', { will })
+    const broken = await connectTo(gateway, 4, 'broken', { will })
     broken.send('f0 00')
     expect(await broken.rest()).toEqual([])
     expect((await watcher.next())[0]).toBe(0x30)

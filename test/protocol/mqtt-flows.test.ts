@@ -1,23 +1,17 @@
-import { afterEach, describe, expect, it } from 'vitest'
-import { Gateway, type GatewayOptions } from '../support/gateway.ts'
-import { connectTo, hex, lasting, publish, subscribed } from '../support/mqtt-moves.ts'
+import { describe, expect, it } from 'vitest'
+import {
+  connectTo,
+  hex,
+  lasting,
+  publish,
+  startGateway,
+  subscribed
+} from '../support/mqtt-moves.ts'
 import { packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
-
-let gateway: Gateway
-afterEach(async () => await gateway.close())
-
-async function start(options: GatewayOptions = {}): Promise<Gateway> {
-  gateway = await new Gateway(options).start()
-  return gateway
-}
-
-async function client(version: 4 | 5, clientId: string, options: object = {}): Promise<RawMqtt> {
-  return connectTo(gateway, version, clientId, options)
-}
 
 describe('CONNECT', () => {
   it('answers each version in its own form', async () => {
-    await start()
+    const gateway = await startGateway()
     const old = await gateway.dial()
     old.send(packet(0x10, text('MQIsdp'), '03 02 00 3c', text('old')))
     expect(hex(await old.next())).toBe('20020000')
@@ -39,7 +33,7 @@ describe('CONNECT', () => {
   })
 
   it('gives a client without a name one, and tells version 5 which', async () => {
-    await start()
+    const gateway = await startGateway()
     const raw = await gateway.dial()
     raw.version = 5
     raw.send(packet(0x10, text('MQTT'), '05 02 00 3c 00', text('')))
@@ -48,7 +42,7 @@ describe('CONNECT', () => {
   })
 
   it('bounds the session expiry and says so', async () => {
-    await start()
+    const gateway = await startGateway()
     const raw = await gateway.dial()
     raw.version = 5
     raw.send(packet(0x10, text('MQTT'), '05 02 00 3c 05 11 ff ff ff ff', text('x')))
@@ -56,7 +50,7 @@ describe('CONNECT', () => {
   })
 
   it('knows the session of a client that comes back, until it starts clean', async () => {
-    await start()
+    const gateway = await startGateway()
     for (const version of [4, 5] as const) {
       const id = `back-${version}`
       const first = await gateway.dial()
@@ -73,7 +67,7 @@ describe('CONNECT', () => {
   })
 
   it('of a lasting session is answered when the disk has it', async () => {
-    await start()
+    const gateway = await startGateway()
     gateway.journal.isAutomatic = false
     const raw = await gateway.dial()
     const connack = raw.connect(4, { clientId: 'slow', clean: false })
@@ -90,14 +84,14 @@ describe('CONNECT', () => {
   })
 
   it('takes the session over and tells the older connection of version 5', async () => {
-    await start()
-    const older = await client(5, 'twice')
-    await client(5, 'twice')
+    const gateway = await startGateway()
+    const older = await connectTo(gateway, 5, 'twice')
+    await connectTo(gateway, 5, 'twice')
     expect((await older.rest()).map(hex)).toEqual(['e0028e00'])
   })
 
   it('processes what a client sent right behind its CONNECT', async () => {
-    await start()
+    const gateway = await startGateway()
     const raw = await gateway.dial()
     raw.send(packet(0x10, text('MQTT'), '04 02 00 3c', text('hasty')), 'c0 00 c0 00')
     expect(hex(await raw.next())).toBe('20020000')
@@ -108,12 +102,12 @@ describe('CONNECT', () => {
 
 describe('QoS 0', () => {
   it('goes to every subscriber whose filter matches, in both versions', async () => {
-    await start()
-    const four = await client(4, 'four')
-    const five = await client(5, 'five')
+    const gateway = await startGateway()
+    const four = await connectTo(gateway, 4, 'four')
+    const five = await connectTo(gateway, 5, 'five')
     await subscribed(four, 'a/+', 0)
     await subscribed(five, 'a/#', 0)
-    const publisher = await client(5, 'publisher')
+    const publisher = await connectTo(gateway, 5, 'publisher')
     publisher.send(packet(0x30, text('a/b'), '09 03 00 01 74 02 00 00 00 0a', Buffer.from('hello')))
     expect(hex(await four.next())).toBe(hex(packet(0x30, text('a/b'), Buffer.from('hello'))))
     expect(await five.read()).toMatchObject({
@@ -125,10 +119,10 @@ describe('QoS 0', () => {
   })
 
   it('takes a payload of any size up to the limit, in order', async () => {
-    await start()
-    const subscriber = await client(4, 'subscriber')
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 4, 'subscriber')
     await subscribed(subscriber, '#', 0)
-    const publisher = await client(4, 'publisher')
+    const publisher = await connectTo(gateway, 4, 'publisher')
     const sizes = [0, 1, 127, 4_000, 32_767, 32_768, 70_000, 1_000_000, 5]
     for (const size of sizes) publish(publisher, 0x30, 'big', 'x'.repeat(size))
     for (const size of sizes) {
@@ -139,17 +133,17 @@ describe('QoS 0', () => {
   })
 
   it('fans out one message to many, each with its own QoS, identifier and subscription ids', async () => {
-    await start()
+    const gateway = await startGateway()
     const subscribers: RawMqtt[] = []
     for (let i = 0; i < 12; i++) {
-      const raw = await client(i % 2 === 0 ? 4 : 5, `s${i}`)
+      const raw = await connectTo(gateway, i % 2 === 0 ? 4 : 5, `s${i}`)
       await subscribed(raw, 'f', i % 3)
       subscribers.push(raw)
     }
-    const tagged = await client(5, 'tagged')
+    const tagged = await connectTo(gateway, 5, 'tagged')
     tagged.send(packet(0x82, '00 01 03 0b 80 01', text('f'), '00'))
     await tagged.next()
-    const publisher = await client(4, 'publisher')
+    const publisher = await connectTo(gateway, 4, 'publisher')
     for (let round = 0; round < 3; round++) publish(publisher, 0x34, 'f', `m${round}`, round + 1)
     for (let round = 0; round < 3; round++) {
       for (const [i, raw] of subscribers.entries()) {
@@ -165,20 +159,20 @@ describe('QoS 0', () => {
 
 describe('QoS 1 from a client', () => {
   it('is acknowledged at once when nothing lasts, and with reason 0x10 when nobody gets it', async () => {
-    await start()
-    const raw = await client(5, 'x')
+    const gateway = await startGateway()
+    const raw = await connectTo(gateway, 5, 'x')
     publish(raw, 0x32, 'nobody', 'x', 7)
     expect(hex(await raw.next())).toBe('4003000710')
-    const old = await client(4, 'y')
+    const old = await connectTo(gateway, 4, 'y')
     publish(old, 0x32, 'nobody', 'x', 7)
     expect(hex(await old.next())).toBe('40020007')
   })
 
   it('is acknowledged only when the disk has it, in the order of the publishes', async () => {
-    await start()
-    const subscriber = await client(4, 'lasting', lasting)
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 4, 'lasting', lasting)
     await subscribed(subscriber, 'a', 1)
-    const raw = await client(4, 'publisher')
+    const raw = await connectTo(gateway, 4, 'publisher')
     gateway.journal.isAutomatic = false
     publish(raw, 0x32, 'a', '1', 1)
     publish(raw, 0x32, 'nobody', '2', 2)
@@ -195,8 +189,8 @@ describe('QoS 1 from a client', () => {
 
 describe('our receive maximum', () => {
   it('is what is open at once: each final answer gives its place back', async () => {
-    await start({ limits: { receiveMaximum: 2 } })
-    const raw = await client(5, 'x')
+    const gateway = await startGateway({ limits: { receiveMaximum: 2 } })
+    const raw = await connectTo(gateway, 5, 'x')
     for (let id = 1; id <= 10; id++) {
       publish(raw, 0x32, 'nobody', 'x', id)
       await raw.next()
@@ -212,10 +206,10 @@ describe('our receive maximum', () => {
 
 describe('QoS 2 from a client', () => {
   it('is routed once, whatever is repeated, and its identifier is free after PUBREL', async () => {
-    await start()
-    const subscriber = await client(4, 'subscriber')
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 4, 'subscriber')
     await subscribed(subscriber, 'a', 0)
-    const raw = await client(4, 'publisher', { clean: false })
+    const raw = await connectTo(gateway, 4, 'publisher', { clean: false })
     publish(raw, 0x34, 'a', '1', 5)
     expect(hex(await raw.next())).toBe('50020005')
     publish(raw, 0x3c, 'a', '1', 5)
@@ -230,24 +224,24 @@ describe('QoS 2 from a client', () => {
   })
 
   it('answers a PUBREL that it does not know [B53]', async () => {
-    await start()
-    const four = await client(4, 'four')
+    const gateway = await startGateway()
+    const four = await connectTo(gateway, 4, 'four')
     four.send('62 02 00 09')
     expect(hex(await four.next())).toBe('70020009')
-    const five = await client(5, 'five')
+    const five = await connectTo(gateway, 5, 'five')
     five.send('62 02 00 09')
     expect(hex(await five.next())).toBe('7003000992')
   })
 
   it('remembers the identifier over a reconnect', async () => {
-    await start()
-    const subscriber = await client(4, 'subscriber')
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 4, 'subscriber')
     await subscribed(subscriber, 'a', 0)
-    const first = await client(4, 'publisher', { clean: false })
+    const first = await connectTo(gateway, 4, 'publisher', { clean: false })
     publish(first, 0x34, 'a', '1', 5)
     await first.next()
     first.destroy()
-    const second = await client(4, 'publisher', { clean: false })
+    const second = await connectTo(gateway, 4, 'publisher', { clean: false })
     publish(second, 0x3c, 'a', '1', 5)
     expect(hex(await second.next())).toBe('50020005')
     await subscriber.next()

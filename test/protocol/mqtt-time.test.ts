@@ -1,23 +1,17 @@
-import { afterEach, describe, expect, it } from 'vitest'
-import { Gateway, type GatewayOptions } from '../support/gateway.ts'
-import { connectTo, hex, lasting, publish, subscribed } from '../support/mqtt-moves.ts'
-import { bytes, type RawMqtt } from '../support/raw-mqtt.ts'
-
-let gateway: Gateway
-afterEach(async () => await gateway.close())
-
-async function start(options: GatewayOptions = {}): Promise<Gateway> {
-  gateway = await new Gateway(options).start()
-  return gateway
-}
-
-async function client(version: 4 | 5, clientId: string, options: object = {}): Promise<RawMqtt> {
-  return connectTo(gateway, version, clientId, options)
-}
+import { describe, expect, it } from 'vitest'
+import {
+  connectTo,
+  hex,
+  lasting,
+  publish,
+  startGateway,
+  subscribed
+} from '../support/mqtt-moves.ts'
+import { bytes } from '../support/raw-mqtt.ts'
 
 describe('time', () => {
   it('closes who sends no CONNECT, or one a byte at a time [B11]', async () => {
-    await start()
+    const gateway = await startGateway()
     const silent = await gateway.dial()
     const dripping = await gateway.dial()
     dripping.send('10')
@@ -32,8 +26,8 @@ describe('time', () => {
   })
 
   it('closes who is silent for one and a half keepalives, and says so', async () => {
-    await start()
-    const raw = await client(5, 'x', { keepalive: 10 })
+    const gateway = await startGateway()
+    const raw = await connectTo(gateway, 5, 'x', { keepalive: 10 })
     gateway.pass(15)
     await raw.quiet()
     gateway.pass(16)
@@ -41,16 +35,16 @@ describe('time', () => {
   })
 
   it('does not count a stall of our own against a client [O12]', async () => {
-    await start()
-    const raw = await client(4, 'x', { keepalive: 10 })
+    const gateway = await startGateway()
+    const raw = await connectTo(gateway, 4, 'x', { keepalive: 10 })
     gateway.clock.advance(60_000)
     gateway.mqtt.tick()
     await raw.quiet()
   })
 
   it('never closes a client with keepalive 0', async () => {
-    await start()
-    const raw = await client(4, 'x', { keepalive: 0 })
+    const gateway = await startGateway()
+    const raw = await connectTo(gateway, 4, 'x', { keepalive: 0 })
     gateway.pass(100_000)
     await raw.quiet()
   })
@@ -58,10 +52,10 @@ describe('time', () => {
 
 describe('the disk alarm', () => {
   it('is told to version 5', async () => {
-    await start()
-    const subscriber = await client(4, 's', lasting)
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 4, 's', lasting)
     await subscribed(subscriber, 'a', 2)
-    const raw = await client(5, 'p')
+    const raw = await connectTo(gateway, 5, 'p')
     gateway.alarm(true)
     publish(raw, 0x32, 'a', 'x', 1)
     expect(hex(await raw.next())).toBe('4003000197')
@@ -72,10 +66,10 @@ describe('the disk alarm', () => {
   })
 
   it('holds version 3.1.1, in order, answers its pings, and lets go when it has passed', async () => {
-    await start()
-    const subscriber = await client(4, 's', lasting)
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 4, 's', lasting)
     await subscribed(subscriber, 'a', 2)
-    const raw = await client(4, 'p')
+    const raw = await connectTo(gateway, 4, 'p')
     gateway.alarm(true)
     publish(raw, 0x32, 'a', '1', 1)
     publish(raw, 0x34, 'a', '2', 2)
@@ -94,10 +88,10 @@ describe('the disk alarm', () => {
   })
 
   it('closes version 3.1.1 after a minute, without an acknowledgement', async () => {
-    await start()
-    const subscriber = await client(4, 's', lasting)
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 4, 's', lasting)
     await subscribed(subscriber, 'a', 2)
-    const raw = await client(4, 'p', { keepalive: 0 })
+    const raw = await connectTo(gateway, 4, 'p', { keepalive: 0 })
     gateway.alarm(true)
     publish(raw, 0x32, 'a', '1', 1)
     await raw.quiet()
@@ -106,10 +100,10 @@ describe('the disk alarm', () => {
   })
 
   it('stops reading a version 3.1.1 client that goes on publishing', async () => {
-    await start({ limits: { alarmHoldBytes: 1_000 } })
-    const subscriber = await client(4, 's', lasting)
+    const gateway = await startGateway({ limits: { alarmHoldBytes: 1_000 } })
+    const subscriber = await connectTo(gateway, 4, 's', lasting)
     await subscribed(subscriber, 'a', 1)
-    const raw = await client(4, 'p')
+    const raw = await connectTo(gateway, 4, 'p')
     gateway.alarm(true)
     for (let i = 1; i <= 200; i++) publish(raw, 0x32, 'a', 'x'.repeat(10_000), i)
     while (gateway.sockets.bytesIn < 10_000) await new Promise(setImmediate)

@@ -51,18 +51,11 @@ async function coldEntries(broker: Broker, chunk: Chunk): Promise<Entry[] | null
   if (words === null) return null
   const patches = chunk.patches ?? []
   for (let i = 0; i < patches.length; i += 5) applyPatch(words, chunk, patches, i)
-  const entries: Entry[] = []
-  for (let i = 0; i < chunk.count; i++) {
-    const flags = words[i * 4 + 3]!
-    if ((flags & ENTRY_STATE) === SETTLED) continue
-    const [segment, offset] = [words[i * 4]!, words[i * 4 + 1]!]
-    entries.push({ sequence: chunk.start + i, segment, offset, flags })
-  }
-  return entries
+  return entriesOf(chunk, words)
 }
 
-function hotEntries(chunk: Chunk): Entry[] {
-  const words = chunk.words!
+/** The unsettled entries that the words of a chunk's index tell of. */
+function entriesOf(chunk: Chunk, words: Uint32Array): Entry[] {
   const entries: Entry[] = []
   for (let i = 0; i < chunk.count; i++) {
     const flags = words[i * 4 + 3]!
@@ -96,7 +89,8 @@ async function queueLines(broker: Broker, queue: Queue, lines: string[]): Promis
     `${kind} ${id} ${name} ${count} ${nextSequence} ${isExclusive} ${isAutoDelete} ${table}`
   )
   for (const chunk of [...queue.chunks]) {
-    const entries = chunk.words === null ? await coldEntries(broker, chunk) : hotEntries(chunk)
+    const entries =
+      chunk.words === null ? await coldEntries(broker, chunk) : entriesOf(chunk, chunk.words)
     if (entries === null) lines.push(`entries of ${id} from ${chunk.start} cannot be read`)
     for (const entry of entries ?? []) lines.push(await entryLine(broker, queue, entry))
   }

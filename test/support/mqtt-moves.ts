@@ -1,7 +1,14 @@
 /** The few moves of which the protocol tests are made: connect, subscribe, publish, byte by byte. */
-import { expect } from 'vitest'
-import type { Gateway } from './gateway.ts'
+import { expect, onTestFinished } from 'vitest'
+import { Gateway, type GatewayOptions } from './gateway.ts'
 import { packet, type RawMqtt, text } from './raw-mqtt.ts'
+
+/** A gateway that is closed when the test is over. */
+export async function startGateway(options: GatewayOptions = {}): Promise<Gateway> {
+  const gateway = await new Gateway(options).start()
+  onTestFinished(async () => await gateway.close())
+  return gateway
+}
 
 /** Connects to `gateway` and expects to be let in. */
 export async function connectTo(

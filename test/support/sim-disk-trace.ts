@@ -1,6 +1,7 @@
 /** Random traffic on a journal over a simulated disk, cut at any call, and what must be true afterwards. */
 import { AWAITED, LAZY } from '../../src/journal/journal.ts'
-import { type Random, type SimulatedDisk, seededRandom } from './simulated-disk.ts'
+import { type Random, seededRandom } from './random.ts'
+import type { SimulatedDisk } from './simulated-disk.ts'
 import { type OpenOptions, openToy, type TestTimers, ToyStore, turns } from './sim-disk-store.ts'
 
 /** Turns without progress after which the power counts as gone. */

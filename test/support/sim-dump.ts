@@ -59,13 +59,3 @@ export function dumpOf(broker: Broker): string[] {
   }
   return lines.sort()
 }
-
-/** What is in one list and not in the other. */
-export function differences(before: readonly string[], after: readonly string[]): string[] {
-  const old = new Set(before)
-  const now = new Set(after)
-  return [
-    ...before.filter(line => !now.has(line)).map(line => `gone: ${line}`),
-    ...after.filter(line => !old.has(line)).map(line => `new: ${line}`)
-  ]
-}

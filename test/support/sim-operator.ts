@@ -2,7 +2,7 @@
 import type { Broker } from '../../src/broker/broker.ts'
 import { bindQueue, declareQueue, deleteQueue, purgeQueue } from '../../src/broker/definitions.ts'
 import { deleteUser, setUser } from '../../src/broker/users.ts'
-import type { Random } from './simulated-disk.ts'
+import type { Random } from './random.ts'
 import type { SimMessages } from './sim-messages.ts'
 
 export const PURGED = { queue: 'q.purged', topic: '2/a' } as const

@@ -5,12 +5,14 @@
  * cut everybody comes back, and what was acknowledged must be there.
  */
 import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
-import { type Random, SimulatedDisk, seededRandom } from './simulated-disk.ts'
+import { type Random, seededRandom } from './random.ts'
+import { SimulatedDisk } from './simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'
 import { SimAmqp } from './sim-amqp.ts'
 import { type Plant, SimBroker, type SimBrokerOptions } from './sim-broker.ts'
 import { turns } from './sim-disk-store.ts'
-import { differences, dumpOf } from './sim-dump.ts'
+import { differences } from './lasting-state.ts'
+import { dumpOf } from './sim-dump.ts'
 import { type SimMessage, SimMessages } from './sim-messages.ts'
 import { payloadAt } from './sim-payload.ts'
 import { SimMqtt, willOf } from './sim-mqtt.ts'

@@ -9,6 +9,7 @@
 import type { Disk, DiskFile, DiskSpace, OpenMode } from '../../src/journal/disk.ts'
 import { JournalError } from '../../src/journal/journal-error.ts'
 import { PAGE_BYTES } from '../../src/journal/layout.ts'
+import { type Random, seededRandom } from './random.ts'
 
 export type DiskCall = 'open' | 'write' | 'sync' | 'read' | 'unlink' | 'syncFolder'
 
@@ -20,19 +21,6 @@ export type DiskFault =
   | { until: Promise<void> }
 
 export type Intercept = (call: DiskCall, path: string, count: number) => DiskFault | null
-
-/** Pseudo-random numbers, 0 to before 1. */
-export type Random = () => number
-
-export function seededRandom(seed: number): Random {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
 
 function systemError(code: string, path: string): NodeJS.ErrnoException {
   const error: NodeJS.ErrnoException = new Error(`${code}: simulated, ${path}`)

@@ -19,6 +19,7 @@ import { ProtocolHeader } from '../../src/amqp/codec/protocol-header.ts'
 import { AmqpError } from '../../src/amqp/reply-codes.ts'
 import { readLogin } from '../../src/amqp/sasl.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
+import { rawFrame } from '../support/raw-amqp.ts'
 
 function codeOf(action: () => unknown): number {
   try {
@@ -177,16 +178,6 @@ class Recorder {
     this.frames.push(`${type}.${channel}.${buffer.toString('hex', start, end)}`)
     return end + 1
   }
-}
-
-function rawFrame(type: number, channel: number, payload: Buffer, endMarker = 0xce): Buffer {
-  const frame = Buffer.alloc(payload.length + 8)
-  frame[0] = type
-  frame.writeUInt16BE(channel, 1)
-  frame.writeUInt32BE(payload.length, 3)
-  payload.copy(frame, 7)
-  frame[frame.length - 1] = endMarker
-  return frame
 }
 
 const FRAMES = [

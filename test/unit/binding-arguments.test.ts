@@ -1,22 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { fieldValuesMatch, HeadersMatch, tableIdentity } from '../../src/core/binding-arguments.ts'
-import { Exchange, type ExchangeKind, type QueueTarget } from '../../src/core/exchange.ts'
+import type { QueueTarget } from '../../src/core/exchange.ts'
 import type { FieldTable, FieldValue } from '../../src/core/field-table.ts'
-import { Routes, routeAll } from '../../src/core/route-all.ts'
-
-const text = (value: string): FieldValue => ({ type: 'S', value })
-const int = (value: number): FieldValue => ({ type: 'I', value })
-const VOID: FieldValue = { type: 'V', value: null }
-
-function exchange(kind: ExchangeKind, name: string = kind): Exchange {
-  return new Exchange({ name, kind })
-}
-
-function route(from: Exchange, key: string, headers: FieldTable | null = null): number[] {
-  const routes = new Routes()
-  routeAll(from, key, headers, routes)
-  return routes.queues.map(queue => queue.id).sort((a, b) => a - b)
-}
+import { exchange, int, route, text, VOID } from '../support/routing.ts'
 
 function matches(asked: FieldTable, headers: FieldTable | null): boolean {
   const from = exchange('headers')

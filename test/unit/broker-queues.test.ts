@@ -8,7 +8,8 @@ import {
   declareQueue,
   deleteExchange,
   deleteQueue,
-  purgeQueue
+  purgeQueue,
+  unbindQueue
 } from '../../src/broker/definitions.ts'
 import { ready } from '../../src/broker/deliver.ts'
 import { get } from '../../src/broker/get.ts'
@@ -214,6 +215,115 @@ async function drain(name: string): Promise<string[]> {
 function sumOf(bytes: Map<number, number>): number {
   return [...bytes.values()].reduce((sum, each) => sum + each, 0)
 }
+
+describe('an answer that changes nothing', () => {
+  const nobody = { principal: null, owner: null }
+
+  const answers = (): Record<string, number> => {
+    const { broker, vhost } = rig
+    const queue = { name: 'q', passive: false, durable: true, exclusive: false, autoDelete: false }
+    const exchange = { name: 'e', kind: 'fanout', passive: false, durable: true, internal: false }
+    const flags = { ...nobody, arguments: [] }
+    const binding = { ...flags, queue: 'q', exchange: 'e', key: 'k' }
+    const deleting = { ...nobody, ifUnused: false, ifEmpty: false }
+    return {
+      declare: declareQueue(broker, vhost, { ...flags, ...queue }).ticket,
+      passive: declareQueue(broker, vhost, { ...flags, ...queue, passive: true }).ticket,
+      exchange: declareExchange(broker, vhost, { ...flags, ...exchange, autoDelete: false }).ticket,
+      passiveExchange: declareExchange(broker, vhost, {
+        ...flags,
+        ...exchange,
+        autoDelete: false,
+        passive: true
+      }).ticket,
+      bind: bindQueue(broker, vhost, binding).ticket,
+      unbind: unbindQueue(broker, vhost, { ...binding, queue: 'gone' }).ticket,
+      purge: purgeQueue(broker, vhost, 'q', nobody).ticket,
+      delete: deleteQueue(broker, vhost, 'gone', deleting).ticket,
+      deleteExchange: deleteExchange(broker, vhost, 'gone', deleting).ticket
+    }
+  }
+
+  it('waits for what may have been changed just before, and not for what nobody waits for', async () => {
+    const queue = declare('q')
+    answers()
+    backend.publish('', 'q', 'x')
+    deleteQueue(rig.broker, rig.vhost, declare('gone').name, {
+      ...nobody,
+      ifUnused: false,
+      ifEmpty: false
+    })
+    const { journal } = rig
+    expect(purgeQueue(rig.broker, rig.vhost, 'q', nobody).ticket).toBe(journal.ticket)
+    const before = journal.ticket
+    expect(new Set(Object.values(answers()))).toEqual(new Set([before]))
+    expect(before).toBeGreaterThan(journal.durableTicket)
+    await rig.flush()
+    backend.publish('', 'q', 'y', false)
+    consumer(queue, 10, true)
+    await turns(1)
+    expect(journal.ticket).toBeGreaterThan(journal.durableTicket)
+    for (const [name, ticket] of Object.entries(answers())) {
+      expect(ticket, name).toBeLessThanOrEqual(journal.durableTicket)
+    }
+  })
+})
+
+describe('the log', () => {
+  it('is kept short by moving what stays, waiting or retained', async () => {
+    await rig.close()
+    const bytes = 256 * 1024
+    const journalLimits = { segmentBytes: bytes, checkpointBytes: bytes, deadBytesMax: bytes / 2 }
+    await open({ journalLimits })
+    new Client(rig, 'p').open().publish('r', 'value', { retain: true, qos: 1 })
+    const kept = declare('kept')
+    backend.publish('', 'kept', 'first')
+    consumer(declare('q'), 1_000_000, true)
+    for (let i = 0; i < 4_000; i++) {
+      backend.publish('', 'q', 'x'.repeat(1_000))
+      if (i % 50 === 0) await rig.flush()
+    }
+    await rig.flush()
+    await turns(100)
+    const { stats } = rig.journal
+    expect(stats.segmentsRecycled).toBeGreaterThan(5)
+    expect(stats.segments).toBeLessThan(12)
+    expect(rig.vhost.retained.get('r')!.segment).toBeGreaterThan(1)
+    expect(kept.find(kept.after(0))).toBe(true)
+    expect(kept.segment).toBeGreaterThan(1)
+  })
+
+  it('takes what ends with the process beyond its share of memory, and forgets it at a start', async () => {
+    await rig.close()
+    await open({ limits: { memoryBytesMax: 128 * 1024 } })
+    const queue = declare('q', { durable: false })
+    const payloads = Array.from({ length: 400 }, (_, i) => `${i} ${'x'.repeat(1_000)}`)
+    for (const payload of payloads) backend.publish('', 'q', payload)
+    expect(rig.broker.slabs.bytes).toBeLessThan(256 * 1024)
+    expect(rig.journal.ticket).toBeGreaterThan(200)
+    const worker = consumer(queue, 400, true)
+    await turns(50)
+    expect(worker.payloads).toEqual(payloads)
+    for (const payload of payloads) backend.publish('', 'q', payload)
+    await rig.flush()
+    rig = await rig.crash()
+    expect(rig.recovery.records).toBeGreaterThan(400)
+    expect(rig.vhost.queues.has('q')).toBe(false)
+    expect(rig.refused).toEqual([])
+    expect(sumOf(chargedBytes(rig.broker))).toBe(0)
+  })
+
+  it('gets a checkpoint in pieces, between which others have their turn', async () => {
+    for (let i = 0; i < 50; i++) declare(`q${i}`)
+    await rig.flush()
+    const before = rig.journal.ticket
+    const isDone = rig.journal.checkpoint()
+    await turns(2)
+    expect(rig.journal.ticket - before).toBeLessThan(40)
+    await isDone
+    expect(rig.journal.ticket - before).toBeGreaterThan(50)
+  })
+})
 
 describe('a long queue', () => {
   const COUNT = 50_000

@@ -2,30 +2,15 @@ import { describe, expect, it } from 'vitest'
 import { BrokerError } from '../../src/core/errors.ts'
 import {
   type Binding,
-  Exchange,
   EXCHANGE_BINDING,
-  type ExchangeKind,
   QUEUE_BINDING,
   type QueueTarget,
   SUBSCRIPTION,
   type TopicTarget
 } from '../../src/core/exchange.ts'
-import type { FieldTable, FieldValue } from '../../src/core/field-table.ts'
+import type { FieldTable } from '../../src/core/field-table.ts'
 import { Routes, routeAll } from '../../src/core/route-all.ts'
-
-const text = (value: string): FieldValue => ({ type: 'S', value })
-const int = (value: number): FieldValue => ({ type: 'I', value })
-const VOID: FieldValue = { type: 'V', value: null }
-
-function exchange(kind: ExchangeKind, name: string = kind): Exchange {
-  return new Exchange({ name, kind })
-}
-
-function route(from: Exchange, key: string, headers: FieldTable | null = null): number[] {
-  const routes = new Routes()
-  routeAll(from, key, headers, routes)
-  return routes.queues.map(queue => queue.id).sort((a, b) => a - b)
-}
+import { exchange, int, route, text, VOID } from '../support/routing.ts'
 
 const [q1, q2, q3]: QueueTarget[] = [{ id: 1 }, { id: 2 }, { id: 3 }] as const
 

@@ -1,5 +1,7 @@
+import { crc32 } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { AWAITED } from '../../src/journal/journal.ts'
+import { isFreePage, SLOT_NAME } from '../../src/journal/slots.ts'
 import { SimulatedDisk } from '../support/simulated-disk.ts'
 import {
   FOLDER,
@@ -176,6 +178,44 @@ describe('a start after damage', () => {
     disk.bytesOf(SUPERBLOCK).fill(0)
     const again = await openToy(disk.crash())
     for (const live of store.messages.keys()) expect(await again.store.read(live)).toBe('right')
+    expect([...again.store.messages.keys()]).toEqual([...store.messages.keys()])
+    expect(again.recovery.damagedBatches).toBe(0)
+  })
+
+  test('marks each segment that is given back: what stood in it is not read at a start', async () => {
+    const disk = newDisk()
+    const { store, journal } = await openToy(disk)
+    let id = 0
+    for (let round = 0; round < 4; round++) {
+      const first = id + 1
+      for (let i = 0; i < 70; i++) {
+        store.put(++id, 8000)
+        await journal.flush()
+      }
+      await turns(40)
+      for (let old = first; old <= id; old++) store.settle(old)
+      await journal.checkpoint()
+    }
+    store.put(++id, 8000)
+    await journal.flush()
+    await turns(40)
+    expect(journal.stats.segmentsRecycled).toBeGreaterThan(1)
+    const names = (await disk.list(FOLDER)).filter(name => SLOT_NAME.test(name))
+    const inUse = names.filter(
+      name => !isFreePage(disk.bytesOf(`${FOLDER}/${name}`).subarray(0, PAGE), STORE)
+    )
+    expect(inUse).toHaveLength(journal.stats.segments)
+  })
+
+  test('does not take a batch of an earlier epoch behind one of a later', async () => {
+    const disk = newDisk()
+    const { store } = await openToy(disk)
+    await putApart(store, 1, 2, 3)
+    const batch = disk.bytesOf(pathOfSegment(disk, 1)).subarray(PAGE, 2 * PAGE)
+    batch.writeUInt32LE(batch.readUInt32LE(16) + 1, 16)
+    batch.writeUInt32LE(crc32(batch.subarray(4, batch.readUInt32LE(28))), 0)
+    const again = await openToy(disk.crash())
+    expect([...again.store.messages.keys()]).toEqual([1, 2])
   })
 
   test('counts and keeps aside records that make no sense', async () => {
@@ -219,6 +259,17 @@ describe('a start after damage', () => {
     expect(await store.read(1)).toBe('lost')
     expect(await store.read(200)).toBe('right')
     expect(store.journal.stats.damagedBatches).toBe(1)
+  })
+
+  test('reads a damaged large record as lost, never as wrong', async () => {
+    const disk = newDisk()
+    const { store } = await openToy(disk, { limits: { cacheBytes: 65_536 } })
+    for (let id = 1; id <= 4; id++) store.put(id, 40_000)
+    await store.journal.flush()
+    store.put(5, 40_000)
+    damage(disk, store, 1)
+    expect(await store.read(1)).toBe('lost')
+    expect(await store.read(2)).toBe('right')
   })
 })
 
@@ -275,6 +326,29 @@ describe('a checkpoint', () => {
       expect(again.recovery).toMatchObject({ usedCheckpoint: false, damagedBatches: 0 })
       expect([...again.store.messages.keys()].sort()).toEqual([2, 3, 4])
     }
+  })
+
+  test('that is lost takes nothing with it: the one before has all that it needs', async () => {
+    const disk = newDisk()
+    const { store, journal } = await openToy(disk)
+    let id = 0
+    const fill = async () => {
+      for (let i = 0; i < 70; i++) {
+        store.put(++id, 8000)
+        await journal.flush()
+      }
+      await turns(40)
+    }
+    await journal.checkpoint()
+    await fill()
+    for (let old = 1; old <= id; old++) store.settle(old)
+    await fill()
+    await journal.checkpoint()
+    await fill()
+    disk.bytesOf(SUPERBLOCK).fill(0, 0, PAGE) // the second one's slot
+    const again = await openToy(disk.crash())
+    expect(again.recovery).toMatchObject({ usedCheckpoint: true, damagedBatches: 0 })
+    expect([...again.store.messages.keys()]).toEqual([...store.messages.keys()])
   })
 
   test('is passed over for the one before when its own records are damaged', async () => {
@@ -373,7 +447,6 @@ describe("a store's folder", () => {
     const other = newDisk()
     await openToy(other, { folder: '/other' })
     const line = `motemq store 1 ${'11'.repeat(8)}`
-    const { crc32 } = await import('node:zlib')
     disk.put(IDENTITY, Buffer.from(`${line} ${crc32(line).toString(16).padStart(8, '0')}\n`))
     disk.remove(SUPERBLOCK)
     await expect(openToy(disk)).rejects.toMatchObject({ code: 'damaged-identity' })

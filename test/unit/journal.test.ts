@@ -146,8 +146,71 @@ describe('a journal', () => {
     expect((await disk.list(FOLDER)).filter(name => name.startsWith('record-'))).toEqual([])
   })
 
+  test('takes a file of its own that was cut short for want of room, and writes it again', async () => {
+    const disk = newDisk()
+    const { store, journal, timers } = await openToy(disk)
+    await turns(20)
+    disk.intercept = (call, path) =>
+      call === 'write' && path.includes('record-') ? { bytes: 4096 } : null
+    store.put(1, 200_000)
+    const flushed = journal.flush()
+    await turns(20)
+    expect(store).toMatchObject({ durable: 0, level: 'red' })
+    disk.intercept = null
+    timers.advance(5000)
+    await flushed
+    expect(store.failures).toEqual([])
+    await expectAll((await openToy(disk.crash())).store, [1])
+  })
+
+  test('syncs a segment that nobody waited for before it reports what lies behind it', async () => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const disk = new SimulatedDisk({ seed })
+      const { store, journal, timers } = await openToy(disk)
+      for (let id = 1; id <= 60; id++) store.put(id, 8000, LAZY)
+      // One write for each segment, and no sync.
+      for (let i = 0; i < 2; i++) {
+        timers.advance(50)
+        await turns()
+      }
+      store.put(61, 100)
+      await journal.flush()
+      await expectAll((await openToy(disk.crash())).store, range(1, 61))
+    }
+  })
+
+  test('does not use a segment again while a block of it is being read', async () => {
+    const disk = newDisk()
+    const { store, journal } = await openToy(disk, { limits: { cacheBytes: BLOCK } })
+    await putAll(store, 1, 100, 3000)
+    const { segment, offset } = store.messages.get(1)!
+    expect(journal.view(segment, offset)).toBe(false)
+    let release = () => {}
+    const until = new Promise<void>(resolve => {
+      release = resolve
+    })
+    disk.intercept = call => (call === 'read' ? { until } : null)
+    const isRead = store.read(1)
+    await turns()
+    disk.intercept = null
+    for (let id = 1; id <= 100; id++) store.settle(id)
+    for (let i = 1; i <= 4; i++) {
+      await journal.checkpoint()
+      await putAll(store, i * 1000, i * 1000 + 160, 3000)
+      await turns(40)
+    }
+    expect(journal.stats.segmentsRecycled).toBe(0)
+    release()
+    expect(await isRead).toBe('right')
+    await journal.checkpoint()
+    await putAll(store, 5000, 5160, 3000)
+    await turns(40)
+    expect(journal.stats.segmentsRecycled).toBeGreaterThan(0)
+  })
+
   test('loads blocks that were evicted, a few ahead, and stays within its cache', async () => {
-    const { store, journal } = await openToy(newDisk(), {
+    const disk = newDisk()
+    const { store, journal } = await openToy(disk, {
       limits: { cacheBytes: 4 * BLOCK, checkpointBytes: 2 ** 30 }
     })
     await putAll(store, 1, 400, 3000)
@@ -156,6 +219,7 @@ describe('a journal', () => {
     await expectAll(store, range(1, 400))
     expect(journal.stats.cachedBytes).toBeLessThanOrEqual(4 * BLOCK)
     expect(journal.stats.blocksRead).toBeGreaterThan(10)
+    expect(disk.counts.get('read')).toBeLessThan(journal.stats.blocksRead / 2)
   })
 
   test('answers false for a position that is unknown, whether viewed or loaded', async () => {
@@ -198,6 +262,18 @@ describe('a journal', () => {
     await journal.flush()
     expect(store.isFull).toBe(false)
     expect(store.fullCount).toBe(1)
+  })
+
+  test('goes on only when half of the bound is durable', async () => {
+    const { store, journal } = await openToy(newDisk(), { limits: { pendingBytesMax: 8 * BLOCK } })
+    const pending: unknown[] = []
+    store.onBackpressure = full => {
+      if (!full) pending.push(Reflect.get(journal, 'pendingBytes'))
+    }
+    for (let id = 1; id <= 30; id++) store.put(id, 30_000)
+    await journal.flush()
+    expect(pending).toHaveLength(1)
+    expect(pending[0]).toBeLessThanOrEqual(4 * BLOCK)
   })
 
   test('refuses use against its order as a bug', async () => {
@@ -295,6 +371,37 @@ describe('a full disk', () => {
     await flushed
     expect(store.durable).toBeGreaterThanOrEqual(last + 400)
     await expectAll(store, range(1, last + 400))
+  })
+
+  test('that refuses a new segment is an alarm, not a failure', async () => {
+    const disk = newDisk()
+    const { store, journal, timers } = await openToy(disk)
+    await turns(50)
+    const made = new Set((await disk.list(FOLDER)).map(name => `${FOLDER}/${name}`))
+    disk.intercept = (call, path) =>
+      call === 'write' && !made.has(path) ? { code: 'ENOSPC' } : null
+    await putAll(store, 1, 100, 4000)
+    await turns(20)
+    expect(store).toMatchObject({ level: 'red', failures: [] })
+    disk.intercept = null
+    timers.advance(5000)
+    await turns(50)
+    expect(store.level).toBe('green')
+    await putAll(store, 101, 500, 4000)
+    await expectAll(store, range(1, 500))
+    expect(journal.failed).toBe(false)
+  })
+
+  test('leaves room for three segments of log from the first start on', async () => {
+    const disk = newDisk()
+    const { store, journal } = await openToy(disk)
+    await turns(50)
+    disk.capacityBytes -= (await disk.space(FOLDER)).freeBytes
+    await putAll(store, 1, 150, 4000)
+    for (let id = 2; id <= 150; id++) store.settle(id)
+    await journal.checkpoint()
+    expect(store.failures).toEqual([])
+    await expectAll((await openToy(disk.crash())).store, [1])
   })
 
   test('can be closed, and opened again', async () => {

@@ -1,0 +1,98 @@
+/** What the gateways of both protocols have in common: a broker in this process, a journal in memory, a TCP port. */
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { type Logger, pino } from 'pino'
+import { Broker, type BrokerOptions } from '../../src/broker/broker.ts'
+import { unhold } from '../../src/broker/deliver.ts'
+import { DEFAULT_LIMITS, type Limits } from '../../src/core/limits.ts'
+import { ManualClock } from '../../src/lib/clock.ts'
+import { Sockets } from '../../src/net/socket.ts'
+import { MemoryJournal } from './memory-journal.ts'
+
+export abstract class GatewayBase<Client extends { destroy(): void }> {
+  readonly clock = new ManualClock(1_000_000, 1_700_000_000_000)
+  readonly journal = new MemoryJournal(this.clock)
+  readonly broker: Broker
+  readonly sockets: Sockets
+  /** Log lines, parsed. */
+  readonly lines: Record<string, unknown>[] = []
+  protected readonly log: Logger
+  readonly #server: Server
+  readonly #clients: Client[] = []
+  #random = 0
+
+  constructor(changes: Partial<Limits> | undefined, principalOf: BrokerOptions['principalOf']) {
+    const limits = { ...DEFAULT_LIMITS, ...changes }
+    this.log = pino({ level: 'info' }, { write: line => this.lines.push(JSON.parse(line)) })
+    this.broker = new Broker({
+      limits,
+      clock: this.clock,
+      log: this.log,
+      random: bytes => Buffer.alloc(bytes, ++this.#random),
+      principalOf
+    })
+    this.broker.attach(this.journal)
+    this.journal.onDurable = ticket => {
+      for (const publisher of [...this.broker.waiting]) publisher.onDurable(ticket)
+      unhold(this.broker, ticket)
+    }
+    this.sockets = new Sockets({
+      outputBytesMax: limits.outputBytesMax,
+      drainTimeoutMs: limits.drainTimeoutMs
+    })
+    this.#server = createServer({ pauseOnConnect: true, noDelay: true }, socket =>
+      this.accept(socket)
+    )
+  }
+
+  /** Gives a new connection to the front-end. */
+  protected abstract accept(socket: Socket): void
+
+  /** A raw client of the protocol, connected to `port`. */
+  protected abstract clientOf(port: number): Promise<Client>
+
+  /** A second has passed for the front-end. */
+  protected abstract tick(): void
+
+  async start(): Promise<this> {
+    this.#server.listen(0, '127.0.0.1')
+    await once(this.#server, 'listening')
+    return this
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  /** A TCP connection that has sent nothing. */
+  async dial(): Promise<Client> {
+    const client = await this.clientOf(this.port)
+    this.#clients.push(client)
+    return client
+  }
+
+  /** Time passes for the broker, a second at a time. */
+  pass(seconds: number): void {
+    for (let i = 0; i < seconds; i++) {
+      this.clock.advance(1_000)
+      this.tick()
+    }
+  }
+
+  /** The disk's alarm. */
+  alarm(isRaised: boolean): void {
+    this.broker.diskAlarm = isRaised
+    this.broker.judge()
+    for (const publisher of this.broker.publishers) publisher.onDiskAlarm(isRaised)
+  }
+
+  /** First step of `close`: all clients are gone, without a word. */
+  protected hangUp(): void {
+    for (const client of this.#clients) client.destroy()
+  }
+
+  /** Last step of `close`: the port takes no more connections. */
+  protected stopListening(): void {
+    this.#server.close()
+  }
+}
