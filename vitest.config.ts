@@ -19,6 +19,7 @@ export default defineConfig({
     reporters: ['default', './test/support/summary-reporter.ts'],
     pool: 'forks',
     maxWorkers: 2,
+    setupFiles: ['./test/support/fast-check.ts'],
     projects: [
       project('unit', 10_000),
       project('contract', 30_000),

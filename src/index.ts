@@ -63,8 +63,6 @@ export interface BrokerOptions {
   readonly queues?: readonly QueueDeclaration[]
   /** Bounds; each carries its unit in its name. */
   readonly limits?: Partial<Options['limits']>
-  /** When the memory of the whole process, your program's included, is short. `redPercent: 100`: hardly ever. */
-  readonly memory?: Partial<Options['memory']>
   /** A user with the tag `administrator`, made when the data folder has no user yet. */
   readonly firstUser?: { readonly name: string; readonly password: string }
   /** Keep QoS 0 messages for MQTT sessions that are offline. Default: false. */
@@ -350,13 +348,6 @@ function fullOptions(given: BrokerOptions): Options {
   for (const [name, value] of Object.entries(given.limits ?? {})) {
     const limit = readValue(`limits.${name}`, value, mistakes) as number
     options.limits = { ...options.limits, [name]: limit }
-  }
-  for (const [name, value] of Object.entries(given.memory ?? {})) {
-    const amount = readValue(`memory.${name}`, value, mistakes) as number
-    options.memory = { ...options.memory, [name]: amount }
-  }
-  if (options.memory.yellowPercent > options.memory.redPercent) {
-    mistakes.add('memory', 'yellowPercent is more than redPercent')
   }
   mistakes.throwIfAny()
   return options

@@ -18,7 +18,6 @@ import { UserAuthenticator } from './auth/user-authenticator.ts'
 import { makeUser, StoredUsers } from './auth/users.ts'
 import { Broker } from './broker/broker.ts'
 import { declareConfigured } from './broker/declared.ts'
-import { MemoryWatch } from './broker/memory-watch.ts'
 import { Owner } from './broker/owner.ts'
 import { Report } from './broker/report.ts'
 import { startBroker, stopBroker } from './broker/start.ts'
@@ -30,7 +29,6 @@ import type { Journal, Recovery } from './journal/journal.ts'
 import { openJournal } from './journal/log.ts'
 import { systemClock } from './lib/clock.ts'
 import { LoopLag } from './lib/loop-lag.ts'
-import { memoryLimit } from './lib/memory-limit.ts'
 import { VERSION } from './lib/version.ts'
 import { MqttServer } from './mqtt/server.ts'
 import { Admission, connectionsByDescriptors } from './net/admission.ts'
@@ -148,7 +146,6 @@ class Server implements RunningServer {
   readonly #metrics: AdminServer
   readonly #admission: Admission
   readonly #lag = new LoopLag()
-  readonly #memory: MemoryWatch
   readonly #report: Report
   #listeners: readonly Listener[] = []
   #adminSocket: { close(): Promise<void> } | null = null
@@ -186,11 +183,6 @@ class Server implements RunningServer {
     const byDescriptors = connectionsByDescriptors()
     const connectionsMax = max === 0 ? byDescriptors : Math.min(byDescriptors, max)
     this.#admission = new Admission({ connectionsMax, perSecond, burst })
-    const { limitBytes } = options.memory
-    this.#memory = new MemoryWatch(broker, {
-      ...options.memory,
-      limitBytes: limitBytes === 0 ? memoryLimit() : limitBytes
-    })
     this.#report = new Report(broker, () => this.#counts())
     this.#http = new AdminServer({
       routes: [...this.#healthRoutes(), ...metricsRoutes(this.#report, VERSION)],
@@ -221,7 +213,6 @@ class Server implements RunningServer {
     this.#noteUndeclared()
     await this.#journal.flush()
     this.#lag.start()
-    this.#memory.start()
     const { listeners, skipped } = await openListeners(
       options.listeners,
       this.#admission,
@@ -260,7 +251,6 @@ class Server implements RunningServer {
     await this.#adminSocket?.close()
     await this.#users.close()
     this.#lag.close()
-    this.#memory.close()
     await this.#hasher.close()
     await this.#journal.close()
   }
@@ -345,8 +335,6 @@ class Server implements RunningServer {
       connectionsOpen: this.#admission.open,
       connectionsRefusedTotal: this.#admission.refused,
       connectionsDelayedTotal: this.#admission.delayed,
-      memoryLevel: this.#memory.level,
-      memoryLimitBytes: this.#memory.marks.limitBytes,
       loopLagP99Ms: this.#lag.p99Ms()
     }
   }

@@ -174,11 +174,6 @@ function writeProcess(text: MetricsText, stats: BrokerStats): void {
   const cpu = process.cpuUsage()
   text.gauge('loop_lag_p99_seconds', 'How late the event loop was.', stats.loopLagP99Ms / 1000)
   text.gauge('resident_memory_bytes', 'Memory of the process.', memory.rss)
-  text.gauge('memory_limit_bytes', 'Memory it may have.', stats.memoryLimitBytes)
-  text.family('memory_level', 'gauge', '1 for the level of memory that holds now.')
-  for (const level of ['green', 'yellow', 'red'] as const) {
-    text.sample('memory_level', stats.memoryLevel === level ? 1 : 0, { level })
-  }
   text.gauge('heap_bytes', 'Memory of JavaScript objects.', memory.heapUsed)
   text.gauge('external_memory_bytes', 'Memory of buffers.', memory.external)
   text.counter('cpu_seconds_total', 'Processor time.', (cpu.user + cpu.system) / 1e6)

@@ -321,7 +321,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   mayPublish(): boolean {
     if (!this.broker.isPaused && !this.broker.diskAlarm) return true
     this.isPublishHeld = true
-    if (this.broker.diskAlarm || this.broker.memoryAlarm) this.block()
+    if (this.broker.diskAlarm) this.block()
     return false
   }
 
@@ -335,10 +335,11 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
 
   onDiskAlarm(raised: boolean): void {
     if (raised) return
-    const wasTold = this.isBlocked && this.client.connectionBlocked
-    this.isBlocked = false
-    if (wasTold && this.state === RUNNING) {
-      this.writeFrame(encodeMethod(CONNECTION.unblocked, 0, {}))
+    if (this.isBlocked) {
+      this.isBlocked = false
+      if (this.client.connectionBlocked && this.state === RUNNING) {
+        this.writeFrame(encodeMethod(CONNECTION.unblocked, 0, {}))
+      }
     }
     this.unhold()
   }
@@ -353,8 +354,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     if (this.isBlocked) return
     this.isBlocked = true
     if (!this.client.connectionBlocked) return
-    const reason = this.broker.diskAlarm ? 'low on disk' : 'low on memory'
-    this.writeFrame(encodeMethod(CONNECTION.blocked, 0, { reason }))
+    this.writeFrame(encodeMethod(CONNECTION.blocked, 0, { reason: 'low on disk' }))
   }
 
   onDurable(): void {

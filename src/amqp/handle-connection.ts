@@ -181,9 +181,6 @@ function checkNegotiated(name: string, value: number, least: number, most: numbe
 }
 
 function handleOpen(connection: AmqpConnection, name: string): void {
-  if (connection.broker.memoryAlarm) {
-    throw new AmqpError(REPLY.connectionForced, 'low on memory, try again later')
-  }
   const { login } = connection
   if (!connection.broker.vhosts.has(name)) {
     throw new AmqpError(REPLY.notAllowed, `vhost ${name} not found`)

@@ -71,13 +71,8 @@ export class Broker implements Liveness {
   matched: boolean
   /** Why nothing that lasts is taken now: an error code, or 0. */
   refusal: number
-  /** Publishers are not read: `pressure` is not 0. */
   isPaused: boolean
-  /** The causes that hold now, as bits: see pressure.ts. */
-  pressure: number
   diskAlarm: boolean
-  /** No new connection is taken. */
-  memoryAlarm: boolean
   isStopping: boolean
   ticker: NodeJS.Timeout | null
   /** What `view` reads a stored message into: true until it is asked again. */
@@ -112,9 +107,7 @@ export class Broker implements Liveness {
     this.matched = false
     this.refusal = 0
     this.isPaused = false
-    this.pressure = 0
     this.diskAlarm = false
-    this.memoryAlarm = false
     this.isStopping = false
     this.ticker = null
     this.stored = new Message()

@@ -56,11 +56,10 @@ export interface Publisher {
   readonly session: Session | null
   /** Every record up to `ticket` is durable: send the acknowledgements owed for it, in order. */
   onDurable(ticket: number): void
-  /** Do not read from the peer until `onResume`: too much is on its way to the disk, or in memory. */
+  /** Do not read from the peer until `onResume`: too much is on its way to the disk. */
   onPause(): void
-  /** Also now and then while the broker `isPaused`: whoever goes on then is to pause at its next publish. */
   onResume(): void
-  /** The alarm of disk or memory went up or down: AMQP connection.blocked and unblocked. */
+  /** The disk's alarm went up or down: AMQP connection.blocked and unblocked. */
   onDiskAlarm(raised: boolean): void
 }
 

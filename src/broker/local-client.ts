@@ -105,7 +105,7 @@ export class LocalClient implements Publisher {
       const pending: Pending = { message, resolve, reject }
       if (!this.#broker.isPaused && this.#deferred.length === 0) this.#send(pending)
       else if (this.#deferred.length < DEFERRED_MAX) this.#deferred.push(pending)
-      else reject(new BrokerError('quotaExceeded', `${DEFERRED_MAX} messages wait already`))
+      else reject(new BrokerError('quotaExceeded', `${DEFERRED_MAX} messages wait for the disk`))
     })
   }
 

@@ -5,7 +5,6 @@ import type { Broker } from './broker.ts'
 import { CHECKPOINT_PIECE_BYTES, Checkpoint } from './checkpoint.ts'
 import { Compaction } from './compaction.ts'
 import { unhold } from './deliver.ts'
-import { PRESSURE_DISK, setDiskAlarm, setPressure } from './pressure.ts'
 
 export class Owner implements JournalOwner {
   readonly #broker: Broker
@@ -56,7 +55,12 @@ export class Owner implements JournalOwner {
   }
 
   onBackpressure(full: boolean): void {
-    setPressure(this.#broker, PRESSURE_DISK, full)
+    const broker = this.#broker
+    broker.isPaused = full
+    for (const publisher of broker.publishers) {
+      if (full) publisher.onPause()
+      else publisher.onResume()
+    }
   }
 
   onDiskLevel(level: DiskLevel): void {
@@ -65,7 +69,9 @@ export class Owner implements JournalOwner {
     broker.log[raised ? 'error' : 'info']({ diskLevel: level }, 'free space of the disk')
     broker.events.emit('diskLevel', { level })
     if (raised === broker.diskAlarm) return
-    setDiskAlarm(broker, raised)
+    broker.diskAlarm = raised
+    broker.judge()
+    for (const publisher of broker.publishers) publisher.onDiskAlarm(raised)
   }
 
   onFailure(error: Error): void {

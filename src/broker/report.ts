@@ -1,7 +1,6 @@
 /** The broker's counts in the shape that the admin API and metrics read. */
 import type { Session } from '../core/session.ts'
 import type { Broker } from './broker.ts'
-import type { MemoryLevel } from './memory-watch.ts'
 import type { Consumers } from './queue-consumers.ts'
 import type { BrokerStats, QueueStats, StatsSource } from './stats.ts'
 
@@ -13,8 +12,6 @@ export interface ServerCounts {
   connectionsOpen: number
   connectionsRefusedTotal: number
   connectionsDelayedTotal: number
-  memoryLevel: MemoryLevel
-  memoryLimitBytes: number
   loopLagP99Ms: number
 }
 

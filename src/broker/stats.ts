@@ -4,7 +4,6 @@
  */
 import type { DropReason } from '../core/errors.ts'
 import type { DiskLevel, JournalStats } from '../journal/journal.ts'
-import type { MemoryLevel } from './memory-watch.ts'
 
 export type Protocol = 'mqtt' | 'amqp'
 
@@ -53,8 +52,6 @@ export interface BrokerStats {
   readonly journal: JournalStats
   readonly journalFailed: boolean
   readonly diskLevel: DiskLevel
-  readonly memoryLevel: MemoryLevel
-  readonly memoryLimitBytes: number
   readonly loopLagP99Ms: number
 }
 

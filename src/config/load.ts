@@ -323,7 +323,6 @@ function readFirstUser(environment: Environment, mistakes: Mistakes): FirstUser 
 function checkTogether(found: Map<string, Found>, mistakes: Mistakes): void {
   const order = [
     ['disk.redFreeBytes', 'disk.yellowFreeBytes'],
-    ['memory.yellowPercent', 'memory.redPercent'],
     ['limits.preLoginBytesMax', 'limits.preLoginTotalBytesMax'],
     ['limits.wildcardSubscriptionsMax', 'limits.subscriptionsMax']
   ] as const

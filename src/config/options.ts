@@ -150,16 +150,6 @@ export const OPTIONS = {
       0
     )
   },
-  memory: {
-    yellowPercent: count(
-      60,
-      'memory of the process, of its limit, above which it is reported',
-      1,
-      99
-    ),
-    redPercent: count(80, 'above it publishers are stopped and new clients refused', 2, 100),
-    limitBytes: bytes(0, "that limit; 0: the control group's, else the machine's memory", 0)
-  },
   limits: LIMITS,
   topics: new Option<readonly TopicRuleOption[]>('topics', [], 'topic rules of every user'),
   users: new Option<readonly UserOption[]>('users', [], 'users, beside those of `motemq users`'),

@@ -2,7 +2,14 @@
  * Consecutive entries of a queue, four words each: segment, offset, payload bytes, flags. A chunk stays
  * within its window of 1,024 sequences; while it is cold its words are an index record in the journal.
  */
-import { ENTRY_STATE, READY, RELEASED, SETTLED } from './queue-entry.ts'
+import {
+  ENTRY_COUNT,
+  ENTRY_REDELIVERED,
+  ENTRY_STATE,
+  READY,
+  RELEASED,
+  SETTLED
+} from './queue-entry.ts'
 import { MEMORY } from './slabs.ts'
 
 export const CHUNK_ENTRIES = 1024
@@ -101,12 +108,17 @@ export function coldReleased(chunk: Chunk): number[] {
   return [...released]
 }
 
-/** Applies a patch: one without a position changes the state alone. */
+/** Applies a patch: one without a position changes the state alone; a move keeps the deliveries so far. */
 export function applyPatch(words: Uint32Array, chunk: Chunk, patches: number[], i: number): void {
   const at = (patches[i]! - chunk.start) * WORDS
   const flags = patches[i + 4]!
   if (flags === RELEASED) words[at + 3] = (words[at + 3]! & ~ENTRY_STATE) | RELEASED
-  else writeEntry(words, at, patches[i + 1]!, patches[i + 2]!, patches[i + 3]!, flags)
+  else {
+    const old = words[at + 3]!
+    const isMove = flags !== SETTLED && (old & ENTRY_STATE) !== SETTLED
+    const kept = isMove ? old & (ENTRY_REDELIVERED | ENTRY_COUNT) : 0
+    writeEntry(words, at, patches[i + 1]!, patches[i + 2]!, patches[i + 3]!, flags | kept)
+  }
 }
 
 /** All that is live is ready, and its bodies are in the journal. */

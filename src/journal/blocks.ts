@@ -64,12 +64,6 @@ export class BlockCache {
     }
   }
 
-  /** Gives back what is not held: memory is short. */
-  shrink(): void {
-    this.#makeRoom(this.#bytesMax)
-    this.#freeBuffers.length = 0
-  }
-
   #makeRoom(bytes: number): void {
     // Two rounds: the first takes the flags off. What is held may keep us above the bound.
     let looks = this.#ring.length * 2

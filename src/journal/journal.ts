@@ -124,9 +124,6 @@ export interface Journal {
   /** Reads the block of a position into memory (and up to four behind it), then tells `waiter`. */
   load(segment: number, offset: number, waiter: BlockWaiter): void
 
-  /** Gives up blocks that are only kept for later reads: memory is short. */
-  shrinkCache(): void
-
   /** Charges `bytes` of live data to a segment: at append, replay and move. */
   claim(segment: number, bytes: number): void
   /** Takes them off again: the message is settled, replaced, dropped. */

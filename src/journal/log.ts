@@ -106,10 +106,6 @@ class LogJournal extends Tail implements Journal {
     this.#require().coldReads.load(segment, offset, waiter)
   }
 
-  shrinkCache(): void {
-    this.cache.shrink()
-  }
-
   claim(segment: number, bytes: number): void {
     this.segments.claim(segment, bytes)
   }

@@ -57,11 +57,7 @@ export function handleConnect(
 
 /** What can be judged without knowing who it is. */
 function isAcceptable(connection: MqttConnection, packet: ConnectPacket): boolean {
-  const { limits, memoryAlarm } = connection.context.broker
-  if (memoryAlarm) {
-    connection.refuse(REASON.serverBusy, 'low on memory')
-    return false
-  }
+  const { limits } = connection.context.broker
   if (packet.authenticationMethod !== null) {
     connection.refuse(REASON.badAuthenticationMethod, 'unknown authentication method') // §4.12
     return false

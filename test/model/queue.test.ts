@@ -339,6 +339,15 @@ describe('a queue', () => {
     )
   })
 
+  it('remembers that an entry was delivered when its record moves while it is cold', () => {
+    run([
+      ['pushDelivered', 0, 0],
+      ['requeue', 0, 0],
+      ['coolAny', 0, 0],
+      ['move', 0, 0]
+    ])
+  })
+
   it('keeps the order of 5,000 messages of which most are cold', () => {
     const pair = new Pair()
     for (let i = 0; i < 5_000; i++) pair.put(pair.queue.nextSequence, 10, READY)

@@ -102,8 +102,6 @@ export class MemoryJournal implements Journal {
     setImmediate(() => waiter.onBlock(segment, offset, true))
   }
 
-  shrinkCache(): void {}
-
   claim(_segment: number, bytes: number): void {
     this.stats.liveBytes += bytes
   }

@@ -62,8 +62,6 @@ const STATS: BrokerStats = {
   },
   journalFailed: false,
   diskLevel: 'yellow',
-  memoryLevel: 'yellow',
-  memoryLimitBytes: 1_000_000,
   loopLagP99Ms: 2.5
 }
 
