@@ -64,7 +64,7 @@ export function deliver(broker: Broker, consumers: Consumers): void {
   if (queue.readyCount > 0) consumers.schedule()
 }
 
-/** One entry, whose fields the queue holds. False: stop here for now. */
+/** One entry, whose fields the queue holds. False: nothing more can be delivered in this turn. */
 function deliverOne(
   broker: Broker,
   consumers: Consumers,
