@@ -6,6 +6,7 @@
  *
  * A position here is a segment number from `MEMORY` on (the block) and an offset in it.
  */
+import { allocateBytes } from '../lib/bytes.ts'
 
 /** Segment numbers from here on are blocks in memory, not segments of the journal. */
 export const MEMORY = 0x80000000
@@ -92,7 +93,7 @@ export class Slabs {
   }
 
   #allocate(bytes: number): number {
-    const block: Block = { buffer: Buffer.allocUnsafeSlow(bytes), used: 0, live: 0 }
+    const block: Block = { buffer: allocateBytes(bytes), used: 0, live: 0 }
     this.bytes += bytes
     const index = this.#free.pop() ?? this.#blocks.length
     this.#blocks[index] = block

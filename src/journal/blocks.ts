@@ -9,6 +9,7 @@
  * `pages` has a bit for each page that holds records of a verified batch: what a stale or damaged page
  * holds can never be viewed.
  */
+import { allocateBytes } from '../lib/bytes.ts'
 import { BLOCK_BYTES } from './layout.ts'
 import { Block, type Segment } from './segment.ts'
 
@@ -28,7 +29,7 @@ export class BlockCache {
   /** A new block for a region; the caller finds its buffer filled with whatever was there before. */
   add(segment: Segment, base: number): Block {
     this.#makeRoom(BLOCK_BYTES)
-    const buffer = this.#freeBuffers.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES)
+    const buffer = this.#freeBuffers.pop() ?? allocateBytes(BLOCK_BYTES)
     const index = base / BLOCK_BYTES
     const old = segment.blocks[index]
     if (old) this.#remove(this.#ring.indexOf(old))

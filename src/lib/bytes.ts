@@ -1,8 +1,28 @@
 /** Copies and numbers for the hot paths: small things in place, without a call into native code. */
 
-/** Below this a plain loop is quicker than `Buffer.copy`, which makes a view first (measured). */
-const LOOP_BYTES = 48
+/** Below this a plain loop is quicker than `Buffer.copy` (measured). */
+const LOOP_BYTES = 40
 
+/** A buffer that carries a view of its bytes, so that `copyBytes` can move several at once. */
+interface Viewed {
+  words?: DataView
+}
+
+const MAJOR = Number.parseInt(process.versions.node, 10)
+/**
+ * Up to here copying in words is quicker than `Buffer.copy`. Before Node 22 that makes a typed array for each call,
+ * which costs as much as 100 bytes of copying and keeps the collector busy (measured).
+ */
+const WORDS_BYTES_MAX = MAJOR < 22 ? 112 : 40
+
+/** An uninitialised buffer with memory of its own, from and into which `copyBytes` is quick. */
+export function allocateBytes(bytes: number): Buffer {
+  const buffer = Buffer.allocUnsafeSlow(bytes) as Buffer & Viewed
+  buffer.words = new DataView(buffer.buffer, buffer.byteOffset, bytes)
+  return buffer
+}
+
+/** Copies `source[start..end)`; returns the offset behind it. The two do not overlap. */
 export function copyBytes(
   source: Buffer,
   start: number,
@@ -11,8 +31,19 @@ export function copyBytes(
   at: number
 ): number {
   const length = end - start
-  if (length < LOOP_BYTES) {
-    for (let i = start; i < end; i++) target[at++] = source[i]!
+  if (length <= WORDS_BYTES_MAX) {
+    const from = (source as Buffer & Viewed).words
+    const to = (target as Buffer & Viewed).words
+    if (from !== undefined && to !== undefined) {
+      for (; start < end - 7; start += 8, at += 8) {
+        to.setInt32(at, from.getInt32(start, true), true)
+        to.setInt32(at + 4, from.getInt32(start + 4, true), true)
+      }
+    } else if (length >= LOOP_BYTES) {
+      source.copy(target, at, start, end)
+      return at + length
+    }
+    while (start < end) target[at++] = source[start++]!
     return at
   }
   source.copy(target, at, start, end)

@@ -150,18 +150,24 @@ export class Outbound {
     let at = writeVarint(out, start + 1, length)
     out[at] = topicBytes >> 8
     out[at + 1] = topicBytes & 255
-    at = copyBytes(this.topicSource, this.topicStart, this.topicEnd, out, at + 2)
-    const idOffset = at - start
-    if (packetId > 0) {
-      out[at++] = packetId >> 8
-      out[at++] = packetId & 255
+    at += 2
+    const idOffset = at - start + topicBytes
+    const between = (packetId > 0 ? 2 : 0) + (isVersion5 ? 1 : 0)
+    if (this.liesAsIs(message, between) && propertyBytes === 0 && !isShared) {
+      copyBytes(message.source, this.topicStart, message.payloadEnd, out, at)
+      at += topicBytes
+      writeId(out, at, packetId)
+      if (isVersion5) out[at + between - 1] = 0
+    } else {
+      at = copyBytes(this.topicSource, this.topicStart, this.topicEnd, out, at)
+      at = writeId(out, at, packetId)
+      if (isVersion5) at = this.writeProperties(out, at, propertyBytes, message, subscriptionIds)
+      if (isShared) {
+        socket.writeShared(this.share(message))
+        return true
+      }
+      copyBytes(message.source, message.payloadStart, message.payloadEnd, out, at)
     }
-    if (isVersion5) at = this.writeProperties(out, at, propertyBytes, message, subscriptionIds)
-    if (isShared) {
-      socket.writeShared(this.share(message))
-      return true
-    }
-    copyBytes(message.source, message.payloadStart, message.payloadEnd, out, at)
     if (variant !== null) {
       variant.serial = message.serial
       variant.generation = this.sockets.recycled
@@ -171,6 +177,11 @@ export class Outbound {
       variant.idOffset = idOffset
     }
     return true
+  }
+
+  /** Topic and payload lie as far apart as they must be in the new packet: one copy takes both. */
+  private liesAsIs(message: Message, between: number): boolean {
+    return message.payloadStart - this.topicEnd === between && this.topicSource === message.source
   }
 
   private writeProperties(
@@ -242,6 +253,13 @@ export class Outbound {
     }
     return this.sharedPayload
   }
+}
+
+function writeId(out: Buffer, at: number, packetId: number): number {
+  if (packetId === 0) return at
+  out[at] = packetId >> 8
+  out[at + 1] = packetId & 255
+  return at + 2
 }
 
 function idsBytes(ids: readonly number[] | null): number {

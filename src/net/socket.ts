@@ -18,7 +18,7 @@
 import type net from 'node:net'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { copyBytes } from '../lib/bytes.ts'
+import { allocateBytes, copyBytes } from '../lib/bytes.ts'
 
 /** What a connection gets from its socket. */
 export interface SocketHandler {
@@ -93,7 +93,7 @@ export class Sockets {
     this.bytesOut = 0
     this.stuckCount = 0
     this.recycled = 0
-    this.readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
+    this.readBuffer = allocateBytes(READ_BYTES)
     this.dirty = []
     this.flushing = []
     this.isScheduled = false
@@ -126,9 +126,9 @@ export class Sockets {
 
   /** A buffer of at least `bytes`. */
   take(bytes: number): Buffer {
-    if (bytes <= SMALL_BYTES) return this.small.pop() ?? Buffer.allocUnsafeSlow(SMALL_BYTES)
-    if (bytes <= LARGE_BYTES) return this.large.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES)
-    return Buffer.allocUnsafeSlow(bytes)
+    if (bytes <= SMALL_BYTES) return this.small.pop() ?? allocateBytes(SMALL_BYTES)
+    if (bytes <= LARGE_BYTES) return this.large.pop() ?? allocateBytes(LARGE_BYTES)
+    return allocateBytes(bytes)
   }
 
   giveBack(buffer: Buffer): void {
@@ -388,7 +388,7 @@ export class PeerSocket {
   private reserveSlow(bytes: number): number {
     if (this.isClosed) {
       // Nobody will see it; the caller needs a place all the same.
-      if (this.buffer.length < bytes) this.buffer = Buffer.allocUnsafeSlow(bytes)
+      if (this.buffer.length < bytes) this.buffer = allocateBytes(bytes)
       return 0
     }
     const needed = this.end + bytes

@@ -79,12 +79,21 @@ export class PublishReader {
   }
 
   private readTopic(buffer: Buffer, start: number, end: number, limits: Limits): string {
+    if (this.isLast(buffer, start, end)) return this.lastTopic
     const bytes = (buffer as Buffer & Slices).latin1Slice(start, end)
-    if (bytes === this.lastBytes && bytes !== '') return this.lastTopic
     const topic = checkTopic(bytes, buffer, start, end, limits)
     this.lastBytes = bytes
     this.lastTopic = topic
     return topic
+  }
+
+  /** Compared from the end, where topics differ, and without making a string for it. */
+  private isLast(buffer: Buffer, start: number, end: number): boolean {
+    const last = this.lastBytes
+    let i = end - start
+    if (i === 0 || i !== last.length) return false
+    while (--i >= 0) if (last.charCodeAt(i) !== buffer[start + i]!) return false
+    return true
   }
 }
 
