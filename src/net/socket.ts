@@ -48,6 +48,8 @@ const SWEEP_MS = 1_000
 const KEEPALIVE_MS = 60_000
 /** Times `outputBytesMax`: deliveries alone, the last one of them large, seldom come so far. */
 const ANSWERS_FACTOR = 4
+/** Places of the dirty list that are kept from turn to turn. */
+const DIRTY_KEPT = 1_024
 const EMPTY = Buffer.alloc(0)
 
 /** The parts of Node's sockets that have no public name. */
@@ -74,8 +76,10 @@ export class Sockets {
    */
   recycled: number
   readonly readBuffer: Buffer
-  private dirty: PeerSocket[]
-  private flushing: PeerSocket[]
+  /** Those that have something to write: the first `dirtyCount`. */
+  private dirty: (PeerSocket | null)[]
+  private dirtyCount: number
+  private flushing: (PeerSocket | null)[]
   private isScheduled: boolean
   private readonly small: Buffer[]
   private readonly large: Buffer[]
@@ -95,6 +99,7 @@ export class Sockets {
     this.recycled = 0
     this.readBuffer = allocateBytes(READ_BYTES)
     this.dirty = []
+    this.dirtyCount = 0
     this.flushing = []
     this.isScheduled = false
     this.small = []
@@ -110,14 +115,21 @@ export class Sockets {
     this.isScheduled = false
     if (this.beforeFlush !== null) this.beforeFlush()
     const list = this.dirty
+    const count = this.dirtyCount
     this.dirty = this.flushing
+    this.dirtyCount = 0
     this.flushing = list
-    for (let i = 0; i < list.length; i++) list[i]!.flush()
-    list.length = 0
+    for (let i = 0; i < count; i++) {
+      const socket = list[i]!
+      list[i] = null
+      socket.flush()
+    }
+    // An array that was emptied gives its memory back, and takes it anew in every turn: only a long one may.
+    if (list.length > DIRTY_KEPT) list.length = DIRTY_KEPT
   }
 
   markDirty(socket: PeerSocket): void {
-    this.dirty.push(socket)
+    this.dirty[this.dirtyCount++] = socket
     if (!this.isScheduled) {
       this.isScheduled = true
       setImmediate(this.flushDirty)

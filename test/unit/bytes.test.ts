@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ByteWriter } from '../../src/lib/byte-writer.ts'
+import { allocateBytes, copyBytes } from '../../src/lib/bytes.ts'
 import { BytesError, BytesReader } from '../../src/lib/bytes-reader.ts'
 
 const whole = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER })
@@ -155,4 +156,32 @@ describe('bytes read', () => {
     expect(() => new BytesReader(buffer, -1)).toThrow(RangeError)
     expect(() => new BytesReader(buffer, 4, 2)).toThrow(RangeError)
   })
+})
+
+describe('bytes copied', () => {
+  const makers = { viewed: allocateBytes, plain: (bytes: number) => Buffer.alloc(bytes) }
+
+  /** Every length over the edges between the ways to copy, from and to every alignment. */
+  function copyAll(source: Buffer, target: Buffer): void {
+    for (let i = 0; i < source.length; i++) source[i] = (i * 7 + 1) & 255
+    for (let length = 0; length <= 130; length++) {
+      for (let shift = 0; shift < 64; shift++) {
+        const from = shift & 7
+        const to = 1 + (shift >> 3)
+        target.fill(0)
+        expect(copyBytes(source, from, from + length, target, to)).toBe(to + length)
+        const expected = Buffer.alloc(target.length)
+        source.copy(expected, to, from, from + length)
+        if (!target.equals(expected)) throw new Error(`${length} bytes from ${from} to ${to}`)
+      }
+    }
+  }
+
+  for (const from of Object.keys(makers) as (keyof typeof makers)[]) {
+    for (const to of Object.keys(makers) as (keyof typeof makers)[]) {
+      it(`arrive whole and touch nothing else, from a ${from} buffer to a ${to} one`, () => {
+        copyAll(makers[from](160), makers[to](160))
+      })
+    }
+  }
 })
