@@ -6,6 +6,7 @@
 import { type Message, FORM_AMQP } from '../core/message.ts'
 import { MessageProperties, type PropertiesDecoder } from '../core/properties.ts'
 import { swapSeparators } from '../core/topic.ts'
+import { copyBytes } from '../lib/bytes.ts'
 import type { PeerSocket } from '../net/socket.ts'
 import {
   BASIC,
@@ -23,7 +24,6 @@ import { decodeProperties, encodeProperties } from './properties.ts'
 const HEADER_FIXED_BYTES = 12
 /** Bodies above it are reserved frame by frame: the output buffer stays small. */
 const ONE_PIECE_BYTES_MAX = 16 * 1024
-const COPY_LOOP_BYTES_MAX = 40
 const TOPIC_HEADER = 'x-mqtt-topic'
 const TWO_32 = 4294967296
 const EMPTY = Buffer.alloc(0)
@@ -264,16 +264,6 @@ function exchangeAndKey(out: Buffer, at: number): number {
   at = copyBytes(exchangeBytes, 0, exchangeBytes.length, out, at)
   out[at++] = keyEnd - keyStart
   return copyBytes(keySource, keyStart, keyEnd, out, at)
-}
-
-/** For a few bytes a loop costs less than a call of `copy`. */
-function copyBytes(source: Buffer, start: number, end: number, out: Buffer, at: number): number {
-  if (end - start > COPY_LOOP_BYTES_MAX) {
-    source.copy(out, at, start, end)
-    return at + end - start
-  }
-  while (start < end) out[at++] = source[start++]!
-  return at
 }
 
 function u32(out: Buffer, at: number, value: number): number {
