@@ -49,6 +49,14 @@ function parseStartTime(stat: string): string {
   )
 }
 
+/**
+ * Of its first thread, which started with it. Not of `/proc/<pid>/stat`: an emulator that runs one
+ * process (qemu-user) makes that file up for the process itself and shows everybody else's as it is.
+ */
+async function readStartTime(pid: number): Promise<string> {
+  return parseStartTime(await readOrEmpty(`/proc/${pid}/task/${pid}/stat`))
+}
+
 export const realProcessTable: ProcessTable = {
   async self(): Promise<LockHolder> {
     let pidNamespace = ''
@@ -59,7 +67,7 @@ export const realProcessTable: ProcessTable = {
     }
     return {
       pid: process.pid,
-      startTime: parseStartTime(await readOrEmpty('/proc/self/stat')),
+      startTime: await readStartTime(process.pid),
       bootId: await readOrEmpty('/proc/sys/kernel/random/boot_id'),
       pidNamespace
     }
@@ -72,7 +80,7 @@ export const realProcessTable: ProcessTable = {
       if (systemCode(error) === 'ESRCH') return null
       if (systemCode(error) !== 'EPERM') throw error // EPERM: it runs, as another user
     }
-    return parseStartTime(await readOrEmpty(`/proc/${pid}/stat`))
+    return await readStartTime(pid)
   }
 }
 
