@@ -15,9 +15,10 @@ export class Checkout {
   readonly folder: string
   readonly #children = new Set<ChildProcess>()
 
-  constructor() {
+  /** `more`: files that it needs besides. */
+  constructor(more: readonly string[] = []) {
     this.folder = mkdtempSync(join(tmpdir(), 'motemq-clone-'))
-    for (const part of PARTS) {
+    for (const part of [...PARTS, ...more]) {
       cpSync(join(ROOT, part), join(this.folder, part), { recursive: true })
     }
     symlinkSync(join(ROOT, 'node_modules'), join(this.folder, 'node_modules'))

@@ -24,6 +24,11 @@ export interface ProgramOptions {
   /** More flags of `start`. */
   readonly flags?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** In place of this Node and the program built here. */
+  readonly command?: readonly string[]
+  readonly cwd?: string
+  /** For processors that are slow. */
+  readonly readyTimeoutMs?: number
 }
 
 export type LogLine = Readonly<Record<string, unknown>>
@@ -94,9 +99,11 @@ export class Program {
   spawn(): void {
     if (this.isRunning) throw new Error('the program runs already')
     const listen = this.urls.length > 0 ? this.urls : (this.#options.listen ?? ALL_LISTENERS)
-    const args = [BINARY, 'start', '--data', this.dataDir]
+    const [command = '', ...args] = this.#options.command ?? [process.execPath, BINARY]
+    args.push('start', '--data', this.dataDir)
     for (const url of listen) args.push('--listen', url)
-    const child = spawn(process.execPath, [...args, ...(this.#options.flags ?? [])], {
+    const child = spawn(command, [...args, ...(this.#options.flags ?? [])], {
+      cwd: this.#options.cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...this.#options.env, NODE_ENV: 'production' }
     })
@@ -115,7 +122,8 @@ export class Program {
 
   /** Resolves when it says that it is ready. Rejects when it dies before, with its output. */
   async ready(): Promise<void> {
-    const ready = await this.waitForLog(line => line['msg'] === 'ready', READY_TIMEOUT_MS)
+    const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS
+    const ready = await this.waitForLog(line => line['msg'] === 'ready', timeoutMs)
     const urls = ready['urls']
     if (!Array.isArray(urls)) throw new Error(`ready without urls: ${JSON.stringify(ready)}`)
     this.urls = urls.map(String)

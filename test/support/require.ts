@@ -25,6 +25,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
   tc: 'iproute2',
   ip: 'iproute2',
   ps: 'procps',
+  'qemu-aarch64-static': 'qemu-user-static',
+  'qemu-arm-static': 'qemu-user-static',
+  'qemu-s390x-static': 'qemu-user-static',
   'python3:paho.mqtt': 'python3-paho-mqtt',
   'python3:pika': 'python3-pika'
 }
