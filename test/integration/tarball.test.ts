@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { connect as connectAmqp } from 'amqplib'
+import { type ConsumeMessage, connect as connectAmqp } from 'amqplib'
 import { connectAsync } from 'mqtt'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { isEmulated, MACHINES, nodeCommand, requireMachine } from '../support/emulator.ts'
@@ -91,14 +91,15 @@ async function drain(program: Program): Promise<string[]> {
   const channel = await connection.createChannel()
   const readings: string[] = []
   const { messageCount } = await channel.checkQueue('telemetry')
-  await new Promise<void>(resolve => {
-    if (messageCount === 0) resolve()
-    void channel.consume('telemetry', message => {
+  await new Promise<void>((resolve, reject) => {
+    if (messageCount === 0) return resolve()
+    const take = (message: ConsumeMessage | null) => {
       if (message === null) return
       readings.push(String(message.content))
       channel.ack(message)
       if (readings.length === messageCount) resolve()
-    })
+    }
+    channel.consume('telemetry', take).catch(reject)
   })
   await channel.close()
   await connection.close()
