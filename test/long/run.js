@@ -20,6 +20,12 @@ const runs = {
     file: 'test/model/replay.test.ts',
     variable: 'MOTEMQ_REPLAY_RUNS',
     count: 2_000
+  },
+  machines: {
+    project: 'integration',
+    file: 'test/integration/tarball.test.ts',
+    variable: 'MOTEMQ_MACHINES',
+    count: 3
   }
 }
 
