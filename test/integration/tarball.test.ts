@@ -176,13 +176,13 @@ describe.skipIf(!isOnline)(`the package, installed without scripts${needs}`, () 
 
   for (const machine of others) {
     requireMachine(machine, `on ${machine.name}`, () => {
-      const script = installed.path('motemq', 'bin', 'motemq.js')
+      const script = () => installed.path('motemq', 'bin', 'motemq.js')
 
       if (machine.isNodeOld) {
         it('says in one line which Node it needs', () => {
           const [command = '', ...words] = nodeCommand(machine, nodes.path(), false)
           const cwd = newWorkFolder()
-          const { status, stdout, stderr } = spawnSync(command, [...words, script, 'start'], {
+          const { status, stdout, stderr } = spawnSync(command, [...words, script(), 'start'], {
             cwd,
             encoding: 'utf8',
             timeout: SLOW_MS
@@ -194,7 +194,7 @@ describe.skipIf(!isOnline)(`the package, installed without scripts${needs}`, () 
 
       it('loses nothing that it acknowledged before a kill -9, and neither does the next machine', async () => {
         const cwd = newWorkFolder()
-        const command = [...nodeCommand(machine, nodes.path(), machine.isNodeOld), script]
+        const command = [...nodeCommand(machine, nodes.path(), machine.isNodeOld), script()]
         const program = await losesNothing(command, cwd)
         await expect(start(native, cwd)).rejects.toThrow('is in use by process')
         const acknowledged = await publish(program, 'later ', 50, () => pullThePlug(program))

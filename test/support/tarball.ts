@@ -62,10 +62,12 @@ export function packInto(target: string): string {
 
 /** A folder with packages in its `node_modules`; none of their scripts has run. */
 export class Installation {
-  readonly folder = mkdtempSync(join(tmpdir(), 'motemq-installed-'))
+  /** Made by the first installation: a suite that is skipped leaves nothing behind. */
+  folder = ''
 
   /** `packages`: tarballs or names. `flags`: more of npm's. */
   install(packages: readonly string[], flags: readonly string[] = []): void {
+    if (this.folder === '') this.folder = mkdtempSync(join(tmpdir(), 'motemq-installed-'))
     const words = ['--ignore-scripts', ...QUIET, ...flags, '--prefix', this.folder, ...packages]
     mustRun(this.folder, 'install', ...words)
   }
@@ -87,7 +89,7 @@ export class Installation {
   }
 
   remove(): void {
-    rmSync(this.folder, { recursive: true, force: true })
+    if (this.folder !== '') rmSync(this.folder, { recursive: true, force: true })
   }
 }
 
