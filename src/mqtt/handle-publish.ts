@@ -45,8 +45,13 @@ export function handlePublish(
   }
   const ticket = publish(broker, message, connection)
   if (ticket < 0) return refuse(connection, -ticket, first, buffer, start, end)
+  if (message.qos === 2) {
+    // That nobody subscribes may be said (§3.5.2.1), at the price of a byte a message: Mosquitto does not.
+    connection.owe(ticket, PUBREC_FIRST, packetId, REASON.success)
+    return true
+  }
   const reason = broker.matched ? REASON.success : REASON.noMatchingSubscribers
-  connection.owe(ticket, message.qos === 2 ? PUBREC_FIRST : PUBACK_FIRST, packetId, reason)
+  connection.owe(ticket, PUBACK_FIRST, packetId, reason)
   return true
 }
 

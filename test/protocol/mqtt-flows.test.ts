@@ -87,7 +87,7 @@ describe('CONNECT', () => {
     const gateway = await startGateway()
     const older = await connectTo(gateway, 5, 'twice')
     await connectTo(gateway, 5, 'twice')
-    expect((await older.rest()).map(hex)).toEqual(['e0028e00'])
+    expect((await older.rest()).map(hex)).toEqual(['e0018e'])
   })
 
   it('processes what a client sent right behind its CONNECT', async () => {
@@ -163,6 +163,9 @@ describe('QoS 1 from a client', () => {
     const raw = await connectTo(gateway, 5, 'x')
     publish(raw, 0x32, 'nobody', 'x', 7)
     expect(hex(await raw.next())).toBe('4003000710')
+    // A byte that QoS 2 does not spend.
+    publish(raw, 0x34, 'nobody', 'x', 8)
+    expect(hex(await raw.next())).toBe('50020008')
     const old = await connectTo(gateway, 4, 'y')
     publish(old, 0x32, 'nobody', 'x', 7)
     expect(hex(await old.next())).toBe('40020007')
@@ -200,7 +203,7 @@ describe('our receive maximum', () => {
       expect((await raw.next())[0]).toBe(0x70)
     }
     for (let id = 1; id <= 3; id++) publish(raw, 0x34, 'nobody', 'x', id)
-    expect((await raw.rest()).at(-1)?.toString('hex')).toBe('e0029300')
+    expect((await raw.rest()).at(-1)?.toString('hex')).toBe('e00193')
   })
 })
 

@@ -142,7 +142,7 @@ describe('the end of the broker', () => {
     const four = await client(4, 'four', { will })
     await subscribe(four, 'gone', 0)
     await gateway.mqtt.close()
-    expect((await five.rest()).map(bytes => bytes.toString('hex'))).toEqual(['e0028b00'])
+    expect((await five.rest()).map(bytes => bytes.toString('hex'))).toEqual(['e0018b'])
     expect(await four.rest()).toEqual([])
     expect(gateway.mqtt.count).toBe(0)
   })

@@ -31,7 +31,7 @@ describe('time', () => {
     gateway.pass(15)
     await raw.quiet()
     gateway.pass(16)
-    expect((await raw.rest()).map(hex)).toEqual(['e0028d00'])
+    expect((await raw.rest()).map(hex)).toEqual(['e0018d'])
   })
 
   it('does not count a stall of our own against a client [O12]', async () => {

@@ -316,9 +316,9 @@ export function writeUnsuback(version: number, messageId: number, granted: numbe
   return generate({ cmd: 'unsuback', messageId, granted }, { protocolVersion: version })
 }
 
-/** Bytes of a DISCONNECT: MQTT 5 only. */
+/** Bytes of a DISCONNECT: MQTT 5 only. No properties, so no length of them either (§3.14.2.2.1). */
 export function writeDisconnect(reasonCode: number): Buffer {
-  return generate({ cmd: 'disconnect', reasonCode }, { protocolVersion: 5 })
+  return Buffer.from([DISCONNECT << 4, 1, reasonCode])
 }
 
 /** Packet identifier and properties of SUBSCRIBE and UNSUBSCRIBE; returns where their filters start. */
