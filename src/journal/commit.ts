@@ -1,7 +1,8 @@
 /**
  * Group commit: takes what the tail gathered to the disk.
  *
- * At most one write or sync is under way; while it runs, records gather. A flush is asked for once a turn,
+ * At most one write or sync is under way; while it runs, records gather. Where a sync would follow a write, and
+ * nothing else waits for one, they are one call: a visit to the thread pool less for who waits. A flush is asked for once a turn,
  * by setImmediate, when somebody waits for a record; what nobody waits for is written by a timer and synced
  * by another, and no timer runs when there is nothing to do. A write carries up to 2 MiB of batches of one
  * segment; a segment is synced before the next one is written to.
@@ -272,8 +273,12 @@ export class Committer {
     tail.closeBatch()
     const batches = this.#take(segment)
     this.#seal(batches)
+    // A synced write says nothing of what was written before it.
+    const isSynced =
+      this.#unsynced === null && tail.awaitedTicket > this.durableTicket && isOneRun(batches)
     this.#unsynced = segment
-    await this.#writeRuns(file, batches)
+    await this.#writeRuns(file, batches, isSynced)
+    if (isSynced) this.#synced()
     this.#written(batches)
   }
 
@@ -317,7 +322,7 @@ export class Committer {
     return this.#file
   }
 
-  async #writeRuns(file: DiskFile, batches: readonly Batch[]): Promise<void> {
+  async #writeRuns(file: DiskFile, batches: readonly Batch[], isSynced: boolean): Promise<void> {
     let buffers: Buffer[] = []
     let from = 0
     let bytes = 0
@@ -327,7 +332,7 @@ export class Committer {
       buffers.push(batch.block.buffer.subarray(batch.start, batch.paddedEnd))
       bytes += batch.bytes
       if (batches[i + 1]?.offset === from + bytes) continue
-      await this.#writeWhole(file, buffers, from, bytes)
+      await this.#writeWhole(file, buffers, from, bytes, isSynced)
       buffers = []
       bytes = 0
     }
@@ -337,9 +342,10 @@ export class Committer {
     file: DiskFile,
     buffers: readonly Buffer[],
     from: number,
-    bytes: number
+    bytes: number,
+    isSynced: boolean
   ): Promise<void> {
-    const count = await file.write(buffers, from)
+    const count = await (isSynced ? file.writeSynced(buffers, from) : file.write(buffers, from))
     if (count !== bytes) {
       throw new JournalError('failed', 'a write was cut short', { wanted: bytes, written: count })
     }
@@ -409,8 +415,7 @@ export class Committer {
     const bytes = this.#writtenBytes
     if (this.#unsynced !== null) {
       await this.#file!.datasync()
-      this.#parts.stats.syncs++
-      this.#unsynced = null
+      this.#synced()
     }
     if (this.#tail.failed || this.#isClosed) return
     this.#syncDue = false
@@ -420,6 +425,11 @@ export class Committer {
     this.#relax()
     this.#parts.owner.onDurable(target)
     this.#resolveWaiters()
+  }
+
+  #synced(): void {
+    this.#parts.stats.syncs++
+    this.#unsynced = null
   }
 
   #relax(): void {
@@ -439,4 +449,12 @@ export class Committer {
     }
     this.#waiters.length = kept
   }
+}
+
+/** They stand behind each other in their segment. */
+function isOneRun(batches: readonly Batch[]): boolean {
+  for (let i = 1; i < batches.length; i++) {
+    if (batches[i]!.offset !== batches[i - 1]!.offset + batches[i - 1]!.bytes) return false
+  }
+  return true
 }

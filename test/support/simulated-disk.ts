@@ -63,6 +63,14 @@ class Contents {
     this.syncedSize = this.size
   }
 
+  /** Only the pages of this range, and the size that they need. */
+  syncRange(position: number, end: number): void {
+    for (let page = Math.floor(position / PAGE_BYTES); page * PAGE_BYTES < end; page++) {
+      this.before.delete(page)
+    }
+    this.syncedSize = Math.max(this.syncedSize, Math.min(this.size, end))
+  }
+
   crash(random: Random): void {
     for (const [page, old] of this.before) {
       const at = page * PAGE_BYTES
@@ -101,7 +109,11 @@ class SimulatedFile implements DiskFile {
     return bytes.copy(buffer, from, position, Math.min(size, position + length))
   }
 
-  async write(buffers: readonly Buffer[], position: number): Promise<number> {
+  write(buffers: readonly Buffer[], position: number): Promise<number> {
+    return this.#write(buffers, position)
+  }
+
+  async #write(buffers: readonly Buffer[], position: number): Promise<number> {
     let bytes = 0
     const fault = await this.#disk.pass('write', this.#path, () => {
       this.#put(buffers, position, Number.POSITIVE_INFINITY)
@@ -126,11 +138,22 @@ class SimulatedFile implements DiskFile {
     return done
   }
 
-  async datasync(): Promise<void> {
+  /** A write, then a sync of what it wrote: each may fail, and the power may go in between. */
+  async writeSynced(buffers: readonly Buffer[], position: number): Promise<number> {
+    const count = await this.#write(buffers, position)
+    await this.#sync(() => this.#contents.syncRange(position, position + count))
+    return count
+  }
+
+  datasync(): Promise<void> {
+    return this.#sync(() => this.#contents.sync())
+  }
+
+  async #sync(run: () => void): Promise<void> {
     await this.#disk.pass('sync', this.#path, null)
     await new Promise<void>(resolve => setImmediate(resolve)) // a sync takes a turn, as on a real disk
     if (this.#disk.isOff) return new Promise(() => undefined)
-    if (!this.#disk.liesAboutSync) this.#contents.sync()
+    if (!this.#disk.liesAboutSync) run()
   }
 
   async close(): Promise<void> {
