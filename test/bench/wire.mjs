@@ -259,7 +259,7 @@ async function receiving(side, version, qos, subscriptionIdentifier) {
 }
 
 /** What is done now and then, connected all the time. */
-async function once1(side, version, work) {
+async function connected(side, version, work) {
   const client = side.counted(version)
   await client.connect('sensor-1', true)
   const bytes = await side.count(() => work(client))
@@ -271,7 +271,7 @@ async function retained(side, version) {
   const publisher = side.uncounted()
   await publisher.connect('other', true)
   await publisher.publish(1, true)
-  const bytes = await once1(side, version, async client => {
+  const bytes = await connected(side, version, async client => {
     await client.subscribe(1)
     await client.receive(1)
     await client.ping()
@@ -323,11 +323,11 @@ function scenarios() {
           receiving(side, version, qos, 7)
         )
     }
-    add('ping', side => once1(side, version, client => client.ping()))
-    add('subscribe', side => once1(side, version, client => client.subscribe(1)))
+    add('ping', side => connected(side, version, client => client.ping()))
+    add('subscribe', side => connected(side, version, client => client.subscribe(1)))
     add('subscribe and receive a retained message and ping', side => retained(side, version))
     add('unsubscribe from what was not subscribed', side =>
-      once1(side, version, client => client.unsubscribe())
+      connected(side, version, client => client.unsubscribe())
     )
   }
   return rows
