@@ -30,21 +30,19 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const work = mkdtempSync(join(tmpdir(), 'motemq-profile-'))
 const mqload = join(work, 'mqload')
 
-/** The functions of a CPU profile by their own time, in samples; idle time apart. */
-function timeByFunction(profile) {
+/** The functions of a CPU profile by their own samples; idle ones apart, and those of the profiler itself. */
+function samplesByFunction(profile) {
   const nodes = new Map(profile.nodes.map(node => [node.id, node]))
   const own = new Map()
-  let busy = 0
-  profile.samples.forEach((id, at) => {
+  let total = 0
+  for (const id of profile.samples) {
     const { callFrame } = nodes.get(id)
-    // One sample stands for one interval: a delta may span a pause of the profiler itself.
-    const us = 1
-    if (callFrame.functionName === '(idle)' || callFrame.functionName === 'dispatch') return
-    busy += us
+    if (callFrame.functionName === '(idle)' || callFrame.functionName === 'dispatch') continue
+    total++
     const name = nameOf(callFrame)
-    own.set(name, (own.get(name) ?? 0) + us)
-  })
-  return { own, total: busy }
+    own.set(name, (own.get(name) ?? 0) + 1)
+  }
+  return { own, total }
 }
 
 /** The functions of an allocation sample by the bytes that they allocated themselves. */
@@ -83,7 +81,14 @@ async function run(name, kind) {
   const words = ['start', '--config', config, '--data', join(data, 'store')]
   const broker = spawn(
     process.execPath,
-    ['--import', join(here, 'profile-preload.mjs'), 'bin/motemq.js', ...words, '--listen', 'mqtt://127.0.0.1:0'],
+    [
+      '--import',
+      join(here, 'profile-preload.mjs'),
+      'bin/motemq.js',
+      ...words,
+      '--listen',
+      'mqtt://127.0.0.1:0'
+    ],
     {
       cwd: root,
       env: { ...process.env, MOTEMQ_PROFILE: file, MOTEMQ_PROFILE_KIND: kind },
@@ -110,7 +115,10 @@ async function run(name, kind) {
     await ended
     await sleep(1_000)
     const { recv_s: received, sent_s: sent } = JSON.parse(printed.trim().split('\n').at(-1))
-    return { profile: JSON.parse(readFileSync(file, 'utf8')), messages: (received || sent) * SECONDS }
+    return {
+      profile: JSON.parse(readFileSync(file, 'utf8')),
+      messages: (received || sent) * SECONDS
+    }
   } finally {
     broker.kill('SIGKILL')
     rmSync(data, { recursive: true, force: true })
@@ -143,14 +151,16 @@ try {
   execFileSync('gcc', ['-O2', '-w', '-o', mqload, join(here, 'mqload.c')])
   for (const name of names) {
     const cpu = await run(name, 'cpu')
-    const time = timeByFunction(cpu.profile)
+    const time = samplesByFunction(cpu.profile)
     print(`\n${name}: own time, % of the time that is not idle`)
-    for (const [what, us] of top(time, TOP)) {
-      print(`  ${((100 * us) / time.total).toFixed(1).padStart(5)}  ${what}`)
+    for (const [what, samples] of top(time, TOP)) {
+      print(`  ${((100 * samples) / time.total).toFixed(1).padStart(5)}  ${what}`)
     }
     const heap = await run(name, 'heap')
     const bytes = bytesByFunction(heap.profile)
-    print(`${name}: allocated, bytes a message (${(bytes.total / heap.messages).toFixed(0)} in all)`)
+    print(
+      `${name}: allocated, bytes a message (${(bytes.total / heap.messages).toFixed(0)} in all)`
+    )
     for (const [what, allocated] of top(bytes, 5)) {
       print(`  ${(allocated / heap.messages).toFixed(1).padStart(7)}  ${what}`)
     }
