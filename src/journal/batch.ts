@@ -40,6 +40,8 @@ export class Batch {
   readonly paddedEnd: number
   readonly firstTicket: number
   readonly records: number
+  /** How many of its first records were written before, to the same page, and not synced. */
+  readonly recordsBefore: number
 
   constructor(
     segment: Segment,
@@ -48,7 +50,8 @@ export class Batch {
     end: number,
     paddedEnd: number,
     firstTicket: number,
-    records: number
+    records: number,
+    recordsBefore = 0
   ) {
     this.segment = segment
     this.offset = block.base + start
@@ -58,6 +61,7 @@ export class Batch {
     this.paddedEnd = paddedEnd
     this.firstTicket = firstTicket
     this.records = records
+    this.recordsBefore = recordsBefore
   }
 
   get lastTicket(): number {

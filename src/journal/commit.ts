@@ -5,7 +5,8 @@
  * nothing else waits for one, they are one call: a visit to the thread pool less for who waits. A flush is asked for once a turn,
  * by setImmediate, when somebody waits for a record; what nobody waits for is written by a timer and synced
  * by another, and no timer runs when there is nothing to do. A write carries up to 2 MiB of batches of one
- * segment; a segment is synced before the next one is written to.
+ * segment; a segment is synced before the next one is written to. A sync may take long: what the timer wants written
+ * meanwhile is written beside it, and is for the next sync.
  *
  * A failed or short write or a failed sync is final: nothing is tried again on a file whose pages the
  * kernel may have thrown away, nothing more is reported durable. Want of room can only be met where a file
@@ -75,6 +76,9 @@ export class Committer {
   /** Bytes of `tail.pendingBytes` that are written and not durable. */
   #writtenBytes = 0
   #isFull = false
+  #isSyncing = false
+  /** What is being written beside a sync. */
+  #beside: Promise<void> | null = null
   #lookWaiter: ((goOn: boolean) => void) | null = null
   readonly #waiters: Waiter[] = []
 
@@ -132,6 +136,7 @@ export class Committer {
     this.#clearTimers()
     this.retry()
     await this.#running
+    if (this.#beside !== null) await this.#beside
     this.#rejectWaiters(new JournalError('closed', 'the journal was closed'))
     if (this.#openSegment !== null) await this.#parts.files.release(this.#openSegment.name)
     this.#openSegment = null
@@ -183,6 +188,7 @@ export class Committer {
       this.#parts.owner.onBackpressure(true)
     }
     if (!this.#isRunning) this.#running = this.#run()
+    else if (this.#isSyncing && this.#lazyDue) this.#beside ??= this.#writeBeside()
   }
 
   #armWrite(): void {
@@ -223,26 +229,30 @@ export class Committer {
   async #step(): Promise<boolean> {
     const tail = this.#tail
     const hasRecords = tail.pending.length > 0 || tail.hasOpenBatch
+    // A sync takes along all there is: no page may be written again once its sync has begun.
     const isDue =
-      tail.awaitedTicket > this.writtenTicket ||
-      this.#lazyDue ||
-      tail.pendingBytes - this.#writtenBytes > LAZY_BYTES_MAX
+      this.#wantsSync || this.#lazyDue || tail.pendingBytes - this.#writtenBytes > LAZY_BYTES_MAX
     if (hasRecords && isDue) {
       this.#lazyDue = false
-      await this.#write()
+      const last = await this.#write()
       if (this.#isClosed) return false
+      if (last !== null && !this.#wantsSync && tail.pending.length === 0) tail.keepOpen(last)
     }
-    const wantsSync =
-      tail.awaitedTicket > this.durableTicket ||
-      this.#syncDue ||
-      this.#writtenBytes > this.#parts.limits.pendingBytesMax / 4
-    if (this.writtenTicket > this.durableTicket && wantsSync) await this.#sync()
+    if (this.writtenTicket > this.durableTicket && this.#wantsSync) await this.#sync()
     else if (!(hasRecords && isDue)) {
       this.#syncDue = false
       this.#lazyDue = false
       return false
     }
     return true
+  }
+
+  get #wantsSync(): boolean {
+    return (
+      this.#tail.awaitedTicket > this.durableTicket ||
+      this.#syncDue ||
+      this.#writtenBytes > this.#parts.limits.pendingBytesMax / 4
+    )
   }
 
   /** Nothing is due: see what must wake us. */
@@ -258,28 +268,74 @@ export class Committer {
     if (tail.pending.length > 0 || tail.hasOpenBatch) {
       tail.wakeFrom = AWAITED
       if (this.#writeTimer === null) this.#armWrite()
+    } else if (this.#writeTimer !== null) {
+      this.#parts.timers.clear(this.#writeTimer)
+      this.#writeTimer = null
     }
     if (this.writtenTicket > this.durableTicket && this.#syncTimer === null) this.#armSync()
   }
 
-  async #write(): Promise<void> {
+  /** Returns the last batch that was written to a segment, null when there is none. */
+  async #write(): Promise<Batch | null> {
     const tail = this.#tail
     tail.closeBatch()
     const segment = tail.pending[0]!.segment
     if (this.#unsynced !== null && this.#unsynced !== segment) await this.#sync()
     if (segment.isOwnFile) return this.#writeOwnFile(segment)
     const file = await this.#openFor(segment)
-    if (file === null) return
+    if (file === null) return null
     tail.closeBatch()
+    return this.#writeTo(file, segment)
+  }
+
+  async #writeTo(file: DiskFile, segment: Segment): Promise<Batch | null> {
     const batches = this.#take(segment)
     this.#seal(batches)
     // A synced write says nothing of what was written before it.
     const isSynced =
-      this.#unsynced === null && tail.awaitedTicket > this.durableTicket && isOneRun(batches)
+      this.#unsynced === null &&
+      !this.#isSyncing &&
+      this.#tail.awaitedTicket > this.durableTicket &&
+      isOneRun(batches)
+    if (isSynced) return this.#writeSynced(file, batches)
     this.#unsynced = segment
-    await this.#writeRuns(file, batches, isSynced)
-    if (isSynced) this.#synced()
+    await this.#writeRuns(file, batches, false)
     this.#written(batches)
+    return batches.at(-1)!
+  }
+
+  /** A write that is its own sync. Null: no page of it may be written again. */
+  async #writeSynced(file: DiskFile, batches: readonly Batch[]): Promise<null> {
+    this.#isSyncing = true
+    this.#syncDue = false
+    if (this.#writeTimer === null) this.#armWrite()
+    await this.#writeRuns(file, batches, true)
+    this.#isSyncing = false
+    this.#parts.stats.syncs++
+    this.#written(batches)
+    let bytes = 0
+    for (const batch of batches) bytes += batch.bytes
+    await this.#report(batches.at(-1)!.lastTicket, bytes)
+    return null
+  }
+
+  /** While a sync is under way: what has waited long enough, if it goes to the same file. */
+  async #writeBeside(): Promise<void> {
+    const tail = this.#tail
+    this.#lazyDue = false
+    tail.closeBatch()
+    try {
+      const first = tail.pending[0]
+      if (first !== undefined && first.segment === this.#openSegment) {
+        await this.#writeTo(this.#file!, first.segment)
+      }
+    } catch (error) {
+      if (!isWorldError(error)) throw error // a bug: the process ends
+      this.fail(error)
+    } finally {
+      this.#beside = null
+    }
+    if (this.#isSyncing && this.#writeTimer === null) this.#armWrite()
   }
 
   /** The oldest batches of one segment, up to 2 MiB. */
@@ -357,14 +413,17 @@ export class Committer {
     for (const batch of batches) {
       batch.block.holds--
       if (!batch.segment.isOwnFile) this.#writtenBytes += batch.bytes
-      stats.records += batch.records
+      stats.records += batch.records - batch.recordsBefore
     }
     stats.batches += batches.length
-    this.writtenTicket = batches.at(-1)!.lastTicket
+    // A batch that goes on counts once.
+    if (batches[0]!.recordsBefore > 0) stats.batches--
+    // What was written beside a synced write may be further.
+    this.writtenTicket = Math.max(this.writtenTicket, batches.at(-1)!.lastTicket)
   }
 
   /** One record in a file of its own: made, written, synced; waits while there is no room. */
-  async #writeOwnFile(segment: Segment): Promise<void> {
+  async #writeOwnFile(segment: Segment): Promise<null> {
     const { disk, folder, space } = this.#parts
     const batch = this.#tail.pending.shift()!
     this.#seal([batch])
@@ -373,11 +432,12 @@ export class Committer {
     while (!(await this.#tryOwnFile(path, batch))) {
       await disk.unlink(path)
       space.setNoRoom(true)
-      if (!(await this.#untilLook())) return
+      if (!(await this.#untilLook())) return null
     }
     await disk.syncFolder(folder)
     this.#parts.slots.settle() // takes the alarm back if it was ours only
     this.#written([batch])
+    return null
   }
 
   async #tryOwnFile(path: string, batch: Batch): Promise<boolean> {
@@ -413,23 +473,29 @@ export class Committer {
   async #sync(): Promise<void> {
     const target = this.writtenTicket
     const bytes = this.#writtenBytes
-    if (this.#unsynced !== null) {
-      await this.#file!.datasync()
-      this.#synced()
-    }
-    if (this.#tail.failed || this.#isClosed) return
+    this.#tail.keepOpen(null)
     this.#syncDue = false
+    if (this.#unsynced !== null) {
+      this.#unsynced = null // what is written from here on is for the next one
+      this.#isSyncing = true
+      if (this.#writeTimer === null) this.#armWrite()
+      await this.#file!.datasync()
+      this.#isSyncing = false
+      this.#parts.stats.syncs++
+    }
+    await this.#report(target, bytes)
+  }
+
+  /** What the disk has up to `target` is durable; `bytes` of it were on their way. */
+  async #report(target: number, bytes: number): Promise<void> {
+    if (this.#tail.failed || this.#isClosed) return
     this.durableTicket = target
     this.#tail.pendingBytes -= bytes
     this.#writtenBytes -= bytes
     this.#relax()
     this.#parts.owner.onDurable(target)
     this.#resolveWaiters()
-  }
-
-  #synced(): void {
-    this.#parts.stats.syncs++
-    this.#unsynced = null
+    if (this.#beside !== null) await this.#beside
   }
 
   #relax(): void {

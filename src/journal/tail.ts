@@ -5,6 +5,11 @@
  * known at once. Batches are cut here and wait in `pending` until `commit.ts` writes them. Nothing is
  * allocated for a record but one over 32 KiB.
  *
+ * A batch of one page that was written and not synced may go on: the page is written again, whole, with the records
+ * that came since. Nobody was told of anything in it, and one page is replaced in one piece as far as a dying process
+ * goes. So what nobody waits for, and what is awaited soon behind it, costs the medium one page and not one for each
+ * write. A page of which a sync has begun is never written again.
+ *
  * Batches lie one behind the other in the segment; a record that does not fit what is left of a block
  * goes into a new batch at the next block, one that does not fit the segment into the next segment. A record over
  * a quarter of a segment gets a file of its own, and the segment goes on behind it: tickets, not segment
@@ -18,6 +23,7 @@ import {
   BATCH_HEADER_BYTES,
   BLOCK_BYTES,
   BLOCK_SHIFT,
+  PAGE_BYTES,
   RECORD_HEADER_BYTES,
   roundUpToPage,
   SMALL_RECORD_BYTES
@@ -66,6 +72,10 @@ export abstract class Tail {
   #markedTo = 0
   #batchTicket = 0
   #batchRecords = 0
+  /** How many of them are written already: the open batch goes on with one that was. */
+  #recordsBefore = 0
+  /** Written, not synced, and with room left: may go on. */
+  #unsynced: Batch | null = null
   // The open record: where its header goes, and where it must end; #recordAt -1: none is open.
   #recordAt = -1
   #recordLimit = 0
@@ -146,7 +156,14 @@ export abstract class Tail {
 
   /** Cuts the open batch off, so that it can be written; what follows starts on a new page. */
   closeBatch(): void {
+    this.#unsynced = null
     this.#closeBatch(false)
+  }
+
+  /** The last batch was written, and its sync is not begun: it may go on until `closeBatch`; null: it may not. */
+  keepOpen(batch: Batch | null): void {
+    const isOnePage = batch?.bytes === PAGE_BYTES && batch.segment === this.#current
+    this.#unsynced = isOnePage ? batch : null
   }
 
   #ticketFor(urgency: Urgency): number {
@@ -163,8 +180,11 @@ export abstract class Tail {
 
   #beginInNewBatch(bytesMax: number): number {
     const need = BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + bytesMax
+    const unsynced = this.#unsynced
+    this.#unsynced = null
+    if (unsynced !== null && this.#goesOn(unsynced, bytesMax)) return this.begin(bytesMax)
     // The gap to the next block is written as padding: one write stays one piece.
-    this.#closeBatch(true)
+    this.#closeBatch(this.#limit === BLOCK_BYTES)
     let at = this.#nextOffset
     if ((at % BLOCK_BYTES) + need > BLOCK_BYTES)
       at = (Math.floor(at / BLOCK_BYTES) + 1) * BLOCK_BYTES
@@ -177,6 +197,26 @@ export abstract class Tail {
     this.#recordLimit = this.#position + RECORD_HEADER_BYTES + bytesMax
     this.buffer = this.#block.buffer
     return this.#position + RECORD_HEADER_BYTES
+  }
+
+  /** Opens a written batch again, if it is the last one and the record fits into its page. */
+  #goesOn(batch: Batch, bytesMax: number): boolean {
+    const { block, end, paddedEnd } = batch
+    // Its tickets must stay without a gap: a record with a file of its own has taken one.
+    const isLast =
+      batch.lastTicket === this.ticket &&
+      block === this.#block &&
+      block.base + paddedEnd === this.#nextOffset
+    const isFull = end + RECORD_HEADER_BYTES + bytesMax > paddedEnd
+    if (this.#limit !== 0 || !isLast || isFull) return false
+    this.#batchStart = batch.start
+    this.#markedTo = paddedEnd
+    this.#position = end
+    this.#limit = paddedEnd
+    this.#batchTicket = batch.firstTicket
+    this.#batchRecords = batch.records
+    this.#recordsBefore = batch.records
+    return true
   }
 
   #openBatch(at: number): void {
@@ -192,14 +232,16 @@ export abstract class Tail {
     this.#limit = BLOCK_BYTES
     this.#batchTicket = this.ticket + 1
     this.#batchRecords = 0
+    this.#recordsBefore = 0
   }
 
   #closeBatch(toEndOfBlock: boolean): void {
     if (this.#limit === 0 || this.#recordAt >= 0) return
     this.#limit = 0
     const block = this.#block
-    if (this.#batchRecords === 0) {
-      this.#nextOffset = block.base + this.#batchStart
+    if (this.#batchRecords === this.#recordsBefore) {
+      // Nothing came into it: what is written stands.
+      if (this.#recordsBefore === 0) this.#nextOffset = block.base + this.#batchStart
       this.#position = 0
       return
     }
@@ -217,7 +259,8 @@ export abstract class Tail {
         end,
         paddedEnd,
         this.#batchTicket,
-        this.#batchRecords
+        this.#batchRecords,
+        this.#recordsBefore
       )
     )
   }
@@ -294,6 +337,6 @@ export abstract class Tail {
 
   /** True when records wait that are not in `pending` yet. */
   get hasOpenBatch(): boolean {
-    return this.#limit !== 0 && this.#batchRecords > 0
+    return this.#limit !== 0 && this.#batchRecords > this.#recordsBefore
   }
 }

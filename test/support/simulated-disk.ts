@@ -39,6 +39,8 @@ class Contents {
   syncedSize = 0
   /** Pages written since the last sync, as they were before. */
   readonly before = new Map<number, Buffer>()
+  /** Pages written while a sync is under way, as they were when it began; null: none is. */
+  #during: Map<number, Buffer> | null = null
 
   write(from: Buffer, position: number): void {
     const end = position + from.length
@@ -48,18 +50,29 @@ class Contents {
       this.bytes = grown
     }
     for (let page = Math.floor(position / PAGE_BYTES); page * PAGE_BYTES < end; page++) {
-      if (this.before.has(page)) continue
-      const at = page * PAGE_BYTES
-      const old = Buffer.alloc(PAGE_BYTES)
-      if (at < this.size) this.bytes.copy(old, 0, at, Math.min(this.size, at + PAGE_BYTES))
-      this.before.set(page, old)
+      if (this.#during?.has(page) === false) this.#during.set(page, this.#page(page))
+      if (!this.before.has(page)) this.before.set(page, this.#page(page))
     }
     from.copy(this.bytes, position)
     this.size = Math.max(this.size, end)
   }
 
+  #page(page: number): Buffer {
+    const at = page * PAGE_BYTES
+    const copy = Buffer.alloc(PAGE_BYTES)
+    if (at < this.size) this.bytes.copy(copy, 0, at, Math.min(this.size, at + PAGE_BYTES))
+    return copy
+  }
+
+  startSync(): void {
+    this.#during = new Map()
+  }
+
+  /** What was written since the sync began is still to be synced. */
   sync(): void {
     this.before.clear()
+    for (const [page, old] of this.#during ?? []) this.before.set(page, old)
+    this.#during = null
     this.syncedSize = this.size
   }
 
@@ -146,6 +159,7 @@ class SimulatedFile implements DiskFile {
   }
 
   datasync(): Promise<void> {
+    this.#contents.startSync()
     return this.#sync(() => this.#contents.sync())
   }
 
