@@ -23,6 +23,10 @@ const CUTS = Number(process.env['MOTEMQ_CUTS'] ?? (requiresAll ? 5_000 : 500))
 describe('a broker whose power is cut', () => {
   test(`loses and doubles nothing over ${CUTS} cuts (seed ${SEED})`, async () => {
     const result = await cutWorlds({ seed: SEED, cuts: CUTS })
+    // Run for its table: says what it saw.
+    if (process.env['MOTEMQ_CUTS'] !== undefined) {
+      process.stdout.write(`cuts-${SEED}: ${JSON.stringify(result)}\n`)
+    }
     expect(result.violations).toEqual([])
     // The load must reach what a cut can fall into.
     if (CUTS < 100) return

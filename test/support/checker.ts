@@ -34,7 +34,7 @@ export interface Violation {
 }
 
 export interface CheckOptions {
-  /** How long before a kill an acknowledgement of a consumer may be forgotten. */
+  /** How long before a kill an acknowledgement of a consumer may be forgotten; pauses of the broker are added. */
   readonly killGraceMs?: number
   /** The same before a power cut. */
   readonly powerGraceMs?: number
@@ -143,6 +143,7 @@ class Checker {
   readonly #flows = new Map<string, Publication[]>()
   readonly #owners = new Map<string, Owner>()
   readonly #crashes: Crash[] = []
+  readonly #pauses: { at: number; ns: number }[] = []
   readonly #retained: RetainedChecker
   readonly #killGraceNs: number
   readonly #powerGraceNs: number
@@ -169,6 +170,7 @@ class Checker {
     else if (event.f === 'conn') this.#connected(event)
     else if (event.f === 'crash') this.#crashed(event)
     else if (event.f === 'start') this.#started(event)
+    else if (event.f === 'pause') this.#pauses.push({ at: event.t, ns: (event.value ?? 0) * 1e6 })
     else this.#counted(event)
   }
 
@@ -248,11 +250,22 @@ class Checker {
   #crashed(event: HistoryEvent): void {
     const graceNs = event.how === 'power' ? this.#powerGraceNs : this.#killGraceNs
     if (event.how === 'stop') return
-    this.#crashes.push({ at: event.t, graceNs, readyAt: Number.POSITIVE_INFINITY })
+    const readyAt = Number.POSITIVE_INFINITY
+    this.#crashes.push({ at: event.t, graceNs: this.#running(event.t, graceNs), readyAt })
     for (const owner of this.#owners.values()) {
       // What died unseen on one consumer's connection may now come to another, and come late.
       if (owner.lanes.size > 1) owner.highest.clear()
     }
+  }
+
+  /** How far before `at` a time of `ns` began in which the broker ran: its pauses do not count. */
+  #running(at: number, ns: number): number {
+    let sum = ns
+    for (const pause of this.#pauses.toReversed()) {
+      if (pause.at < at - sum) break
+      sum += pause.ns
+    }
+    return sum
   }
 
   #started(event: HistoryEvent): void {

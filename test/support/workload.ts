@@ -7,6 +7,7 @@ import type { ChannelModel } from 'amqplib'
 import { type History, type HistoryEvent, messageId } from './history.ts'
 import { between, type Random } from './random.ts'
 import { AmqpConsumer, AmqpProducer, openAmqp } from './workload-amqp.ts'
+import { Witness } from './witness.ts'
 import { MqttPublisher, MqttSubscriber, RetainedActor } from './workload-mqtt.ts'
 
 export interface Ports {
@@ -24,6 +25,7 @@ const DRAIN_TIMEOUT_MS = 30_000
 
 export class Workload {
   readonly history: History
+  readonly witness: Witness
   readonly #random: Random
   readonly #publishers: MqttPublisher[]
   readonly #subscribers: MqttSubscriber[]
@@ -39,6 +41,7 @@ export class Workload {
 
   constructor(history: History, random: Random) {
     this.history = history
+    this.witness = new Witness(history)
     this.#random = random
     const publisher = (name: string, version: 4 | 5, qos: 0 | 1 | 2) =>
       new MqttPublisher(history, { name, version, qos, topic: `load/${name}`, window: 20 })
@@ -102,6 +105,7 @@ export class Workload {
       for (const producer of this.#producers) await producer.open(connection)
     }
     for (const publisher of this.#publishers) await publisher.connect(ports.mqtt)
+    await this.witness.connect(ports.mqtt)
   }
 
   /** Publishes in small bursts until `stop`. */
@@ -131,6 +135,7 @@ export class Workload {
     this.#connection = null
     for (const actor of [...this.#publishers, ...this.#subscribers]) actor.destroy()
     this.#retained.destroy()
+    this.witness.destroy()
   }
 
   /** Waits until all is acknowledged and all that was acknowledged has arrived, or no hope is left. */
@@ -155,6 +160,7 @@ export class Workload {
     this.stop()
     for (const actor of [...this.#publishers, ...this.#subscribers]) await actor.end()
     await this.#retained.end()
+    await this.witness.end()
     await this.#connection?.close()
     this.#connection = null
   }

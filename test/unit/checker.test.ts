@@ -95,6 +95,12 @@ function without(script: Script, drop: (event: HistoryEvent) => boolean): Script
   return script
 }
 
+/** The same, and a kill some time later, of which the broker did not answer for 100 ms. */
+function stalled(ms: number): Script {
+  const pause = { f: 'pause', type: 'info', proc: 'broker', value: 100 } as const
+  return quiet().wait(ms).add(pause).crash()
+}
+
 describe('a broken history is found', () => {
   const received = (proc: string, id: string) => (event: HistoryEvent) =>
     event.f === 'recv' && event.proc === proc && event.id === id
@@ -185,6 +191,11 @@ describe('a broken history is found', () => {
       'an acknowledged message comes again after a kill that came long after',
       'acked-again',
       () => quiet().wait(60).crash().receive('q', 'f1', 3, { dup: true })
+    ],
+    [
+      'an acknowledged message comes again after a kill, the pause of the broker aside long after',
+      'acked-again',
+      () => stalled(160).receive('q', 'f1', 3, { dup: true })
     ],
     [
       'an acknowledged message comes again after a power cut that came more than a second after',
@@ -375,6 +386,10 @@ describe('a valid history passes', () => {
     [
       'a kill forgets an acknowledgement of the last 50 ms',
       () => quiet().wait(40).crash().receive('q', 'f1', 3, { dup: true })
+    ],
+    [
+      'a kill forgets an acknowledgement of the last 50 ms in which the broker ran',
+      () => stalled(140).receive('q', 'f1', 3, { dup: true })
     ],
     [
       'a power cut forgets an acknowledgement of the last second',
