@@ -48,6 +48,15 @@ export async function runTraffic(
     }
     const pause = random()
     if (pause < 0.1) timers.advance(60)
+    // What nobody waits for is alone on its page when it is synced; what comes next must not touch it.
+    if (pause > 0.88 && pause < 0.96) {
+      await turns(6)
+      store.put(nextId++, 100, LAZY)
+      for (const ms of [60, 1000]) {
+        timers.advance(ms)
+        await turns(6)
+      }
+    }
     if (pause < 0.5) await turns(1 + Math.floor(random() * 3))
     if (pause > 0.97) await untilFlushed(store, disk, timers)
     for (let i = 0; store.isFull && !disk.isOff && i < 500; i++) await turns(1)
