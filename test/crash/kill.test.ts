@@ -24,6 +24,8 @@ const isLong = process.env['MOTEMQ_KILLS'] !== undefined
  */
 const ACK_GRACE_MS = 50
 
+/** Twice what `slow-sync.mjs` adds. */
+const SLOW_SYNC_MS = 600
 const SLOW_SYNC = new URL('../support/slow-sync.mjs', import.meta.url).href
 
 const ports = (program: Program) => ({ mqtt: program.port('mqtt'), amqp: program.port('amqp') })
@@ -125,7 +127,7 @@ describe('a broker under load', () => {
   it(`nor over ${slowKills} kills while syncs take long (seed ${seed})`, {
     timeout: 60_000 + slowKills * 30_000
   }, async () => {
-    const workload = new Workload(new History(`slow-${seed}`), seededRandom(seed))
+    const workload = new Workload(new History(`slow-${seed}`), seededRandom(seed), SLOW_SYNC_MS)
     const program = await Program.start({ env: { NODE_OPTIONS: `--import=${SLOW_SYNC}` } })
     await killAgain(program, workload, slowKills)
     expect(workload.count).toBeGreaterThan(slowKills * 20)

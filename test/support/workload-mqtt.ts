@@ -162,7 +162,10 @@ export class MqttSubscriber {
   }
 }
 
-/** After its SUBACK a topic counts as empty when the broker has answered so many pings, so far apart. */
+/**
+ * After its SUBACK a topic counts as empty when the broker has answered so many pings, so far apart: a value that is not
+ * durable yet is replayed when it is.
+ */
 const NONE_AFTER_PONGS = 6
 const PING_PAUSE_MS = 50
 
@@ -176,10 +179,12 @@ export class RetainedActor {
   readonly #reader: RawClient
   #count = 0
   readonly #open = new Set<string>()
+  readonly #pongsMax: number
   readonly #reading = new Map<string, (value: string | null) => void>()
 
-  constructor(history: History, topics: readonly string[]) {
+  constructor(history: History, topics: readonly string[], syncMs: number) {
     this.topics = topics
+    this.#pongsMax = NONE_AFTER_PONGS + Math.ceil((2 * syncMs) / PING_PAUSE_MS)
     this.#history = history
     this.#writer = new RawClient({ clientId: 'retained-writer', version: 5 })
     this.#reader = new RawClient({ clientId: 'retained-reader', version: 4, clean: true })
@@ -250,7 +255,7 @@ export class RetainedActor {
 
   /** Resolves with none when nothing can be on its way any more. */
   async #none(): Promise<string> {
-    for (let pongs = 0; pongs < NONE_AFTER_PONGS && this.#reader.isConnected; pongs++) {
+    for (let pongs = 0; pongs < this.#pongsMax && this.#reader.isConnected; pongs++) {
       await new Promise(resolve => setTimeout(resolve, PING_PAUSE_MS))
       await this.#reader.pong()
     }

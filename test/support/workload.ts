@@ -39,7 +39,8 @@ export class Workload {
   #declared = false
   #timer: NodeJS.Timeout | null = null
 
-  constructor(history: History, random: Random) {
+  /** `syncMs`: how long a sync takes at most, if it takes long. */
+  constructor(history: History, random: Random, syncMs = 0) {
     this.history = history
     this.witness = new Witness(history)
     this.#random = random
@@ -62,7 +63,7 @@ export class Workload {
       subscriber('session-two-v3', 4, 2, 0),
       this.#sleeper
     ]
-    this.#retained = new RetainedActor(history, ['kept/a', 'kept/b', 'kept/c', 'kept/d'])
+    this.#retained = new RetainedActor(history, ['kept/a', 'kept/b', 'kept/c', 'kept/d'], syncMs)
     const producer = (name: string, exchange: string, routingKey: string, republishes: boolean) =>
       new AmqpProducer(history, { name, exchange, routingKey, window: 20, republishes })
     this.#producers = [
