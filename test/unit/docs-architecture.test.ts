@@ -1,4 +1,4 @@
-/** docs/architecture.md names files: they are there, and no folder of the source is left out. */
+/** The pages in docs/ name files and commands: they are there, and no folder of the source is left out. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -22,6 +22,27 @@ describe('docs/architecture.md', () => {
 
   it('names every folder of the source', () => {
     expect(folders.filter(folder => !page.includes(`${folder}/`))).toEqual([])
+  })
+})
+
+describe('docs/durability.md', () => {
+  const durability = readFileSync(join(ROOT, 'docs/durability.md'), 'utf8')
+
+  it('names only files that exist', () => {
+    const named = [...durability.matchAll(/(?<![\w/])(?:[a-z]+\/)+[\w.-]+\.(?:ts|mjs|js|sh|md)\b/g)]
+    const files = named.map(([file]) => file)
+    const missing = files.filter(
+      file => !['', 'src', 'docs'].some(folder => existsSync(join(ROOT, folder, file)))
+    )
+    expect(files.length).toBeGreaterThan(5)
+    expect(missing).toEqual([])
+  })
+
+  it('names only long runs that exist', () => {
+    const source = readFileSync(join(ROOT, 'test/long/run.js'), 'utf8')
+    const runs = [...durability.matchAll(/npm run long -- ([a-z0-9-]+)/g)].map(([, run]) => run)
+    expect(runs).toContain('kill')
+    expect(runs.filter(run => !new RegExp(`^  '?${run}'?: \\{`, 'm').test(source))).toEqual([])
   })
 })
 
