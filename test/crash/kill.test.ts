@@ -20,7 +20,7 @@ const isLong = process.env['MOTEMQ_KILLS'] !== undefined
 
 /**
  * A consumer's acknowledgement may be forgotten when it came in the last 50 ms before the kill, counted from when the
- * broker is known to have read it. Time in which the broker did not answer (`Witness`) is not counted.
+ * broker is known to have read it. Time in which the machine did not let the broker run (`Witness`) is not counted.
  */
 const ACK_GRACE_MS = 50
 
@@ -88,6 +88,7 @@ async function killAgain(program: Program, workload: Workload, rounds: number): 
   const random = seededRandom(seed)
   try {
     for (let round = 0; round < rounds; round++) {
+      workload.witness.pid = program.pid
       await workload.connect(ports(program), round % 3 === 0)
       workload.start()
       await wait(between(random, 150, 1200))

@@ -18,7 +18,7 @@ export type EventType = 'invoke' | 'ok' | 'fail' | 'info'
  * - `cons-ack`: `proc` acknowledged a message; `ok` when the broker is known to have read the acknowledgement.
  * - `set`, `get`: the retained value `id` of topic `flow` was written, read; the empty value is none.
  * - `conn`: CONNACK: `clean` as asked, `present` as told, `lasting` when the session outlives the connection.
- * - `pause`: the broker did not answer for `value` milliseconds, up to now.
+ * - `pause`: the broker could not run for `value` milliseconds of the time just before.
  * - `crash`: the broker died, `how`; `start`: it is ready again.
  * - `count`, `waiting`: what the broker says it dropped of, or still keeps for, `proc`, in `value`.
  */

@@ -1,21 +1,40 @@
 /**
- * Asks the broker every few milliseconds whether it is there, and tells the history when the answer took long: a
- * process that the machine did not let run can keep no promise of milliseconds, and only that excuses it. A sync that
- * takes long is no excuse: the broker answers meanwhile.
+ * Asks the broker every few milliseconds whether it is there, and tells the history how long it could not run: a process
+ * that the machine does not let run can keep no promise of milliseconds, and only that excuses it. A sync that takes
+ * long is no excuse: the broker answers meanwhile, and no thread of it waits for a processor.
  */
+import { readdirSync, readFileSync } from 'node:fs'
 import type { History } from './history.ts'
 import { RawClient } from './raw-client.ts'
 
-const EVERY_MS = 5
+const EVERY_MS = 10
 /** An answer as late as this says nothing. */
 const USUAL_MS = 5
 
+/** How long the threads of a process have waited for a processor, milliseconds; 0 where the system does not say. */
+function processorWaitMs(pid: number): number {
+  let sumNs = 0
+  try {
+    for (const thread of readdirSync(`/proc/${pid}/task`)) {
+      const [, waitedNs] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')
+      sumNs += Number(waitedNs)
+    }
+  } catch {
+    return 0 // not Linux, or a thread has just ended
+  }
+  return sumNs / 1e6
+}
+
 export class Witness {
+  /** The broker's process, if its threads may be looked at. */
+  pid = 0
   readonly #history: History
   readonly #client = new RawClient({ clientId: 'witness', version: 4, clean: true })
   /** When the ping that is not answered yet was sent, milliseconds; null: none is under way. */
   #askedAt: number | null = null
   #isAsking = false
+  #notedAt = 0
+  #waitedMs = 0
 
   constructor(history: History) {
     this.#history = history
@@ -23,15 +42,21 @@ export class Witness {
 
   async connect(port: number): Promise<void> {
     await this.#client.connect(port)
+    this.#notedAt = performance.now()
+    this.#waitedMs = processorWaitMs(this.pid)
     if (!this.#isAsking) void this.#ask()
   }
 
-  /** The moment of a kill: an answer that is overdue counts so far. */
+  /** Tells how much of the time since the last note the broker could not run; also in the moment of a kill. */
   note(): void {
-    if (this.#askedAt === null) return
-    const value = performance.now() - this.#askedAt - USUAL_MS
+    const now = performance.now()
+    const unanswered = this.#askedAt === null ? 0 : now - this.#askedAt - USUAL_MS
+    const waitedMs = processorWaitMs(this.pid)
+    const value = Math.min(now - this.#notedAt, Math.max(unanswered, waitedMs - this.#waitedMs))
     this.#askedAt = null
-    if (value > 0) this.#history.record({ f: 'pause', type: 'info', proc: 'broker', value })
+    this.#notedAt = now
+    this.#waitedMs = waitedMs
+    if (value > 1) this.#history.record({ f: 'pause', type: 'info', proc: 'broker', value })
   }
 
   destroy(): void {
