@@ -289,15 +289,20 @@ class PropertyWriter {
   }
 
   octet(flag: number, value: number | null): void {
-    if (value !== null) this.buffer[this.take(flag, 1)] = value
+    if (value === null) return
+    const at = this.take(flag, 1)
+    this.buffer[at] = value
   }
 
   timestamp(value: bigint | null): void {
-    if (value !== null) this.buffer.writeBigUInt64BE(value, this.take(HAS_TIMESTAMP, 8))
+    if (value === null) return
+    const at = this.take(HAS_TIMESTAMP, 8)
+    this.buffer.writeBigUInt64BE(value, at)
   }
 
   table(headers: FieldTable): void {
-    writeTable(this.buffer, this.take(HAS_HEADERS, tableBytes(headers)), headers)
+    const at = this.take(HAS_HEADERS, tableBytes(headers))
+    writeTable(this.buffer, at, headers)
   }
 
   finish(): Buffer {
@@ -305,6 +310,7 @@ class PropertyWriter {
     return this.buffer.subarray(0, this.at)
   }
 
+  /** Makes room; returns where it is. May replace `buffer`: that is read afterwards. */
   private take(flag: number, bytes: number): number {
     this.flags |= flag
     const at = this.at

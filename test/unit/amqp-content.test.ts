@@ -163,6 +163,15 @@ describe('content properties', () => {
     expect(decodeProperties(bytes, 0, bytes.length)).toEqual(everyProperty())
   })
 
+  it('come back whole whichever of them finds no room in the first bytes', () => {
+    for (let size = 0; size <= 255; size++) {
+      const properties = everyProperty()
+      properties.contentType = 't'.repeat(size)
+      const bytes = encodeProperties(properties)
+      expect(decodeProperties(bytes, 0, bytes.length)).toEqual(properties)
+    }
+  })
+
   it('are scanned for what the broker acts on', () => {
     const bytes = encodeProperties(everyProperty())
     scanProperties(bytes, 0, bytes.length)
