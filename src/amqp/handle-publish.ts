@@ -99,6 +99,9 @@ export function handleAssembled(channel: AmqpChannel): void {
   const { exchange, isMandatory } = assembler
   try {
     publishMessage(channel, exchange, message, isMandatory)
+  } catch (error) {
+    // The frame was a content's; what was wrong is the method that it belongs to.
+    channel.connection.fail(error, channel, PUBLISH_CLASS, PUBLISH_METHOD)
   } finally {
     assembler.reset()
   }

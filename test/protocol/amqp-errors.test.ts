@@ -29,6 +29,16 @@ describe('404', () => {
     await channelClosed(client, 404, BASIC.publish, "NOT_FOUND - no exchange 'no' in vhost '/'")
   })
 
+  it('publish to such an exchange whose content comes in another read', async () => {
+    const [method, ...content] = publishFrames('no', 'k', Buffer.from('x'))
+    client.send(method!)
+    // Its answer says that the method was read alone.
+    client.method(CHANNEL.open, 2, { reserved: '' })
+    await client.expect(CHANNEL.openOk, 2)
+    client.send(...content)
+    await channelClosed(client, 404, BASIC.publish, "NOT_FOUND - no exchange 'no' in vhost '/'")
+  })
+
   it('consume from a queue that does not exist', async () => {
     client.method(BASIC.consume, 1, CONSUME_VALUES)
     await channelClosed(client, 404, BASIC.consume, "NOT_FOUND - no queue 'q' in vhost '/'")
