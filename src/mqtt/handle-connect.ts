@@ -187,6 +187,11 @@ class ConnackTask implements OwedTask {
     const { context, clientId, options } = connection
     const { broker } = context
     const { peer } = connection.socket
+    if (this.packet.length > connection.outputPacketBytesMax) {
+      // [MQTT-3.1.2-24]: it may not be sent, and without it the client may do nothing.
+      connection.close('CONNACK over the Maximum Packet Size', 0, 'disconnect')
+      return
+    }
     connection.send(this.packet)
     connection.opened(this.keepaliveSeconds)
     connection.log = context.log.child({ protocol: options.protocol, clientId, peer })

@@ -293,6 +293,14 @@ describe('a client that is logged in', () => {
     )
   })
 
+  it('is closed without a word when its Maximum Packet Size holds no CONNACK', async () => {
+    const raw = await gateway.dial()
+    const properties = '05 27 00 00 00 04'
+    raw.send(packet(0x10, text('MQTT'), '05 02 00 00', properties, text('tiny')))
+    raw.send(packet(0x32, A, '00 01 00'))
+    expect(await raw.rest()).toEqual([])
+  })
+
   it('is closed by the keepalive when it stops within a packet [B05]', async () => {
     const raw = await open(4, { keepalive: 5 })
     const before = gateway.sockets.bytesIn
