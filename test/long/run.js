@@ -26,6 +26,13 @@ const runs = {
     file: 'test/integration/tarball.test.ts',
     variable: 'MOTEMQ_MACHINES',
     count: 3
+  },
+  // Of each protocol; the path is the begin of three files.
+  fuzz: {
+    project: 'model',
+    file: 'test/model/fuzz-',
+    variable: 'MOTEMQ_FUZZ',
+    count: 2_000_000
   }
 }
 

@@ -81,6 +81,14 @@ export class MemoryJournal implements Journal {
     // Nothing is kept of a record before its end.
   }
 
+  /** Nothing of what was appended is needed any more. */
+  forget(): void {
+    this.#records.clear()
+    this.#segments.clear()
+    this.#segments.set(this.segment, this.buffer)
+    this.#end = 0
+  }
+
   /** All that was appended is durable now. */
   sync(): void {
     this.durableTicket = this.ticket
