@@ -100,7 +100,7 @@ function mutateOnce(random: Random, steps: Step[], other: readonly Step[]): void
 }
 
 /** One packet with something wrong. */
-function spoil(random: Random, piece: Piece): Piece {
+export function spoil(random: Random, piece: Piece): Piece {
   const { bytes, marks } = piece
   const at = Math.floor(random() * bytes.length)
   switch (between(random, 0, 8)) {

@@ -70,7 +70,7 @@ const PUBLISH_IDS = [1, 2, 3, 8, 9, 11, 38]
 const ACK_IDS = [31, 38]
 
 /** Reads a body to its end; throws for what may not be. */
-class Reader {
+export class Reader {
   readonly #body: Buffer
   #at = 0
 
@@ -111,11 +111,13 @@ class Reader {
     throw new Error('variable byte integer of five bytes')
   }
 
-  properties(allowed: readonly number[]): void {
+  properties(allowed: readonly number[], pairsMax = Number.POSITIVE_INFINITY): void {
     const inner = new Reader(this.take(this.varint()))
     const seen = new Set<number>()
+    let pairs = 0
     while (inner.left > 0) {
       const id = inner.number(1)
+      if (id === 38 && ++pairs > pairsMax) throw new Error('too many user properties')
       const type = TYPES[id]
       if (type === undefined || !allowed.includes(id)) throw new Error(`property ${id}`)
       if (seen.has(id) && id !== 38 && id !== 11) throw new Error(`property ${id} twice`)
@@ -129,7 +131,8 @@ class Reader {
       } else if (type === 'bytes') inner.take(inner.number(2))
       else {
         const value = inner.text()
-        if (id === 8 && /[#+]/.test(value)) throw new Error('response topic with a wildcard')
+        if (id === 8 && (value === '' || /[#+]/.test(value)))
+          throw new Error('response topic with a wildcard')
         if (type === 'pair') inner.text()
       }
     }

@@ -5,17 +5,21 @@ import { chance, pick, type Piece, randomBytes, Sketch } from './fuzz-sketch.ts'
 
 const TOPICS = [
   'a',
+  'a',
+  'a',
   'a/b',
+  'a/b',
+  'a/b',
+  'w/a',
   'w/a',
   'w/b',
   'w',
   '/',
   'a/b/c/d',
   'ä/€',
-  '$SYS/a',
-  'amq/q',
-  'x/'.repeat(9)
+  'amq/q'
 ]
+const ODD_TOPICS = ['$SYS/a', 'x/'.repeat(9), '', 'a+', '#']
 const FILTERS = [
   'a',
   'a/+',
@@ -30,11 +34,36 @@ const FILTERS = [
   'a#',
   'ä/+'
 ]
-const CLIENT_IDS = ['c', 'c', 'c', 'd', '', 'client-of-more-than-thirty-two-bytes']
-const REASONS = [0, 0, 0, 0x04, 0x10, 0x80, 0x83, 0x87, 0x91, 0x92, 0x97, 0x99, 0x93, 0xff]
+const CLIENT_IDS = [
+  ...Array(12).fill('c'),
+  'd',
+  'd',
+  '',
+  '',
+  'client-of-more-than-thirty-two-bytes'
+]
+const REASONS = [
+  ...Array(12).fill(0),
+  0x04,
+  0x10,
+  0x80,
+  0x83,
+  0x87,
+  0x91,
+  0x92,
+  0x97,
+  0x99,
+  0x93,
+  0xff
+]
+
+function topic(random: Random): string {
+  return pick(random, chance(random, 0.98) ? TOPICS : ODD_TOPICS)
+}
 
 function text(random: Random): string {
-  return pick(random, ['', 'x', 'ä€𝄞', 'a\u0000b', 'text/plain', 'k'.repeat(200)])
+  if (chance(random, 0.02)) return 'a\u0000b'
+  return pick(random, ['', 'x', 'ä€𝄞', 'text/plain', 'k'.repeat(200)])
 }
 
 function packet(first: number, write: (body: Sketch) => void): Piece {
@@ -45,11 +74,14 @@ function packet(first: number, write: (body: Sketch) => void): Piece {
 function properties(random: Random, body: Sketch, version: number, ids: readonly number[]): void {
   if (version < 5) return
   body.block(0, inner => {
-    const count = chance(random, 0.6) ? 0 : between(random, 1, 3)
+    const count = chance(random, 0.7) ? 0 : between(random, 1, 3)
     for (let i = 0; i < count; i++)
-      property(random, inner, chance(random, 0.9) ? pick(random, ids) : between(random, 0, 0x2b))
+      property(random, inner, chance(random, 0.97) ? pick(random, ids) : between(random, 0, 0x2b))
   })
 }
+
+const SECONDS = [0, 1, 5, 60, 200, 10_000, 2 ** 32 - 1]
+const PACKET_SIZES = [4, 20, 30, 100, 10_000]
 
 function property(random: Random, to: Sketch, id: number): void {
   to.byte(id)
@@ -68,7 +100,7 @@ function property(random: Random, to: Sketch, id: number): void {
     case 0x11:
     case 0x18:
     case 0x27:
-      to.number(4, pick(random, [0, 1, 5, 60, 200, 10_000, 2 ** 32 - 1]))
+      to.number(4, pick(random, id === 0x27 ? PACKET_SIZES : SECONDS))
       return
     case 0x0b:
       to.block(0, inner => inner.raw(Buffer.alloc(pick(random, [1, 1, 2, 127]))))
@@ -77,16 +109,16 @@ function property(random: Random, to: Sketch, id: number): void {
       to.sized(2, text(random)).sized(2, text(random))
       return
     case 0x08:
-      to.sized(2, pick(random, TOPICS))
+      to.sized(2, topic(random))
       return
     default:
       to.sized(2, text(random))
   }
 }
 
-const CONNECT_IDS = [0x11, 0x11, 0x21, 0x22, 0x27, 0x17, 0x19, 0x26, 0x15, 0x16]
+const CONNECT_IDS = [0x11, 0x11, 0x11, 0x11, 0x21, 0x21, 0x22, 0x27, 0x17, 0x19, 0x26]
 const WILL_IDS = [0x18, 0x18, 0x01, 0x02, 0x03, 0x08, 0x09, 0x26]
-const PUBLISH_IDS = [0x01, 0x02, 0x02, 0x03, 0x08, 0x09, 0x26, 0x0b, 0x23]
+const PUBLISH_IDS = [0x01, 0x02, 0x02, 0x03, 0x08, 0x09, 0x26]
 
 export function connect(random: Random, version: number): Piece {
   const hasWill = chance(random, 0.3)
@@ -108,19 +140,20 @@ export function connect(random: Random, version: number): Piece {
     body.sized(2, pick(random, CLIENT_IDS))
     if (hasWill) {
       properties(random, body, version, WILL_IDS)
-      body.sized(2, pick(random, TOPICS)).sized(2, randomBytes(random, 10))
+      body.sized(2, topic(random)).sized(2, randomBytes(random, 10))
     }
-    if (hasUser) body.sized(2, pick(random, ['any', 'any', 'other', 'limited', 'bad', 'busy']))
+    if (hasUser)
+      body.sized(2, chance(random, 0.8) ? 'any' : pick(random, ['other', 'limited', 'bad', 'busy']))
     if (hasPassword) body.sized(2, 'secret')
   })
 }
 
-function publish(random: Random, version: number, id: number): Piece {
+export function publish(random: Random, version: number, id: number): Piece {
   const qos = between(random, 0, 2)
   const dup = qos > 0 && chance(random, 0.1) ? 8 : 0
   const first = 0x30 | dup | (qos << 1) | (chance(random, 0.2) ? 1 : 0)
   return packet(first, body => {
-    body.sized(2, pick(random, TOPICS))
+    body.sized(2, topic(random))
     if (qos > 0) body.number(2, id)
     properties(random, body, version, PUBLISH_IDS)
     const bytes = chance(random, 0.9) ? between(random, 0, 20) : pick(random, [100, 500, 3_000])
@@ -128,7 +161,7 @@ function publish(random: Random, version: number, id: number): Piece {
   })
 }
 
-function acknowledge(random: Random, version: number, first: number, id: number): Piece {
+export function acknowledge(random: Random, version: number, first: number, id: number): Piece {
   return packet(first, body => {
     body.number(2, id)
     if (version < 5 || chance(random, 0.6)) return

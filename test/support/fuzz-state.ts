@@ -82,7 +82,10 @@ export function differsFrom(base: Sizes, now: Sizes): string {
 export function held(rig: Parts): string {
   const { broker, amqp } = rig
   const open = new Map<Queue, number>()
-  for (const connection of amqp.connections.keys()) countOpen(connection, open)
+  for (const connection of amqp.connections.keys()) {
+    const wrong = countOpen(connection, open)
+    if (wrong !== '') return wrong
+  }
   for (const queue of broker.state.queues.values()) {
     const { readyCount, unackedCount, readyBytes, name } = queue
     if (readyCount < 0 || unackedCount < 0 || readyBytes < 0) {
@@ -105,8 +108,8 @@ export function held(rig: Parts): string {
   return ''
 }
 
-/** By queue, what the channels of a connection say they hold of it. */
-function countOpen(connection: AmqpConnection, open: Map<Queue, number>): void {
+/** By queue, what the channels of a connection say they hold of it. Returns what is wrong with one of them. */
+function countOpen(connection: AmqpConnection, open: Map<Queue, number>): string {
   for (const channel of connection.channels.values()) {
     let sum = 0
     for (const holder of channel.holders) {
@@ -114,9 +117,10 @@ function countOpen(connection: AmqpConnection, open: Map<Queue, number>): void {
       sum += holder.unackedCount
       open.set(holder.queue, (open.get(holder.queue) ?? 0) + holder.unackedCount)
     }
-    // What cannot be is said in a way that no queue agrees with.
-    if (sum !== channel.unacked.count) open.set([...open.keys()][0]!, Number.NaN)
+    const { count } = channel.unacked
+    if (sum !== count) return `channel ${channel.id}: ${count} unacked, its consumers hold ${sum}`
   }
+  return ''
 }
 
 /** What is wrong when the connections of an input are gone; '' for nothing. */
