@@ -63,14 +63,14 @@ export function happens(peer: number, event: Event): Step {
 const NO_MARKS: readonly Mark[] = []
 
 /** The same with something wrong: what stands before the first fault stays valid. */
-export function mutate(random: Random, steps: readonly Step[], other: readonly Step[]): Step[] {
+export function mutate(random: Random, steps: readonly Step[], other: () => Step[]): Step[] {
   const changed = [...steps]
   const count = chance(random, 0.7) ? 1 : between(random, 2, 4)
   for (let i = 0; i < count; i++) mutateOnce(random, changed, other)
   return changed
 }
 
-function mutateOnce(random: Random, steps: Step[], other: readonly Step[]): void {
+function mutateOnce(random: Random, steps: Step[], other: () => Step[]): void {
   const at = Math.floor(random() * steps.length)
   const step = steps[at]
   if (step === undefined) return
@@ -87,10 +87,12 @@ function mutateOnce(random: Random, steps: Step[], other: readonly Step[]): void
       steps[to] = step
       return
     }
-    case 3:
+    case 3: {
       // A splice of two conversations.
-      steps.splice(at, steps.length, ...other.slice(Math.floor(random() * other.length)))
+      const rest = other()
+      steps.splice(at, steps.length, ...rest.slice(Math.floor(random() * rest.length)))
       return
+    }
     case 4:
       steps.splice(at, 0, happens(step.peer, pick(random, EVENTS)))
       return
@@ -158,17 +160,16 @@ function respoil(random: Random, { bytes, marks }: Piece, mark: Mark): Piece {
 /** How the bytes of a packet are cut into reads. */
 export type Cutting = 'joined' | 'bytes' | 'random'
 
-/** The reads of bytes that arrive together. */
-export function cut(bytes: Buffer, cutting: Cutting, random: Random): Buffer[] {
-  if (cutting === 'joined' || bytes.length < 2) return [bytes]
-  const reads: Buffer[] = []
-  const most = cutting === 'bytes' ? 1 : pick(random, [2, 3, 7, 20, 100, 1_000])
-  for (let at = 0; at < bytes.length; ) {
-    const end = at + between(random, 1, most)
-    reads.push(bytes.subarray(at, end))
-    at = end
+/** Where the reads of so many bytes end that arrive together. */
+export function cut(bytes: number, cutting: Cutting, random: Random): number[] {
+  if (cutting === 'joined' || bytes < 2) return [bytes]
+  const ends: number[] = []
+  const most = cutting === 'bytes' ? 1 : pick(random, [2, 5, 20, 50, 200, 1_000])
+  for (let at = 0; at < bytes; ) {
+    at = Math.min(bytes, at + (most === 1 ? 1 : between(random, 1, most)))
+    ends.push(at)
   }
-  return reads
+  return ends
 }
 
 // In files

@@ -8,6 +8,7 @@ import type { PeerSocket } from '../../src/net/socket.ts'
 
 const READ_BYTES = 64 * 1024
 const JUNK = 0xee
+const FEW_BYTES = 32
 const shared = Buffer.alloc(READ_BYTES, JUNK)
 
 type Listener = (...args: never[]) => void
@@ -26,7 +27,9 @@ export class FuzzPeer {
   #isPaused = true
   #isStalled = false
   #stalled: (() => void)[] = []
-  #inbox: Buffer[] = []
+  /** What is on its way: the bytes, and where each read of them ends. */
+  #inbox: { readonly bytes: Buffer; readonly ends: readonly number[]; next: number; at: number }[] =
+    []
   #hasHungUp = false
   #isEndTold = false
   #isCloseTold = false
@@ -85,8 +88,9 @@ export class FuzzPeer {
     return this.#isCloseTold
   }
 
-  send(bytes: Buffer): void {
-    if (bytes.length > 0) this.#inbox.push(bytes)
+  /** Bytes that arrive in reads which end at `ends`, rising, the last of them at the end of the bytes. */
+  send(bytes: Buffer, ends: readonly number[] = [bytes.length]): void {
+    if (bytes.length > 0) this.#inbox.push({ bytes, ends, next: 0, at: 0 })
   }
 
   /** Takes nothing of what the broker writes, until `drain`. */
@@ -118,7 +122,11 @@ export class FuzzPeer {
     let didSome = false
     while (this.#inbox.length > 0 && !this.#isPaused && !this.destroyed) {
       didSome = true
-      this.#read(this.#inbox.shift()!)
+      const first = this.#inbox[0]!
+      const end = first.ends[first.next++]!
+      if (end === first.bytes.length) this.#inbox.shift()
+      this.#read(first.bytes, first.at, end)
+      first.at = end
     }
     if (this.#hasHungUp && this.#inbox.length === 0 && !this.#isPaused && !this.#isEndTold) {
       didSome = true
@@ -137,12 +145,15 @@ export class FuzzPeer {
     return didSome
   }
 
-  #read(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; at += READ_BYTES) {
-      const piece = bytes.subarray(at, at + READ_BYTES)
-      piece.copy(shared)
-      this.socket!['read'](shared, piece.length)
-      shared.fill(JUNK, 0, piece.length)
+  #read(bytes: Buffer, start: number, end: number): void {
+    for (let at = start; at < end; at += READ_BYTES) {
+      const count = Math.min(READ_BYTES, end - at)
+      // For a few bytes loops cost less than calls.
+      if (count < FEW_BYTES) for (let i = 0; i < count; i++) shared[i] = bytes[at + i]!
+      else bytes.copy(shared, 0, at, at + count)
+      this.socket!['read'](shared, count)
+      if (count < FEW_BYTES) for (let i = 0; i < count; i++) shared[i] = JUNK
+      else shared.fill(JUNK, 0, count)
     }
   }
 

@@ -193,7 +193,7 @@ export class FuzzRig {
       const peer = this.#peer(input.protocol, from)
       ;(sent[from] ??= []).push(bytes)
       this.#inputBytes += bytes.length
-      for (const read of cut(bytes, cutting, random)) peer.send(read)
+      peer.send(bytes, cut(bytes.length, cutting, random))
       this.#advance()
     }
     for (const { peer, piece, event } of input.steps) {

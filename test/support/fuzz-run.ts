@@ -55,7 +55,7 @@ export function inputOf(protocol: Protocol, seed: number): Case {
   const random = seededRandom(Math.imul(seed, 0x9e3779b1) ^ (protocol === 'mqtt' ? 1 : 2))
   const steps = STEPS[protocol](random)
   if (chance(random, 0.4)) return { protocol, steps }
-  return { protocol, steps: mutate(random, steps, STEPS[protocol](random)) }
+  return { protocol, steps: mutate(random, steps, () => STEPS[protocol](random)) }
 }
 
 export class Fuzzer {
