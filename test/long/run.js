@@ -32,7 +32,7 @@ const runs = {
     project: 'model',
     file: 'test/model/fuzz-',
     variable: 'MOTEMQ_FUZZ',
-    count: 2_000_000
+    count: 200_000
   }
 }
 

@@ -16,7 +16,7 @@ import { chance, pick } from '../support/fuzz-sketch.ts'
 import { between, type Random, seededRandom } from '../support/random.ts'
 
 /** They cost little: more of them than of conversations. */
-const COUNT = 5 * Number(process.env['MOTEMQ_FUZZ'] ?? 6_000)
+const COUNT = 5 * Number(process.env['MOTEMQ_FUZZ'] ?? 4_000)
 const SEED = Number(process.env['MOTEMQ_SEED'] ?? 20_261)
 const PIECE = 5_000
 const TIMEOUT_MS = 60_000 + COUNT

@@ -391,7 +391,8 @@ export function amqpSteps(random: Random): Step[] {
         )
       )
     }
-    for (let count = between(random, 0, 9); count > 0; count--) {
+    const most = chance(random, 0.93) ? between(random, 0, 9) : between(random, 10, 30)
+    for (let count = most; count > 0; count--) {
       const from = chance(random, 0.85) ? peer : between(random, 0, peer)
       const channel = chance(random, 0.93) ? 1 : between(random, 0, 3)
       for (const piece of request(random, channel)) steps.push(sends(from, piece))

@@ -241,7 +241,8 @@ export function mqttSteps(random: Random): Step[] {
     versions.push(version)
     steps.push(sends(peer, connect(random, version)))
     if (chance(random, 0.6)) steps.push(happens(peer, 'turn'))
-    for (let count = between(random, 0, 8); count > 0; count--) {
+    const most = chance(random, 0.93) ? between(random, 0, 8) : between(random, 10, 30)
+    for (let count = most; count > 0; count--) {
       const from = chance(random, 0.8) ? peer : between(random, 0, peer)
       steps.push(sends(from, anyPacket(random, versions[from]!)))
       const what = random()

@@ -6,7 +6,7 @@ import { type Protocol, read, type WrittenCase } from './fuzz-case.ts'
 import { type FuzzResult, Fuzzer } from './fuzz-run.ts'
 
 /** Of each protocol. The full tier and the long one set more. */
-const QUICK_COUNT = 6_000
+const QUICK_COUNT = 4_000
 const COUNT = Number(process.env['MOTEMQ_FUZZ'] ?? QUICK_COUNT)
 const SEED = Number(process.env['MOTEMQ_SEED'] ?? 20_261)
 /** Inputs between two turns of the event loop, which the test runner needs. */
