@@ -61,7 +61,9 @@ export function fuzzTests(protocol: Protocol, answers: readonly string[]): void 
       const result = await fuzz(new Fuzzer(protocol, SEED), COUNT)
       tell(result)
       expect(result.failure).toBe('')
-      const missing = answers.filter(name => (result.answers.get(name) ?? 0) < COUNT / 1_000)
+      const missing = answers.filter(
+        name => (result.answers.get(name) ?? 0) < Math.floor(COUNT / 1_000)
+      )
       expect(missing).toEqual([])
     },
     TIMEOUT_MS
