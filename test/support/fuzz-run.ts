@@ -8,6 +8,7 @@ import { checkAmqp, type Told } from './fuzz-amqp-check.ts'
 import {
   type Case,
   type Cutting,
+  type Event,
   mutate,
   type Protocol,
   shrink,
@@ -190,8 +191,10 @@ export class Fuzzer {
  * in how many turns a consumer's output, which is bounded in one, is filled.
  */
 function isHeldUp({ steps }: Case): boolean {
-  return steps.some(({ event }) => event === 'pause' || event === 'alarm' || event === 'stall')
+  return steps.some(({ event }) => HOLDING.has(event))
 }
+
+const HOLDING: ReadonlySet<Event> = new Set(['pause', 'alarm', 'stall', 'hold-disk'])
 
 /** The same fault, with other numbers. */
 function kindOf(wrong: string): string {
