@@ -188,7 +188,12 @@ export class Committer {
       this.#parts.owner.onBackpressure(true)
     }
     if (!this.#isRunning) this.#running = this.#run()
-    else if (this.#isSyncing && this.#lazyDue) this.#beside ??= this.#writeBeside()
+    else if (this.#isSyncing && this.#lazyDue && this.#beside === null) {
+      // Taken back in a later turn, never before it is set.
+      this.#beside = this.#writeBeside().finally(() => {
+        this.#beside = null
+      })
+    }
   }
 
   #armWrite(): void {
@@ -332,8 +337,6 @@ export class Committer {
     } catch (error) {
       if (!isWorldError(error)) throw error // a bug: the process ends
       this.fail(error)
-    } finally {
-      this.#beside = null
     }
     if (this.#isSyncing && this.#writeTimer === null) this.#armWrite()
   }

@@ -91,6 +91,8 @@ describe('group commit', () => {
     disk.intercept = call => (call === 'sync' ? { until: new Promise(() => undefined) } : null)
     store.put(1, 100)
     await turns()
+    timers.advance(25) // nothing has come yet
+    await turns()
     for (const id of [2, 3]) {
       store.put(id, 100, LAZY)
       timers.advance(25)
