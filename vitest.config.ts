@@ -14,6 +14,13 @@ function project(name: string, testTimeout: number, extra: Record<string, unknow
   }
 }
 
+/** Overload with its figures of time: no part of a plain run, `npm run long -- overload [o3]` asks for it. */
+const overload = process.env['MOTEMQ_OVERLOAD']
+const long = project('long', 900_000, {
+  include: [`test/long/overload/${overload === 'all' ? '' : `${overload}-`}*.test.ts`],
+  maxWorkers: 1
+})
+
 export default defineConfig({
   test: {
     reporters: ['default', './test/support/summary-reporter.ts'],
@@ -27,6 +34,7 @@ export default defineConfig({
       project('integration', 60_000),
       project('model', 120_000),
       project('crash', 300_000),
+      ...(overload === undefined ? [] : [long]),
       {
         extends: true,
         test: {

@@ -33,6 +33,13 @@ const runs = {
     file: 'test/model/fuzz-',
     variable: 'MOTEMQ_FUZZ',
     count: 200_000
+  },
+  // Its COUNT is a case, `o3`.
+  overload: {
+    project: 'long',
+    file: 'test/long/overload',
+    variable: 'MOTEMQ_OVERLOAD',
+    count: 'all'
   }
 }
 
