@@ -4,7 +4,8 @@
 //   -f filter (%d: the client's number)  -g its QoS  -t topic (%d)  -q QoS  -R messages a second and client  -b payload bytes
 //   -W most unacknowledged messages of a client
 // It connects at once and takes commands, a line each, on standard input: publish, pause, reset (counters and histograms),
-// report, end (a DISCONNECT each, then exit). Each report is one line of JSON on standard output. The end of the input ends it.
+// report, levels (how far each publisher is acknowledged, and received), end (a DISCONNECT each, then exit). Each report is one
+// line of JSON on standard output. The end of the input ends it.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,7 +33,7 @@ typedef struct {
   uint32_t inLen, inCap, outLen, outCap;
   uint16_t packetId;
   uint32_t inFlight;
-  uint64_t sequence, received, receivedTotal;
+  uint64_t sequence, received, acked; // acked: since the start
   uint64_t *sentAt;
 } client;
 
@@ -125,7 +126,8 @@ static void publish(client *c) {
   m[0] = 0x30 | o.qos << 1; at += putLength(m + 1, 2 + tl + (o.qos ? 2 : 0) + o.bytes);
   m[at++] = tl >> 8; m[at++] = tl; memcpy(m + at, topic, tl); at += tl;
   if (o.qos) { if (++c->packetId == 0) c->packetId = 1; m[at++] = c->packetId >> 8; m[at++] = c->packetId; c->inFlight++;
-    if (!c->sentAt) c->sentAt = calloc(RING, 8); c->sentAt[c->packetId % RING] = t; }
+    if (!c->sentAt) c->sentAt = calloc(RING, 8);
+    c->sentAt[c->packetId % RING] = t; }
   memcpy(m + at, &id, 4); memset(m + at + 4, 0, 4); memcpy(m + at + 8, &c->sequence, 8); memcpy(m + at + 16, &t, 8);
   c->sequence++; push(c, m, at + o.bytes); count.sent++;
 }
@@ -133,7 +135,7 @@ static void publish(client *c) {
 static void gotPublish(client *c, uint8_t first, uint8_t *b, uint32_t length) {
   uint32_t tl = b[0] << 8 | b[1]; uint8_t *p = b + 2 + tl; int qos = first >> 1 & 3;
   if (qos) { uint8_t ack[4] = {0x40, 2, p[0], p[1]}; push(c, ack, 4); p += 2; }
-  c->received++; c->receivedTotal++; count.received++;
+  c->received++; count.received++;
   if (p + HEAD > b + length) { count.foreign++; return; }
   uint32_t id; uint64_t sequence, t; memcpy(&id, p, 4); memcpy(&sequence, p + 8, 8); memcpy(&t, p + 16, 8);
   note(&deliveryTimes, now() - t);
@@ -145,7 +147,7 @@ static void gotPublish(client *c, uint8_t first, uint8_t *b, uint32_t length) {
 static void got(client *c, uint8_t first, uint8_t *b, uint32_t length) {
   int type = first >> 4;
   if (type == 3) gotPublish(c, first, b, length);
-  else if (type == 4) { uint16_t id = b[0] << 8 | b[1]; count.acked++; if (c->inFlight) c->inFlight--; if (c->sentAt) note(&ackTimes, now() - c->sentAt[id % RING]); }
+  else if (type == 4) { uint16_t id = b[0] << 8 | b[1]; count.acked++; c->acked++; if (c->inFlight) c->inFlight--; if (c->sentAt) note(&ackTimes, now() - c->sentAt[id % RING]); }
   else if (type == 2) {
     if (b[1]) { count.refused++; lose(c); return; }
     if (b[0] & 1) present++; else absent++;
@@ -183,6 +185,11 @@ static void report(void) {
   printHistogram("connect", &connectTimes); printHistogram("delivery", &deliveryTimes); printHistogram("ack", &ackTimes);
   printf("}\n"); fflush(stdout);
 }
+static void levels(void) {
+  printf("{\"acked\":["); for (int i = 0; i < o.n; i++) printf(i ? ",%lu" : "%lu", clients[i].acked);
+  printf("],\"next\":["); for (uint32_t i = 0; i < nextCap; i++) printf(i ? ",%lu" : "%lu", nextOf[i]);
+  printf("]}\n"); fflush(stdout);
+}
 static void end(void) {
   static const uint8_t bye[2] = {0xe0, 0}; isEnding = 1;
   for (int i = 0; i < o.n; i++) if (clients[i].state == UP) { if (write(clients[i].fd, bye, 2) < 0) count.cut++; shutdown(clients[i].fd, SHUT_WR); }
@@ -198,6 +205,7 @@ static void command(void) {
     else if (!strcmp(line, "pause")) isPublishing = 0;
     else if (!strcmp(line, "reset")) reset();
     else if (!strcmp(line, "report")) report();
+    else if (!strcmp(line, "levels")) levels();
     else if (!strcmp(line, "end")) end();
   }
 }
@@ -232,7 +240,8 @@ int main(int ac, char **av) {
     case 'k': o.keepalive = atoi(optarg); break; case 'A': o.retry = atoi(optarg); break; case 'f': o.filter = optarg; break; case 'g': o.subQos = atoi(optarg); break;
     case 't': o.topic = optarg; break; case 'q': o.qos = atoi(optarg); break; case 'R': o.rate = atof(optarg); break; case 'b': o.bytes = atoi(optarg); break;
     case 'W': o.window = atoi(optarg); break; default: return 2; }
-  if (o.bytes < HEAD) o.bytes = HEAD; if (o.window > RING) o.window = RING;
+  if (o.bytes < HEAD) o.bytes = HEAD;
+  if (o.window > RING) o.window = RING;
   struct rlimit limit; getrlimit(RLIMIT_NOFILE, &limit); limit.rlim_cur = limit.rlim_max; setrlimit(RLIMIT_NOFILE, &limit);
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(o.port)}; inet_pton(AF_INET, o.host, &to.sin_addr);
   clients = calloc(o.n, sizeof *clients); for (int i = 0; i < o.n; i++) clients[i].fd = -1;

@@ -71,6 +71,12 @@ export interface SwarmReport {
   readonly ack: Latency
 }
 
+/** By publisher: how many of its messages are acknowledged, or the sequence that the one receiver expects next. */
+export interface Levels {
+  readonly acked: readonly number[]
+  readonly next: readonly number[]
+}
+
 export function swarmWords(options: SwarmOptions): string[] {
   const { clean = true, retry = false } = options
   const flags: [string, string | number | undefined][] = [
@@ -98,7 +104,7 @@ export function swarmWords(options: SwarmOptions): string[] {
 export class Swarm {
   readonly child: ChildProcess
   #stderr = ''
-  #waiting: ((report: SwarmReport) => void)[] = []
+  readonly #waiting: ((answer: unknown) => void)[] = []
 
   constructor(child: ChildProcess) {
     this.child = child
@@ -106,11 +112,11 @@ export class Swarm {
       this.#stderr += String(chunk)
     })
     createInterface({ input: child.stdout! }).on('line', line => {
-      this.#waiting.shift()?.(JSON.parse(line) as SwarmReport)
+      this.#waiting.shift()?.(JSON.parse(line))
     })
   }
 
-  /** Resolves when so many are up (default: `everUp` counts too, so a swarm that comes back can be waited for). */
+  /** Resolves when so many are up. */
   async up(count: number, timeoutMs: number): Promise<SwarmReport> {
     const startedAt = performance.now()
     for (;;) {
@@ -138,18 +144,13 @@ export class Swarm {
     this.#say('reset')
   }
 
-  report(): Promise<SwarmReport> {
-    return new Promise((resolve, reject) => {
-      const fail = () => reject(new Error(`the swarm ended or hangs: ${this.#stderr}`))
-      const timer = setTimeout(fail, REPORT_TIMEOUT_MS)
-      this.child.once('close', fail)
-      this.#waiting.push(report => {
-        clearTimeout(timer)
-        this.child.off('close', fail)
-        resolve(report)
-      })
-      this.#say('report')
-    })
+  async report(): Promise<SwarmReport> {
+    return (await this.#ask('report')) as SwarmReport
+  }
+
+  /** Unlike a report's, these are not reset. */
+  async levels(): Promise<Levels> {
+    return (await this.#ask('levels')) as Levels
   }
 
   /** Publishes for so long, waits for the last acknowledgements and deliveries, and reports. */
@@ -167,6 +168,20 @@ export class Swarm {
     const gone = new Promise<void>(resolve => this.child.once('close', () => resolve()))
     this.#say('end')
     await gone
+  }
+
+  #ask(command: string): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const fail = () => reject(new Error(`the swarm ended or hangs: ${this.#stderr}`))
+      const timer = setTimeout(fail, REPORT_TIMEOUT_MS)
+      this.child.once('close', fail)
+      this.#waiting.push(answer => {
+        clearTimeout(timer)
+        this.child.off('close', fail)
+        resolve(answer)
+      })
+      this.#say(command)
+    })
   }
 
   #say(command: string): void {
