@@ -31,6 +31,8 @@ export interface OverloadOptions {
   /** A motemq.yaml. */
   readonly config?: string
   readonly env?: Readonly<Record<string, string>>
+  /** More flags of node, `--cpu-prof`. */
+  readonly nodeFlags?: readonly string[]
   /** Words before the broker's command: another wrapper of the process (`ulimit`, `systemd-run`). */
   readonly wrapper?: readonly string[]
   /** Default: a new folder on the disk of the system's temporary folder. */
@@ -99,13 +101,26 @@ export class OverloadRig {
   /** Starts it (again) on the same data and ports; resolves with the milliseconds until it was ready. */
   async startBroker(): Promise<number> {
     const startedAt = performance.now()
-    const { config, heapMib = 256, wrapper = [], flags = [], env = {} } = this.#options
+    const {
+      config,
+      heapMib = 256,
+      wrapper = [],
+      flags = [],
+      env = {},
+      nodeFlags = []
+    } = this.#options
     const words = ['--data', this.dataDir, ...flags, ...LISTEN.flatMap(url => ['--listen', url])]
     if (config !== undefined) {
       writeFileSync(join(this.folder, 'motemq.yaml'), config)
       words.push('--config', join(this.folder, 'motemq.yaml'))
     }
-    const node = [process.execPath, `--max-old-space-size=${heapMib}`, '--import', PROBE]
+    const node = [
+      process.execPath,
+      `--max-old-space-size=${heapMib}`,
+      '--import',
+      PROBE,
+      ...nodeFlags
+    ]
     const command = [...wrapper, ...node, join(ROOT, 'bin/motemq.js'), 'start', ...words]
     const child = this.spawn(['taskset', '-c', BROKER_CORE, ...command], {
       ...env,
@@ -130,6 +145,12 @@ export class OverloadRig {
   /** `kill -9`, and waits until it is gone. */
   async killBroker(): Promise<void> {
     this.#broker?.kill('SIGKILL')
+    await this.#exited
+  }
+
+  /** SIGTERM, and waits until it is gone. */
+  async stopBroker(): Promise<void> {
+    this.#broker?.kill('SIGTERM')
     await this.#exited
   }
 
