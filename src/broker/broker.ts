@@ -69,6 +69,8 @@ export class Broker implements Liveness {
   readonly propertyDecoders: PropertiesDecoder[]
   /** After publish: some queue, session or subscription matched. */
   matched: boolean
+  /** Sessions and queues that the messages of this turn went to: who publishes may be made to wait for the next. */
+  deliveriesDue: number
   /** Why nothing that lasts is taken now: an error code, or 0. */
   refusal: number
   isPaused: boolean
@@ -105,6 +107,7 @@ export class Broker implements Liveness {
     this.deadlines = new DeadlineHeap()
     this.propertyDecoders = []
     this.matched = false
+    this.deliveriesDue = 0
     this.refusal = 0
     this.isPaused = false
     this.diskAlarm = false

@@ -82,7 +82,9 @@ export function publishOwn(broker: Broker, message: Message, publisher: Publishe
 }
 
 function send(broker: Broker, message: Message, publisher: Publisher, route: Route): number {
-  broker.matched = route.sessions.length > 0 || route.queues.length > 0
+  const count = route.sessions.length + route.queues.length
+  broker.matched = count > 0
+  broker.deliveriesDue += count
   const inbound = message.packetId > 0 && message.qos === 2 ? publisher.session : null
   const isDirect = message.qos === 0 && !message.retain && route.queues.length === 0
   if (isDirect && !broker.limits.queueQos0) {

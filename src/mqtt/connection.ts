@@ -33,6 +33,7 @@ import { type PacketHandler, Splitter } from './codec/splitter.ts'
 import type { AcceptOptions, MqttContext } from './context.ts'
 import { HeldPublishes } from './held-publishes.ts'
 import type { PublishTarget } from './outbound.ts'
+import type { LatePublisher } from './publish-turns.ts'
 import { REASON, returnCodeOfReason } from './reason-codes.ts'
 
 /** Handles one packet of a connection; false: take no more until the splitter is resumed. */
@@ -68,7 +69,13 @@ const UNLIMITED = 0x7fffffff
 const NOBODY = new Principal('', [], '', [], [], false)
 
 export class MqttConnection
-  implements SocketHandler, SessionConnection, PacketHandler, OwedVisitor, PublishTarget
+  implements
+    SocketHandler,
+    SessionConnection,
+    PacketHandler,
+    OwedVisitor,
+    PublishTarget,
+    LatePublisher
 {
   readonly context: MqttContext
   readonly options: AcceptOptions
@@ -157,6 +164,9 @@ export class MqttConnection
 
   onBytes(buffer: Buffer, start: number, end: number): void {
     this.seenMs = this.context.liveMs
+    if (this.isPublisher && this.paused === 0 && !this.context.turns.mayGoOn(this)) {
+      this.splitter.halt()
+    }
     try {
       this.splitter.push(buffer, start, end)
     } catch (error) {
@@ -166,7 +176,8 @@ export class MqttConnection
   }
 
   onPacket(first: number, buffer: Buffer, start: number, end: number): boolean {
-    return this.handle(this, first, buffer, start, end)
+    if (!this.handle(this, first, buffer, start, end)) return false
+    return !this.isPublisher || this.context.turns.mayGoOn(this)
   }
 
   onDrained(): void {

@@ -14,6 +14,8 @@ const SESSIONS = 50
 const SUBSCRIBERS = 200
 const MESSAGES = 50
 const PUBLISHERS = 50
+/** Messages that are read at once: 12 bytes each. */
+const BURST = 5_000
 
 let program: Program
 const clients: RawMqtt[] = []
@@ -113,6 +115,35 @@ for (const qos of [0, 1]) {
     expect(sent).toBe(SUBSCRIBERS * MESSAGES)
   })
 }
+
+it('a burst that goes to many is cut into turns: others are answered in between', async () => {
+  program = await Program.start()
+  const counts = Array.from({ length: SUBSCRIBERS }, () => 0)
+  let first = () => {}
+  const began = new Promise<void>(resolve => {
+    first = resolve
+  })
+  await many(SUBSCRIBERS, async index => {
+    const { raw } = await client(`subscriber-${index}`)
+    raw.send(subscribe('b', 0))
+    await raw.next()
+    raw.socket.on('data', chunk => {
+      counts[index]! += chunk.length
+      first()
+    })
+  })
+  const { raw: other } = await client('other')
+  const { raw: publisher } = await client('publisher')
+  const one = publish('b', '12345', 0, 0)
+  const bytes = BURST * one.length
+  publisher.send(Buffer.concat(Array.from({ length: BURST }, () => one)))
+  await began
+  other.send([0xc0, 0])
+  expect(await other.next()).toEqual(Buffer.from([0xd0, 0]))
+  // By far not all: and then all.
+  expect(Math.max(...counts)).toBeLessThan(bytes / 2)
+  await until(() => counts.every(count => count === bytes), 20_000, 'everybody has everything')
+})
 
 it('one subscriber that reads nothing takes nothing away from the others', async () => {
   program = await Program.start()

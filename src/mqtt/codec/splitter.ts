@@ -90,6 +90,11 @@ export class Splitter {
     this.split(buffer, start, end)
   }
 
+  /** Keeps what comes, until `resume`. */
+  halt(): void {
+    this.isHalted = true
+  }
+
   /** Goes on after `onPacket` said no. */
   resume(): void {
     if (!this.isHalted) return
