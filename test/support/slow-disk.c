@@ -1,6 +1,6 @@
 // A disk that takes its time, for a program that is started with it: gcc -O2 -shared -fPIC -o slow-disk.so slow-disk.c -ldl;
 // LD_PRELOAD=slow-disk.so SLOW_DISK=control program. The control file holds 32-bit numbers, which may change at any time:
-//   0 how long a sync takes, milliseconds   1 how long a write takes   2 not 0: syncs and writes stand still until it is 0
+//   0 how long a sync takes, milliseconds   1 how long a write takes   2 syncs (1), or writes too (2), stand still
 // and tells: 3 syncs begun   4 syncs and writes that wait now
 // Only files below the folder in SLOW_DISK_FOLDER are slow.
 #define _GNU_SOURCE
@@ -45,11 +45,11 @@ static int isSlow(int fd) {
   return length >= (ssize_t)strlen(folder) && !memcmp(target, folder, strlen(folder));
 }
 
-static void stand(uint32_t ms) {
+static void stand(uint32_t ms, uint32_t heldFrom) {
   struct timespec left = {ms / 1000, ms % 1000 * 1000000l}, step = {0, 2000000};
   __sync_fetch_and_add(&control[WAITING], 1);
   if (ms) nanosleep(&left, NULL);
-  while (control[HELD]) nanosleep(&step, NULL);
+  while (control[HELD] >= heldFrom) nanosleep(&step, NULL);
   __sync_fetch_and_sub(&control[WAITING], 1);
 }
 
@@ -57,10 +57,10 @@ static void stand(uint32_t ms) {
 static void beforeSync(int fd) {
   if (!isSlow(fd)) return;
   __sync_fetch_and_add(&control[SYNCS], 1);
-  if (control[SYNC_MS] || control[HELD]) stand(control[SYNC_MS]);
+  if (control[SYNC_MS] || control[HELD]) stand(control[SYNC_MS], 1);
 }
 static void beforeWrite(int fd) {
-  if ((control && (control[WRITE_MS] || control[HELD])) && isSlow(fd)) stand(control[WRITE_MS]);
+  if (control && (control[WRITE_MS] || control[HELD] > 1) && isSlow(fd)) stand(control[WRITE_MS], 2);
 }
 
 int fsync(int fd) { beforeSync(fd); return realFsync(fd); }

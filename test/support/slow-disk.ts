@@ -42,9 +42,9 @@ export class SlowDisk {
     this.#set(WRITE_MS, ms)
   }
 
-  /** The disk stands still. */
-  hold(): void {
-    this.#set(HELD, 1)
+  /** The disk stands still: for syncs, while writes go into the system's memory, or for both. */
+  hold(what: 'syncs' | 'all' = 'syncs'): void {
+    this.#set(HELD, what === 'syncs' ? 1 : 2)
   }
 
   goOn(): void {

@@ -126,7 +126,7 @@ it('a disk of 500 ms a sync, and one that hangs, slow acknowledgements and nothi
   const hanging = await measure(publishers, witness, `a hang of ${HANG_MS / 1_000} s`, async () => {
     for (let round = 0; round < 2; round++) {
       await sleep(5_000)
-      disk.hold()
+      disk.hold(round === 0 ? 'syncs' : 'all')
       await sleep(HANG_MS)
       disk.goOn()
       await sleep(5_000)
