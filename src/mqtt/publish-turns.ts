@@ -9,8 +9,8 @@
 import type { Broker } from '../broker/broker.ts'
 import type { Sockets } from '../net/socket.ts'
 
-/** Deliveries of a turn: about 20 ms on a small machine, with what it takes to send them. */
-const DELIVERIES_A_TURN = 8_192
+/** Deliveries of a turn: a few milliseconds. */
+const DELIVERIES_A_TURN = 4_096
 
 /** Why it is not read: beside the reasons of connection.ts. */
 const PAUSED_TURN = 8
@@ -33,7 +33,7 @@ export class PublishTurns {
     this.late = []
     this.isScheduled = false
     // What was delivered leaves with the end of a turn.
-    sockets.beforeFlush = () => {
+    sockets.dirty.beforeFlush = () => {
       broker.deliveriesDue = 0
     }
   }

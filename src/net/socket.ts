@@ -19,6 +19,7 @@ import type net from 'node:net'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { allocateBytes, copyBytes } from '../lib/bytes.ts'
+import { DirtyList } from './dirty-list.ts'
 
 /** What a connection gets from its socket. */
 export interface SocketHandler {
@@ -48,8 +49,6 @@ const SWEEP_MS = 1_000
 const KEEPALIVE_MS = 60_000
 /** Times `outputBytesMax`: deliveries alone, the last one of them large, seldom come so far. */
 const ANSWERS_FACTOR = 4
-/** Places of the dirty list that are kept from turn to turn. */
-const DIRTY_KEPT = 1_024
 const EMPTY = Buffer.alloc(0)
 
 /** The parts of Node's sockets that have no public name. */
@@ -64,8 +63,6 @@ export class Sockets {
   readonly outputBytesMax: number
   readonly drainTimeoutMs: number
   readonly closeGraceMs: number
-  /** Called before the dirty sockets are written: what else ends with the turn may still write. */
-  beforeFlush: (() => void) | null
   bytesIn: number
   bytesOut: number
   /** Sockets destroyed because their peer took nothing for `drainTimeoutMs`. */
@@ -76,64 +73,28 @@ export class Sockets {
    */
   recycled: number
   readonly readBuffer: Buffer
-  /** Those that have something to write: the first `dirtyCount`. */
-  private dirty: (PeerSocket | null)[]
-  private dirtyCount: number
-  private flushing: (PeerSocket | null)[]
-  private isScheduled: boolean
+  readonly dirty: DirtyList
   private readonly small: Buffer[]
   private readonly large: Buffer[]
   private readonly blocked: Set<PeerSocket>
   private sweepTimer: NodeJS.Timeout | null
   private sweptAt: number
-  private readonly flushDirty: () => void
 
   constructor(options: SocketsOptions) {
     this.outputBytesMax = options.outputBytesMax
     this.drainTimeoutMs = options.drainTimeoutMs
     this.closeGraceMs = options.closeGraceMs ?? 1_000
-    this.beforeFlush = null
     this.bytesIn = 0
     this.bytesOut = 0
     this.stuckCount = 0
     this.recycled = 0
     this.readBuffer = allocateBytes(READ_BYTES)
-    this.dirty = []
-    this.dirtyCount = 0
-    this.flushing = []
-    this.isScheduled = false
+    this.dirty = new DirtyList()
     this.small = []
     this.large = []
     this.blocked = new Set()
     this.sweepTimer = null
     this.sweptAt = 0
-    this.flushDirty = () => this.flush()
-  }
-
-  /** Ends the turn early: writes every dirty socket now. */
-  flush(): void {
-    this.isScheduled = false
-    if (this.beforeFlush !== null) this.beforeFlush()
-    const list = this.dirty
-    const count = this.dirtyCount
-    this.dirty = this.flushing
-    this.dirtyCount = 0
-    this.flushing = list
-    for (let i = 0; i < count; i++) {
-      const socket = list[i]!
-      list[i] = null
-      socket.flush()
-    }
-    // An array that was emptied gives its memory back, and takes it anew in every turn: only a long one may.
-    if (list.length > DIRTY_KEPT) list.length = DIRTY_KEPT
-  }
-
-  markDirty(socket: PeerSocket): void {
-    this.dirty[this.dirtyCount++] = socket
-    if (!this.isScheduled) {
-      this.isScheduled = true
-      setImmediate(this.flushDirty)
-    }
   }
 
   /** A buffer of at least `bytes`. */
@@ -280,7 +241,7 @@ export class PeerSocket {
     this.end = at + bytes
     if (!this.isDirty) {
       this.isDirty = true
-      this.sockets.markDirty(this)
+      this.sockets.dirty.push(this)
     }
     return at
   }
@@ -417,7 +378,7 @@ export class PeerSocket {
     this.end = at + bytes
     if (!this.isDirty) {
       this.isDirty = true
-      this.sockets.markDirty(this)
+      this.sockets.dirty.push(this)
     }
     return at
   }

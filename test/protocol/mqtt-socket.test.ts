@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import net from 'node:net'
-import { PassThrough } from 'node:stream'
+import { Duplex, PassThrough } from 'node:stream'
 import { afterEach, describe, expect, it } from 'vitest'
 import { PeerSocket, type SocketHandler, Sockets } from '../../src/net/socket.ts'
 
@@ -67,6 +67,43 @@ function collect(client: net.Socket): { bytes: () => Buffer; ended: Promise<unkn
   client.on('data', chunk => chunks.push(chunk))
   return { bytes: () => Buffer.concat(chunks), ended: once(client, 'close') }
 }
+
+describe('many peer sockets', () => {
+  it('are written in bounded turns, and what waits for its turn gathers more, in order', async () => {
+    const sockets = new Sockets({ outputBytesMax: 1024 * 1024, drainTimeoutMs: 30_000 })
+    const writes = Array.from({ length: 3_000 }, () => [] as string[])
+    const peers = writes.map((own, index) => {
+      const stream = new Duplex({
+        read: () => {},
+        write: (chunk, _encoding, done) => {
+          own.push(String(chunk))
+          done()
+        }
+      })
+      const peer = { address: '127.0.0.1', port: index + 1 }
+      return new PeerSocket(stream, new Recorder(), sockets, peer)
+    })
+    const turn = () => new Promise<void>(resolve => setImmediate(resolve))
+    const writtenCount = () => writes.filter(own => own.length > 0).length
+    const [a, b] = [Buffer.from('a'), Buffer.from('b')]
+    for (const peer of peers) peer.write(a, 0, 1)
+    await turn()
+    const first = writtenCount()
+    expect(first).toBeGreaterThan(0)
+    expect(first).toBeLessThan(peers.length / 2)
+    for (const peer of peers) peer.write(b, 0, 1)
+    let turns = 0
+    while (writes.some(own => own.join('') !== 'ab')) {
+      const before = writtenCount()
+      await turn()
+      expect(writtenCount() - before).toBeLessThanOrEqual(first)
+      expect(++turns).toBeLessThan(20)
+    }
+    // Those whose turn had come got the second in a write of its own.
+    expect(writes.filter(own => own.length === 2)).toHaveLength(first)
+    for (const peer of peers) peer.destroy()
+  })
+})
 
 describe('a peer socket', () => {
   it('gives every byte to its handler and every byte of the output to the peer, in order', async () => {

@@ -39,7 +39,7 @@ for (const seconds of [20, 0]) {
     )
     const reports = await Promise.all(storm.map(swarm => swarm.up(each, 60_000)))
     const tookMs = performance.now() - startedAt
-    const { lagMaxMs, gcMaxMs, rssMax } = rig.probe()
+    const { lagMaxMs, waitMs, gcMaxMs, rssMax } = rig.probe()
     active.pause()
     await sleep(1_000)
     const during = await active.report()
@@ -53,6 +53,7 @@ for (const seconds of [20, 0]) {
       'active max ms': during.delivery.maxMs,
       'alone p99 ms': alone.delivery.p99Ms,
       'lag max ms': lagMaxMs,
+      'of it not let run ms': waitMs,
       'gc max ms': gcMaxMs,
       'RSS KiB a client': bytesEach / 1_024,
       'RSS max MiB': rssMax / 2 ** 20,

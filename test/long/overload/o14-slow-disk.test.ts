@@ -48,7 +48,7 @@ async function measure(
   const syncs = disk.syncs - before
   const published = await publishers.report()
   const seen = await witness.report()
-  const { lagMaxMs } = rig.probe()
+  const { lagMaxMs, waitMs } = rig.probe()
   const aSync = published.acked / syncs
   tell('O14', `${PUBLISHERS} × ${RATE}/s QoS 1, ${load}`, {
     'ack p50 ms': published.ack.p50Ms,
@@ -57,7 +57,8 @@ async function measure(
     'QoS 0 p50 ms': seen.delivery.p50Ms,
     'QoS 0 p99 ms': seen.delivery.p99Ms,
     'QoS 0 max ms': seen.delivery.maxMs,
-    'lag max ms': lagMaxMs
+    'lag max ms': lagMaxMs,
+    'of it not let run ms': waitMs
   })
   return { published, seen, lagMaxMs, aSync }
 }

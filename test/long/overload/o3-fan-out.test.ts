@@ -4,7 +4,7 @@ import { OverloadRig, sleep, tell } from '../../support/overload.ts'
 
 const SUBSCRIBERS = 5_000
 const RATE = 100
-const SECONDS = 20
+const SECONDS = 10
 
 let rig: OverloadRig
 
@@ -35,7 +35,7 @@ for (const qos of [0, 1] as const) {
     const during = await subscribers.report()
     publisher.pause()
     const { sent } = await publisher.report()
-    const { lagMaxMs, gcMaxMs, rssMax } = rig.probe()
+    const { lagMaxMs, waitMs, gcMaxMs, rssMax } = rig.probe()
     await sleep(3_000)
     const after = await subscribers.report()
     tell('O3', `1 × ${RATE}/s → ${SUBSCRIBERS}, QoS ${qos}`, {
@@ -44,6 +44,7 @@ for (const qos of [0, 1] as const) {
       'least of a subscriber': during.leastReceived,
       'most of a subscriber': during.mostReceived,
       'lag max ms': lagMaxMs,
+      'of it not let run ms': waitMs,
       'gc max ms': gcMaxMs,
       'delivery p50 ms': after.delivery.p50Ms,
       'delivery p99 ms': after.delivery.p99Ms,
