@@ -172,6 +172,7 @@ class Server implements RunningServer {
     const { outputBytesMax, drainTimeoutMs } = options.limits
     this.#sockets = new Sockets({ outputBytesMax, drainTimeoutMs })
     const { broker } = this
+    this.#sockets.dirty.beforeFlush = () => broker.turns.end()
     this.#mqtt = new MqttServer({ broker, authenticator, sockets: this.#sockets, log })
     this.#amqp = new AmqpServer(broker, authenticator, this.#sockets, {
       ...DEFAULT_AMQP_OPTIONS,

@@ -315,13 +315,12 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.waking.push(consumer)
   }
 
-  // Waiting publishers
-
   /** Whether a publish may be taken now; if not, its frame is held and nothing more is read. */
   mayPublish(): boolean {
-    if (!this.broker.isPaused && !this.broker.diskAlarm) return true
+    const { broker } = this
+    if (!broker.isPaused && !broker.diskAlarm && broker.turns.mayGoOn(this)) return true
     this.isPublishHeld = true
-    if (this.broker.diskAlarm) this.block()
+    if (broker.diskAlarm) this.block()
     return false
   }
 
@@ -329,8 +328,8 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     // The next publish finds out by itself; who does not publish is read on.
   }
 
-  onResume(): void {
-    this.unhold()
+  onTurn(): void {
+    this.onResume()
   }
 
   onDiskAlarm(raised: boolean): void {
@@ -341,10 +340,10 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
         this.writeFrame(encodeMethod(CONNECTION.unblocked, 0, {}))
       }
     }
-    this.unhold()
+    this.onResume()
   }
 
-  private unhold(): void {
+  onResume(): void {
     if (!this.isPublishHeld || this.broker.isPaused || this.broker.diskAlarm) return
     this.isPublishHeld = false
     this.resume()

@@ -20,6 +20,7 @@ import { DeadlineHeap } from '../lib/deadline-heap.ts'
 import type { Publisher } from './consumer.ts'
 import { Counters } from './counters.ts'
 import { BrokerEvents } from './events.ts'
+import { PublishTurns } from './publish-turns.ts'
 
 /** Called once at the end of the turn in which it was given to `afterTurn`. */
 export interface TurnTask {
@@ -69,8 +70,8 @@ export class Broker implements Liveness {
   readonly propertyDecoders: PropertiesDecoder[]
   /** After publish: some queue, session or subscription matched. */
   matched: boolean
-  /** Sessions and queues that the messages of this turn went to: who publishes may be made to wait for the next. */
-  deliveriesDue: number
+  /** Who publishes may be made to wait for the next turn. */
+  readonly turns: PublishTurns
   /** Why nothing that lasts is taken now: an error code, or 0. */
   refusal: number
   isPaused: boolean
@@ -107,7 +108,7 @@ export class Broker implements Liveness {
     this.deadlines = new DeadlineHeap()
     this.propertyDecoders = []
     this.matched = false
-    this.deliveriesDue = 0
+    this.turns = new PublishTurns()
     this.refusal = 0
     this.isPaused = false
     this.diskAlarm = false

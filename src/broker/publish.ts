@@ -84,7 +84,7 @@ export function publishOwn(broker: Broker, message: Message, publisher: Publishe
 function send(broker: Broker, message: Message, publisher: Publisher, route: Route): number {
   const count = route.sessions.length + route.queues.length
   broker.matched = count > 0
-  broker.deliveriesDue += count
+  broker.turns.deliveries += count
   const inbound = message.packetId > 0 && message.qos === 2 ? publisher.session : null
   const isDirect = message.qos === 0 && !message.retain && route.queues.length === 0
   if (isDirect && !broker.limits.queueQos0) {

@@ -33,7 +33,7 @@ import { type PacketHandler, Splitter } from './codec/splitter.ts'
 import type { AcceptOptions, MqttContext } from './context.ts'
 import { HeldPublishes } from './held-publishes.ts'
 import type { PublishTarget } from './outbound.ts'
-import type { LatePublisher } from './publish-turns.ts'
+import { PAUSED_HELD, PAUSED_PRESSURE, PAUSED_TURN } from './paused.ts'
 import { REASON, returnCodeOfReason } from './reason-codes.ts'
 
 /** Handles one packet of a connection; false: take no more until the splitter is resumed. */
@@ -50,11 +50,6 @@ export interface OwedTask {
   run(connection: MqttConnection): void
 }
 
-/** Why reading is paused; each goes by itself. */
-export const PAUSED_LOGIN = 1
-export const PAUSED_PRESSURE = 2
-export const PAUSED_HELD = 4
-
 /** First bytes of the acknowledgements that we send. */
 export const PUBACK_FIRST = PUBACK << 4
 export const PUBREC_FIRST = PUBREC << 4
@@ -69,13 +64,7 @@ const UNLIMITED = 0x7fffffff
 const NOBODY = new Principal('', [], '', [], [], false)
 
 export class MqttConnection
-  implements
-    SocketHandler,
-    SessionConnection,
-    PacketHandler,
-    OwedVisitor,
-    PublishTarget,
-    LatePublisher
+  implements SocketHandler, SessionConnection, PacketHandler, OwedVisitor, PublishTarget
 {
   readonly context: MqttContext
   readonly options: AcceptOptions
@@ -164,9 +153,7 @@ export class MqttConnection
 
   onBytes(buffer: Buffer, start: number, end: number): void {
     this.seenMs = this.context.liveMs
-    if (this.isPublisher && this.paused === 0 && !this.context.turns.mayGoOn(this)) {
-      this.splitter.halt()
-    }
+    if (this.isPublisher && this.paused === 0 && !this.mayGoOn()) this.splitter.halt()
     try {
       this.splitter.push(buffer, start, end)
     } catch (error) {
@@ -177,7 +164,18 @@ export class MqttConnection
 
   onPacket(first: number, buffer: Buffer, start: number, end: number): boolean {
     if (!this.handle(this, first, buffer, start, end)) return false
-    return !this.isPublisher || this.context.turns.mayGoOn(this)
+    return !this.isPublisher || this.mayGoOn()
+  }
+
+  private mayGoOn(): boolean {
+    if (this.isClosed || this.context.broker.turns.mayGoOn(this)) return true
+    this.pause(PAUSED_TURN)
+    return false
+  }
+
+  onTurn(): void {
+    this.resume(PAUSED_TURN)
+    this.resumeSplitting()
   }
 
   onDrained(): void {

@@ -5,7 +5,6 @@ import type { Broker } from '../broker/broker.ts'
 import type { Message } from '../core/message.ts'
 import type { Sockets } from '../net/socket.ts'
 import type { Outbound } from './outbound.ts'
-import type { PublishTurns } from './publish-turns.ts'
 
 /** Log lines a second for peers that never log in: the rest are counted only. */
 export const STRANGER_LINES_A_SECOND = 10
@@ -15,7 +14,6 @@ export interface MqttContext {
   readonly authenticator: Authenticator
   readonly sockets: Sockets
   readonly outbound: Outbound
-  readonly turns: PublishTurns
   readonly log: Logger
   /** The PUBLISH being read: one for all, none outlasts its handling. */
   readonly message: Message

@@ -9,7 +9,8 @@ import { connect, resume } from '../broker/sessions.ts'
 import { isDollarTopic, isValidTopic } from '../core/topic.ts'
 import { Will } from '../core/will.ts'
 import { type ConnectPacket, readConnect, writeConnack } from './codec/packet.ts'
-import { type MqttConnection, type OwedTask, PAUSED_LOGIN } from './connection.ts'
+import type { MqttConnection, OwedTask } from './connection.ts'
+import { PAUSED_LOGIN } from './paused.ts'
 import { REASON, RETURN_CODE, reasonOf, returnCodeOf } from './reason-codes.ts'
 
 type ConnackProperties = NonNullable<IConnackPacket['properties']>

@@ -3,7 +3,8 @@ import { publish } from '../broker/publish.ts'
 import { inboundTicket } from '../broker/settle.ts'
 import { ERROR_CODES } from '../core/errors.ts'
 import { ProtocolError } from './codec/protocol-error.ts'
-import { type MqttConnection, PAUSED_PRESSURE, PUBACK_FIRST, PUBREC_FIRST } from './connection.ts'
+import { type MqttConnection, PUBACK_FIRST, PUBREC_FIRST } from './connection.ts'
+import { PAUSED_PRESSURE } from './paused.ts'
 import { REASON, reasonOf } from './reason-codes.ts'
 
 const VERSION_5 = 5

@@ -10,7 +10,6 @@ import { type AcceptOptions, type MqttContext, STRANGER_LINES_A_SECOND } from '.
 import { handlePacket } from './handle.ts'
 import { Outbound } from './outbound.ts'
 import { decodeProperties } from './properties.ts'
-import { PublishTurns } from './publish-turns.ts'
 import { REASON } from './reason-codes.ts'
 
 const TICK_MS = 1_000
@@ -36,7 +35,6 @@ export class MqttServer {
       authenticator,
       sockets,
       outbound: new Outbound(sockets, broker),
-      turns: new PublishTurns(broker, sockets),
       log,
       message: new Message(),
       liveMs: 0,

@@ -6,43 +6,35 @@
  *
  * Deliveries are counted, not time: asking for the time costs a tenth of a message.
  */
-import type { Broker } from '../broker/broker.ts'
-import type { Sockets } from '../net/socket.ts'
 
 /** Deliveries of a turn: a few milliseconds. */
 const DELIVERIES_A_TURN = 4_096
 
-/** Why it is not read: beside the reasons of connection.ts. */
-const PAUSED_TURN = 8
-
 export interface LatePublisher {
-  readonly isClosed: boolean
-  pause(why: number): void
-  resume(why: number): void
-  /** Handles what was read and not yet handled. */
-  resumeSplitting(): void
+  /** It may go on; also when it is closed meanwhile. */
+  onTurn(): void
 }
 
 export class PublishTurns {
-  private readonly broker: Broker
+  /** Sessions and queues that the messages of this turn went to. */
+  deliveries: number
   private readonly late: LatePublisher[]
   private isScheduled: boolean
 
-  constructor(broker: Broker, sockets: Sockets) {
-    this.broker = broker
+  constructor() {
+    this.deliveries = 0
     this.late = []
     this.isScheduled = false
-    // What was delivered leaves with the end of a turn.
-    sockets.dirty.beforeFlush = () => {
-      broker.deliveriesDue = 0
-    }
   }
 
-  /** False: it was enough for this turn. The publisher is told when it may publish again. */
+  /** What was delivered leaves: a turn ends. */
+  end(): void {
+    this.deliveries = 0
+  }
+
+  /** False: it was enough for this turn, and the publisher is told when it may go on. Until then it is not read. */
   mayGoOn(publisher: LatePublisher): boolean {
-    if (this.broker.deliveriesDue < DELIVERIES_A_TURN) return true
-    if (publisher.isClosed) return true
-    publisher.pause(PAUSED_TURN)
+    if (this.deliveries < DELIVERIES_A_TURN) return true
     this.late.push(publisher)
     this.schedule()
     return false
@@ -56,17 +48,12 @@ export class PublishTurns {
 
   goOn(): void {
     this.isScheduled = false
-    this.broker.deliveriesDue = 0
+    this.deliveries = 0
     // Who is late again stands behind those whose turn did not come.
-    const { broker, late } = this
+    const { late } = this
     const count = late.length
     let done = 0
-    while (done < count && broker.deliveriesDue < DELIVERIES_A_TURN) {
-      const publisher = late[done++]!
-      if (publisher.isClosed) continue
-      publisher.resume(PAUSED_TURN)
-      publisher.resumeSplitting()
-    }
+    while (done < count && this.deliveries < DELIVERIES_A_TURN) late[done++]!.onTurn()
     late.splice(0, done)
     if (late.length > 0) this.schedule()
   }
