@@ -55,7 +55,7 @@ export interface OverloadOptions {
 export interface ProbeSample {
   readonly atMs: number
   readonly lagMs: number
-  readonly waitMs: number
+  readonly ownLagMs: number
   readonly gcMs: number
   readonly rss: number
   readonly heapUsed: number
@@ -64,8 +64,8 @@ export interface ProbeSample {
 
 export interface ProbeSummary {
   readonly lagMaxMs: number
-  /** Of the sample in which the loop was latest: how long its thread was not let run. */
-  readonly waitMs: number
+  /** The same without the time in which something else ran on its core. */
+  readonly ownLagMaxMs: number
   readonly gcMaxMs: number
   readonly rssMax: number
   readonly samples: readonly ProbeSample[]
@@ -232,10 +232,9 @@ export class OverloadRig {
       .slice(this.#probeAt)
       .map(line => JSON.parse(line) as ProbeSample)
     const most = (pick: (sample: ProbeSample) => number) => Math.max(0, ...samples.map(pick))
-    const lagMaxMs = most(sample => sample.lagMs)
     return {
-      lagMaxMs,
-      waitMs: samples.find(sample => sample.lagMs === lagMaxMs)?.waitMs ?? 0,
+      lagMaxMs: most(sample => sample.lagMs),
+      ownLagMaxMs: most(sample => sample.ownLagMs),
       gcMaxMs: most(sample => sample.gcMs),
       rssMax: most(sample => sample.rss),
       samples

@@ -39,7 +39,7 @@ for (const seconds of [20, 0]) {
     )
     const reports = await Promise.all(storm.map(swarm => swarm.up(each, 60_000)))
     const tookMs = performance.now() - startedAt
-    const { lagMaxMs, waitMs, gcMaxMs, rssMax } = rig.probe()
+    const { lagMaxMs, ownLagMaxMs, gcMaxMs, rssMax } = rig.probe()
     active.pause()
     await sleep(1_000)
     const during = await active.report()
@@ -53,7 +53,7 @@ for (const seconds of [20, 0]) {
       'active max ms': during.delivery.maxMs,
       'alone p99 ms': alone.delivery.p99Ms,
       'lag max ms': lagMaxMs,
-      'of it not let run ms': waitMs,
+      'lag of its own ms': ownLagMaxMs,
       'gc max ms': gcMaxMs,
       'RSS KiB a client': bytesEach / 1_024,
       'RSS max MiB': rssMax / 2 ** 20,
@@ -65,7 +65,7 @@ for (const seconds of [20, 0]) {
     expect(during.received).toBe(during.sent)
     expect(tookMs).toBeLessThan(40_000)
     expect(during.delivery.p99Ms).toBeLessThan(250)
-    expect(lagMaxMs).toBeLessThan(200)
+    expect(ownLagMaxMs).toBeLessThan(200)
     expect(bytesEach).toBeLessThan(9 * 1_024)
   })
 }

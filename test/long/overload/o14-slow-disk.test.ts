@@ -31,7 +31,7 @@ afterEach(async () => {
 interface Phase {
   readonly published: SwarmReport
   readonly seen: SwarmReport
-  readonly lagMaxMs: number
+  readonly ownLagMaxMs: number
   readonly aSync: number
 }
 
@@ -48,7 +48,7 @@ async function measure(
   const syncs = disk.syncs - before
   const published = await publishers.report()
   const seen = await witness.report()
-  const { lagMaxMs, waitMs } = rig.probe()
+  const { lagMaxMs, ownLagMaxMs } = rig.probe()
   const aSync = published.acked / syncs
   tell('O14', `${PUBLISHERS} × ${RATE}/s QoS 1, ${load}`, {
     'ack p50 ms': published.ack.p50Ms,
@@ -58,9 +58,9 @@ async function measure(
     'QoS 0 p99 ms': seen.delivery.p99Ms,
     'QoS 0 max ms': seen.delivery.maxMs,
     'lag max ms': lagMaxMs,
-    'of it not let run ms': waitMs
+    'lag of its own ms': ownLagMaxMs
   })
-  return { published, seen, lagMaxMs, aSync }
+  return { published, seen, ownLagMaxMs, aSync }
 }
 
 it('a disk of 500 ms a sync, and one that hangs, slow acknowledgements and nothing else', async () => {
@@ -155,9 +155,9 @@ it('a disk of 500 ms a sync, and one that hangs, slow acknowledgements and nothi
   expect(slow.published.ack.p99Ms).toBeLessThan(SYNC_MS * 4)
   expect(slow.aSync).toBeGreaterThan(10 * normal.aSync)
   expect(hanging.published.ack.maxMs).toBeGreaterThan(HANG_MS * 0.9)
-  for (const { seen, lagMaxMs } of [slow, hanging]) {
+  for (const { seen, ownLagMaxMs } of [slow, hanging]) {
     expect(seen.received).toBeGreaterThanOrEqual(seen.sent - 1)
     expect(seen.delivery.maxMs).toBeLessThan(100)
-    expect(lagMaxMs).toBeLessThan(100)
+    expect(ownLagMaxMs).toBeLessThan(100)
   }
 })

@@ -35,7 +35,7 @@ for (const qos of [0, 1] as const) {
     const during = await subscribers.report()
     publisher.pause()
     const { sent } = await publisher.report()
-    const { lagMaxMs, waitMs, gcMaxMs, rssMax } = rig.probe()
+    const { lagMaxMs, ownLagMaxMs, gcMaxMs, rssMax } = rig.probe()
     await sleep(3_000)
     const after = await subscribers.report()
     tell('O3', `1 × ${RATE}/s → ${SUBSCRIBERS}, QoS ${qos}`, {
@@ -44,7 +44,7 @@ for (const qos of [0, 1] as const) {
       'least of a subscriber': during.leastReceived,
       'most of a subscriber': during.mostReceived,
       'lag max ms': lagMaxMs,
-      'of it not let run ms': waitMs,
+      'lag of its own ms': ownLagMaxMs,
       'gc max ms': gcMaxMs,
       'delivery p50 ms': after.delivery.p50Ms,
       'delivery p99 ms': after.delivery.p99Ms,
@@ -52,6 +52,6 @@ for (const qos of [0, 1] as const) {
       'RSS max MiB': rssMax / 2 ** 20
     })
     expect(during.mostReceived / during.leastReceived).toBeLessThanOrEqual(1.2)
-    expect(lagMaxMs).toBeLessThan(100)
+    expect(ownLagMaxMs).toBeLessThan(100)
   })
 }
