@@ -48,7 +48,7 @@ function payloadOf(found: Buffer, topic: string): string {
 
 it(`${STORM} clients that come faster than the listener's rate are all answered`, async () => {
   program = await Program.start({
-    flags: ['--connections-per-second', '200', '--connections-burst', '50']
+    flags: ['--connections-per-second', '400', '--connections-burst', '50']
   })
   const { raw: active } = await client('active')
   active.send(subscribe('echo', 0))

@@ -60,6 +60,7 @@ static void beforeSync(int fd) {
   if (control[SYNC_MS] || control[HELD]) stand(control[SYNC_MS], 1);
 }
 static void beforeWrite(int fd) {
+  if (control && fcntl(fd, F_GETFL) & O_DSYNC) beforeSync(fd);
   if (control && (control[WRITE_MS] || control[HELD] > 1) && isSlow(fd)) stand(control[WRITE_MS], 2);
 }
 
