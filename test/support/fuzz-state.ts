@@ -67,7 +67,7 @@ export function sizes(rig: Parts): Sizes {
     slabs: Math.max(0, broker.slabs.bytes - 64 * 1024),
     journalBytes: journal.stats.liveBytes,
     blockedSockets: sockets['blocked'].size,
-    dirtySockets: sockets['dirtyCount'],
+    dirtySockets: sockets.dirty['count'],
     timers: loop.timers
   }
 }
