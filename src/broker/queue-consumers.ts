@@ -53,8 +53,8 @@ export class Consumers implements TurnTask {
   readonly queue: Queue
   /** The session whose queue it is; its connection is the one consumer. */
   readonly session: Session | null
-  /** All of them. A session's connection enters itself here: it has no priority. */
-  readonly list: Consumer[]
+  /** All of them; of a session its connection alone. */
+  list: Consumer[]
   /** The one level while all have the same priority. */
   #all: Level
   /** The highest priority first; null while all have the same. */
@@ -114,9 +114,13 @@ export class Consumers implements TurnTask {
   /** `priority`: any whole number, higher first. */
   add(consumer: Consumer, priority: number): void {
     if (this.list.length === 0) {
+      // A session has one connection: an array that was pushed to would hold room for 17.
+      this.list = [consumer]
       this.#all = new Level(priority, this.list)
       this.#levels = null
-    } else if (this.#levels === null && priority !== this.#all.priority) {
+      return
+    }
+    if (this.#levels === null && priority !== this.#all.priority) {
       this.#levels = [new Level(this.#all.priority, [...this.list])]
     }
     this.list.push(consumer)

@@ -145,6 +145,8 @@ function detach(broker: Broker, session: Session, connection: SessionConnection)
   const consumers = consumersOf(broker, session.queue)
   consumers.remove(connection)
   const { queue } = session
+  // One of very many that wait for their client: it is made again when that is back.
+  if (!consumers.isLoading && !consumers.isScheduled) queue.attached = null
   // Nothing is open: no need to look.
   if (queue.unackedCount === 0) return
   for (let at = queue.firstOpen(); at !== NOTHING; at = queue.after(at)) {
@@ -165,7 +167,7 @@ export function resume(broker: Broker, session: Session): void {
     }
   }
   const consumers = consumersOf(broker, queue)
-  if (!consumers.list.includes(connection)) consumers.list.push(connection)
+  if (!consumers.list.includes(connection)) consumers.add(connection, 0)
   ready(broker, queue)
 }
 

@@ -30,7 +30,7 @@ import {
   type UserOption
 } from './structures.ts'
 import { parseValue } from './values.ts'
-import { FILE_BYTES_MAX, YamlFile } from './yaml-node.ts'
+import type { YamlFile } from './yaml-node.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
@@ -135,6 +135,8 @@ async function readConfigFile(
   mistakes: Mistakes
 ): Promise<void> {
   const path = resolve(directory, file)
+  // Imported here: who has no file does without the YAML parser.
+  const { FILE_BYTES_MAX, YamlFile } = await import('./yaml-node.ts')
   let bytes: Uint8Array
   try {
     const { size } = await stat(path)

@@ -58,7 +58,9 @@ export class Entries {
     const entries = chunks.length === 0 ? FIRST_CHUNK_ENTRIES : 64
     this.found = NO_CHUNK
     const chunk = new Chunk(sequence, entries)
-    chunks.splice(at, 0, chunk)
+    // Nearly all queues have one: an array that was pushed to would hold room for 17.
+    if (chunks.length === 0) this.chunks = [chunk]
+    else chunks.splice(at, 0, chunk)
     return chunk
   }
 

@@ -46,7 +46,8 @@ export class Route {
   readonly hasLastingSession: boolean
 
   constructor(sessions: SessionTarget[], queues: Queue[], version: number) {
-    this.sessions = sessions
+    // Remembered for long: a copy holds no room for more.
+    this.sessions = sessions.slice()
     this.queues = queues
     this.version = version
     this.hasDurableQueue = queues.some(queue => queue.isDurable)

@@ -111,7 +111,9 @@ class LogJournal extends Tail implements Journal {
   }
 
   release(segment: number, bytes: number): void {
-    this.segments.release(segment, bytes)
+    const isEmpty = this.segments.release(segment, bytes)
+    // A backlog may have been drained, and nothing else will come to say so.
+    if (isEmpty && segment !== this.current?.number) this.#running?.maintenance.kick()
   }
 
   storeTime(): number {

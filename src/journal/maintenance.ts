@@ -106,15 +106,16 @@ export class Maintenance {
 
   #isCheckpointDue(): boolean {
     const { checkpointer, limits, segments } = this.#parts
-    if (checkpointer.logBytes >= Math.max(limits.checkpointBytes, segments.liveBytes / 2))
-      return true
-    if (!this.#isShortOfSpace()) return false
-    // Short of space: worth it only for more than the checkpoints themselves take.
+    const interval = Math.max(limits.checkpointBytes, segments.liveBytes / 2)
+    if (checkpointer.logBytes >= interval) return true
     let waiting = 0
     for (const segment of segments.byNumber.values()) {
       if (segment.emptiedTicket >= 0) waiting += segment.bytes
     }
-    return waiting > 0 && waiting > 2 * checkpointer.lastBytes
+    // Worth it only for more than the checkpoints themselves take; and, unless space is short, for more than
+    // always waits between two of them: else a backlog that was drained keeps its room until others fill the log.
+    const usual = this.#isShortOfSpace() ? 0 : 2 * interval
+    return waiting > usual + 2 * checkpointer.lastBytes
   }
 
   /** Finds what is empty, and gives back what no checkpoint needs. */

@@ -42,10 +42,12 @@ export class SegmentTable {
     segment.emptiedTicket = -1
   }
 
-  release(number: number, bytes: number): void {
+  /** True when nothing in the segment is live any more. */
+  release(number: number, bytes: number): boolean {
     const segment = this.get(number)
-    if (segment === null) return
+    if (segment === null) return false
     segment.liveBytes -= bytes
     this.liveBytes -= bytes
+    return segment.liveBytes <= 0
   }
 }

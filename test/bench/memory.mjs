@@ -1,7 +1,7 @@
 /**
  * Memory: the idle broker, idle connections, and lasting sessions with waiting messages, over a crash and a stop.
  * From the project's root: node test/bench/memory.mjs [connections] [sessions]
- * Needs Linux and a built project; twice as many open files as connections. MB is 1,000,000 bytes, KiB 1,024.
+ * Needs Linux and a built project; twice as many open files as connections. MB is 1,048,576 bytes.
  */
 import { Broker, count, MB, met, restingRss, table, until } from './broker.mjs'
 import { MqttClient, openClients, publishPacket } from './mqtt.mjs'

@@ -4,7 +4,7 @@
  * SUBSCRIBE, misplaced or repeated properties, trailing bytes), so each packet's structure is walked
  * first; what passes is then decoded from a copy, which outlives the socket's read buffer.
  */
-import { generate, type IConnackPacket, type Packet, parser } from 'mqtt-packet'
+import { generate, type IConnackPacket, type Packet, parser, writeToStream } from 'mqtt-packet'
 import type { Limits } from '../../core/limits.ts'
 import { CONNECT, DISCONNECT, SUBSCRIBE, UNSUBSCRIBE, type Version } from './packet-types.ts'
 import {
@@ -85,6 +85,9 @@ export interface DisconnectPacket {
 
 const EXPIRY_BYTES = 5
 const NO_BYTES = Buffer.alloc(0)
+
+// Else mqtt-packet keeps a Buffer for each of the 65,536 numbers: 6 MB, for packets that are rare here.
+;(writeToStream as unknown as { cacheNumbers: boolean }).cacheNumbers = false
 /** What a client may say in a DISCONNECT (§3.14.2.1). */
 const DISCONNECT_REASONS = new Set([
   0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99
