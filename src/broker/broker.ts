@@ -63,7 +63,7 @@ export class Broker implements Liveness {
   readonly held: Set<Session>
   /** By the connection that they are exclusive to. */
   readonly exclusiveQueues: Map<object, Set<Queue>>
-  /** Queues with many entries in memory: see spill.ts. */
+  /** Queues with more than a few entries in memory: see spill.ts. */
   readonly longQueues: Set<Queue>
   readonly deadlines: DeadlineHeap<Timed>
   /** Each front-end's reader of its own property bytes, by message form. */

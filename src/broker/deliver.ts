@@ -289,5 +289,6 @@ export function warm(broker: Broker, queue: Queue, chunk: Chunk): boolean {
   )
   if (words === null) return false
   broker.state.warm(queue, chunk, words)
+  broker.longQueues.add(queue)
   return true
 }

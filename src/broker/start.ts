@@ -1,6 +1,5 @@
 /** After replay, before anybody connects: clients are gone, deadlines run, wills wait. */
 import { type Chunk, coldReleased } from '../core/chunk.ts'
-import { NOTHING } from '../core/entries.ts'
 import type { Queue } from '../core/queue.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeSession } from '../core/records/session.ts'
@@ -12,7 +11,7 @@ import type { Broker, Timed } from './broker.ts'
 import { connectionOf } from './consumer.ts'
 import { afterIndexRead } from './deliver.ts'
 import { scheduleEnd } from './sessions.ts'
-import { LONG_QUEUE, spill } from './spill.ts'
+import { GROWTH_NOTED, spill } from './spill.ts'
 import { OrphanWillDue, scheduleWill } from './wills.ts'
 
 /** How often deadlines are looked at, in milliseconds. */
@@ -29,7 +28,7 @@ export function startBroker(broker: Broker): void {
       if (coldReleased(chunk).length > 0) new ReleasedWaiter(broker, queue, chunk).ask()
     }
     if (!queue.isSession) queue.redeliveredBelow = queue.nextSequence
-    if (queue.hotEntries > LONG_QUEUE) broker.longQueues.add(queue)
+    if (queue.hotEntries >= GROWTH_NOTED) broker.longQueues.add(queue)
   }
   if (broker.longQueues.size > 0) spill(broker)
   broker.ticker = setInterval(tick, TICK_MS, broker)
@@ -79,10 +78,7 @@ function wake(broker: Broker, session: Session): void {
     }
   }
   // Only so many can have been sent and not acknowledged.
-  let last = NOTHING
-  let left = broker.limits.inflightMax
-  for (let at = queue.after(0); at !== NOTHING && left > 0; at = queue.after(at), left--) last = at
-  queue.redeliveredBelow = last + 1
+  queue.redeliveredBelow = queue.lastOfFirst(broker.limits.inflightMax) + 1
   scheduleEnd(broker, session)
   const { will } = session
   if (will === null) return

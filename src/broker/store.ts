@@ -15,7 +15,7 @@ import { AWAITED, LAZY } from '../journal/journal.ts'
 import type { Broker } from './broker.ts'
 import type { Publisher } from './consumer.ts'
 import { deliverNew } from './deliver.ts'
-import { LONG_QUEUE, noteLong } from './spill.ts'
+import { GROWTH_NOTED, noteGrown } from './spill.ts'
 
 /** The queues that take the message at hand. One object, filled anew for each message. */
 export class Targets {
@@ -170,7 +170,7 @@ function enter(
     const queue = targets.queues[i]!
     const flags = targets.flags[i]! | share
     broker.state.insertEntry(queue, targets.sequences[i]!, segment, offset, bytes, flags)
-    if (queue.hotEntries > LONG_QUEUE) noteLong(broker, queue)
+    if (queue.hotEntries % GROWTH_NOTED === 0) noteGrown(broker, queue)
     const isQos2 = (flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT === 2
     if (isQos2 && queue.isDurable && queue.isSession) {
       hold(broker, queue, targets.sequences[i]!, ticket)

@@ -139,6 +139,25 @@ export class Entries {
     return NOTHING
   }
 
+  /** The last of the first `count` entries that are not settled, of cold chunks all; NOTHING when there is none. */
+  lastOfFirst(count: number): number {
+    let last = NOTHING
+    for (let i = 0; i < this.chunks.length && count > 0; i++) {
+      const { words, start, count: entries, live } = this.chunks[i]!
+      if (words === null) {
+        count -= live
+        last = start + entries - 1
+        continue
+      }
+      for (let at = 0; at < entries && count > 0; at++) {
+        if ((words[at * WORDS + 3]! & ENTRY_STATE) === SETTLED) continue
+        count--
+        last = start + at
+      }
+    }
+    return last
+  }
+
   /** The chunk that holds this sequence, if it is cold. */
   coldChunkOf(sequence: number): Chunk | null {
     const chunk = this.chunkOf(sequence)

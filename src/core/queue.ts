@@ -53,6 +53,8 @@ export class Queue extends Entries {
   /** Messages reach the journal for its sake. */
   isDurable: boolean
   isDeleted: boolean
+  /** It was full once, and gave up its oldest: they are wanted in memory. */
+  dropsOldest: boolean
   /** The connection that it is exclusive to. */
   owner: object | null
   /** Its consumers: the broker's business, see broker/consumers.ts. */
@@ -83,6 +85,7 @@ export class Queue extends Entries {
     this.isSession = isSession
     this.isDurable = options.isDurable
     this.isDeleted = false
+    this.dropsOldest = false
     this.owner = null
     this.attached = null
     this.nextSequence = 1

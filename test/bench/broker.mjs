@@ -193,12 +193,15 @@ export async function restingRss(broker) {
 export function table(rows) {
   const texts = rows.map(row => row.map(String))
   const widths = texts[0].map((_, at) => Math.max(...texts.map(row => (row[at] ?? '').length)))
-  for (const row of texts) {
-    const cells = row.map((cell, at) =>
-      at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at])
-    )
-    process.stdout.write(`${cells.join('  ').trimEnd()}\n`)
-  }
+  for (const row of texts) printRow(row, widths)
+}
+
+/** One row of a table whose widths are known before its figures are. */
+export function printRow(row, widths) {
+  const cells = row.map((cell, at) =>
+    at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at])
+  )
+  process.stdout.write(`${cells.join('  ').trimEnd()}\n`)
 }
 
 /** `yes` or `NO`, for the last column. */

@@ -4,7 +4,7 @@
  * From the project's root: node test/bench/growth.mjs [seconds a cell] [part of a row's name]
  * Needs Linux and a built project. CPU is that of all threads of the broker.
  */
-import { Broker, met, pause, table } from './broker.mjs'
+import { Broker, met, pause, printRow } from './broker.mjs'
 import { openClients, publishPacket } from './mqtt.mjs'
 
 const SECONDS = Number(process.argv[2] ?? 2)
@@ -199,13 +199,14 @@ async function cell(row, n) {
   return us
 }
 
+const chosen = ROWS.filter(({ name }) => name.includes(WANTED))
+const widths = [Math.max(...chosen.map(({ name }) => name.length)), 7, 7, 7, 7, 11, 4, 3]
 const columns = SIZES.map(n => n.toLocaleString('en-US'))
-const rows = [['CPU µs a message with N =', ...columns, '10,000 : 10', 'goal', 'met']]
-for (const row of ROWS.filter(({ name }) => name.includes(WANTED))) {
+printRow(['CPU µs a message with N =', ...columns, '10,000 : 10', 'goal', 'met'], widths)
+for (const row of chosen) {
   const cells = []
   for (const n of SIZES) cells.push(await cell(row, n))
   const ratio = cells[cells.length - 1] / cells[0]
   const goal = row.isExact ? ['1.30', met(ratio <= GROWTH_GOAL)] : ['', '']
-  rows.push([row.name, ...cells.map(us => us.toFixed(2)), ratio.toFixed(2), ...goal])
+  printRow([row.name, ...cells.map(us => us.toFixed(2)), ratio.toFixed(2), ...goal], widths)
 }
-table(rows)
