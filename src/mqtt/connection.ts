@@ -72,7 +72,7 @@ export class MqttConnection
   readonly splitter: Splitter
   readonly reader: PublishReader
   readonly noAck: boolean
-  log: Logger
+  readonly log: Logger
   /** Protocol level; 0 before CONNECT. */
   version: number
   isBridge: boolean
@@ -149,6 +149,15 @@ export class MqttConnection
     this.preLoginBytes = 0
     this.isStarved = false
     this.socket = new PeerSocket(accepted, this, context.sockets)
+  }
+
+  /** For the log; a logger of its own would cost each connection a kilobyte. */
+  get who(): { protocol: string; clientId: string; peer: string } {
+    return {
+      protocol: this.options.protocol,
+      clientId: this.clientId,
+      peer: this.socket.peer
+    }
   }
 
   onBytes(buffer: Buffer, start: number, end: number): void {
@@ -421,7 +430,7 @@ export class MqttConnection
     }
     if (!isFrontEndBug(error)) throw error
     this.context.bugs++
-    this.log.error({ err: error, peer: this.socket.peer }, 'bug: the connection is closed')
+    this.log.error({ ...this.who, err: error }, 'bug: the connection is closed')
     this.close('internal error', REASON.unspecified, 'lost')
   }
 
@@ -463,7 +472,7 @@ export class MqttConnection
     const { broker } = this.context
     if (wasOpen) {
       broker.counters.mqttConnections--
-      this.log.info({ reason: text }, 'disconnected')
+      this.log.info({ ...this.who, reason: text }, 'disconnected')
       broker.events.emit('clientDisconnected', {
         clientId: this.clientId,
         protocol: this.options.protocol,

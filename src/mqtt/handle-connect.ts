@@ -195,9 +195,8 @@ class ConnackTask implements OwedTask {
     }
     connection.send(this.packet)
     connection.opened(this.keepaliveSeconds)
-    connection.log = context.log.child({ protocol: options.protocol, clientId, peer })
     const user = connection.principal.name
-    connection.log.info({ version: connection.version, user }, 'connected')
+    connection.log.info({ ...connection.who, version: connection.version, user }, 'connected')
     broker.events.emit('clientConnected', { clientId, protocol: options.protocol, peer, user })
     resume(broker, session)
     connection.resume(PAUSED_LOGIN)
