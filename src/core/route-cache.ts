@@ -14,6 +14,8 @@ const DESTINATION_WEIGHT = 80
 const CHARACTER_WEIGHT = 1
 /** The bound in weight is this many times the bound in routes. */
 const WEIGHT_A_ROUTE = 1_024
+/** A full cache takes one of so many new keys. */
+const ADMITTED_OF = 16
 
 export class RouteCache {
   readonly exchange: Exchange
@@ -25,6 +27,8 @@ export class RouteCache {
   #weight: number
   /** Version of the exchange that the routes are of. */
   #version: number
+  /** Routes that came while it was full. */
+  #surplus: number
 
   constructor(exchange: Exchange) {
     this.exchange = exchange
@@ -32,6 +36,7 @@ export class RouteCache {
     this.routesByAmqpKey = new Map()
     this.#weight = 0
     this.#version = exchange.version
+    this.#surplus = 0
     exchange.onExactChange = key => {
       this.forget(key)
       for (const [each, route] of this.routesByAmqpKey) this.#weight -= weightOf(each, route)
@@ -39,7 +44,11 @@ export class RouteCache {
     }
   }
 
-  /** Enters a route into one of the two maps; the oldest of that map go when there are more than `max`. */
+  /**
+   * Enters a route into one of the two maps; the oldest of that map go when there are more than `max`. When it is full
+   * most new ones are not taken: of keys in rotation, more than there is room for, each would else be forgotten just
+   * before it comes again, and so none ever found.
+   */
   remember(map: Map<string, Route>, key: string, route: Route, max: number): void {
     if (this.#version !== this.exchange.version) {
       this.clear()
@@ -48,6 +57,8 @@ export class RouteCache {
     this.#remove(map, key)
     const weight = weightOf(key, route)
     const weightMax = max * WEIGHT_A_ROUTE
+    const isFull = map.size >= max || this.#weight + weight > weightMax
+    if (isFull && this.#surplus++ % ADMITTED_OF !== 0) return
     while (map.size > 0 && (map.size >= max || this.#weight + weight > weightMax)) {
       this.#remove(map, map.keys().next().value as string)
     }

@@ -34,12 +34,31 @@ function destinations(cache: RouteCache): number {
 }
 
 describe('the cache of routes', () => {
-  it('is bounded in routes, and the oldest go', () => {
+  it('is bounded in routes, and the oldest go when others come again and again', () => {
     const cache = new RouteCache(topicExchange())
-    for (let i = 0; i < 25; i++) {
-      cache.remember(cache.routes, `t/${i}`, routeTo(1, cache.exchange), 10)
+    const use = (key: string) => {
+      if (cache.routes.has(key)) return
+      cache.remember(cache.routes, key, routeTo(1, cache.exchange), 10)
     }
-    expect([...cache.routes.keys()]).toEqual(Array.from({ length: 10 }, (_, i) => `t/${15 + i}`))
+    for (let i = 0; i < 10; i++) use(`old/${i}`)
+    for (let i = 0; i < 25; i++) use(`once/${i}`)
+    expect(cache.routes.size).toBe(10)
+    expect([...cache.routes.keys()].filter(key => key.startsWith('old/'))).toHaveLength(8)
+    for (let i = 0; i < 10 * 100; i++) use(`new/${i % 10}`)
+    expect([...cache.routes.keys()].sort()).toEqual(
+      Array.from({ length: 10 }, (_, i) => `new/${i}`)
+    )
+  })
+
+  it('finds some of the keys that come in turn, however many there are', () => {
+    const cache = new RouteCache(topicExchange())
+    let hits = 0
+    for (let i = 0; i < 20_000; i++) {
+      const key = `t/${i % 200}`
+      if (cache.routes.has(key)) hits++
+      else cache.remember(cache.routes, key, routeTo(1, cache.exchange), 100)
+    }
+    expect(hits).toBeGreaterThan(20_000 * 0.4)
   })
 
   it('is bounded in the characters of all keys together', () => {
@@ -69,7 +88,7 @@ describe('the cache of routes', () => {
     cache.remember(cache.routes, 'b', routeTo(5, cache.exchange), 10)
     cache.remember(cache.routes, 'c', routeTo(500, cache.exchange), 10)
     expect([...cache.routes.keys(), ...cache.routesByAmqpKey.keys()]).toEqual(['c'])
-    cache.remember(cache.routes, 'd', routeTo(5, cache.exchange), 10)
+    for (let i = 0; i < 16; i++) cache.remember(cache.routes, 'd', routeTo(5, cache.exchange), 10)
     expect([...cache.routes.keys()]).toEqual(['d'])
   })
 
