@@ -71,6 +71,11 @@ export function handleSubscribe(
   const granted: string[] = []
   for (const request of packet.filters) {
     const code = subscribeOne(connection, session, request, packet.subscriptionId)
+    if (code === REASON.serverShuttingDown) {
+      // No code of a SUBACK [MQTT-3.9.3-2]: said as to a publisher, by a DISCONNECT.
+      connection.close('the broker stops', REASON.serverShuttingDown, 'lost')
+      return
+    }
     ticket = Math.max(ticket, session.ticket)
     if (code < FAILURE) granted.push(request.filter)
     codes.push(version === 5 ? code : Math.min(code, FAILURE))

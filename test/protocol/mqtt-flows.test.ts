@@ -5,6 +5,7 @@ import {
   lasting,
   publish,
   startGateway,
+  subscribe,
   subscribed
 } from '../support/mqtt-moves.ts'
 import { packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
@@ -249,5 +250,16 @@ describe('QoS 2 from a client', () => {
     expect(hex(await second.next())).toBe('50020005')
     await subscriber.next()
     await subscriber.quiet()
+  })
+})
+
+describe('SUBSCRIBE of a session that lasts, to a broker that stops', () => {
+  it('is answered with DISCONNECT: no SUBACK has a code for it [MQTT-3.9.3-2]', async () => {
+    const gateway = await startGateway()
+    const raw = await connectTo(gateway, 5, 's', lasting)
+    gateway.broker.isStopping = true
+    gateway.broker.judge()
+    subscribe(raw, 'a', 1)
+    expect(await raw.read()).toMatchObject({ cmd: 'disconnect', reasonCode: 0x8b })
   })
 })
