@@ -132,7 +132,9 @@ describe('a broker under load', () => {
       timeout: 60_000 + slowKills * 30_000
     },
     async () => {
-      const workload = new Workload(new History(`slow-${seed}`), seededRandom(seed), SLOW_SYNC_MS)
+      const workload = new Workload(new History(`slow-${seed}`), seededRandom(seed), {
+        syncMs: SLOW_SYNC_MS
+      })
       const program = await Program.start({ env: { NODE_OPTIONS: `--import=${SLOW_SYNC}` } })
       await killAgain(program, workload, slowKills)
       expect(workload.count).toBeGreaterThan(slowKills * 20)

@@ -15,6 +15,12 @@ const runs = {
     variable: 'MOTEMQ_CUTS',
     count: 20_000
   },
+  powercut: {
+    project: 'crash',
+    file: 'test/crash/power-cut.test.ts',
+    variable: 'MOTEMQ_POWER_CUTS',
+    count: 1_000
+  },
   replay: {
     project: 'model',
     file: 'test/model/replay.test.ts',

@@ -103,6 +103,10 @@ interface Claim {
   readonly invokedAt: number
   from: number
   to: number
+  /** When it was told that it is not subscribed any more. */
+  endedAt: number
+  /** Times, from UNSUBACK to SUBSCRIBE, whose messages must not come. */
+  readonly gaps: { from: number; to: number }[]
 }
 
 /** A session, a queue, a far side: what messages are owed to. */
@@ -233,18 +237,34 @@ class Checker {
     if (event.type === 'fail') {
       if (known?.from === Number.POSITIVE_INFINITY) owner.claims.delete(flow)
     } else if (known === undefined || known.to < Number.POSITIVE_INFINITY) {
+      const gaps = known?.gaps ?? []
+      if (known !== undefined) gaps.push({ from: known.endedAt, to: event.t })
       owner.claims.set(flow, {
         guarantee: event.qos ?? 1,
         invokedAt: event.t,
         from: event.type === 'ok' ? event.t : Number.POSITIVE_INFINITY,
-        to: Number.POSITIVE_INFINITY
+        to: Number.POSITIVE_INFINITY,
+        endedAt: Number.POSITIVE_INFINITY,
+        gaps
       })
     } else if (event.type === 'ok') known.from = Math.min(known.from, event.t)
   }
 
   #unsubscribed(event: HistoryEvent): void {
     const claim = this.#owner(event).claims.get(event.flow ?? '')
-    if (claim !== undefined) claim.to = Math.min(claim.to, event.t)
+    if (claim === undefined) return
+    claim.to = Math.min(claim.to, event.t)
+    if (event.type === 'ok') claim.endedAt = Math.min(claim.endedAt, event.t)
+  }
+
+  /** What was sent, and taken by the broker, while a subscription was certainly not there. */
+  #judgeGaps(owner: Owner, flow: string, claim: Claim): void {
+    const gaps = [...claim.gaps, { from: claim.endedAt, to: Number.POSITIVE_INFINITY }]
+    for (const { id, invokedAt, ackedAt } of this.#flows.get(flow) ?? []) {
+      if (!owner.receipts.has(id)) continue
+      if (!gaps.some(({ from, to }) => invokedAt > from && ackedAt < to)) continue
+      this.#report('unsubscribed', owner.name, flow, id, 'sent after its UNSUBACK')
+    }
   }
 
   #crashed(event: HistoryEvent): void {
@@ -349,7 +369,9 @@ class Checker {
         const lateMs = Math.round((event.t - publication.due) / 1e6)
         this.#report('late', owner.name, flow, id, `${lateMs} ms after it was due`)
       }
-      this.#judgeOrder(owner, publication, event)
+      // A repeat after a crash may be the first that reaches a subscription made meanwhile.
+      const isFirst = publication.copies === 1 || claim.gaps.length === 0
+      if (isFirst) this.#judgeOrder(owner, publication, event)
       owner.receipts.set(id, { count: 1, unmarked: marked ? 0 : 1, lastAt: event.t, ackedAt: [] })
       return
     }
@@ -397,10 +419,13 @@ class Checker {
     for (const receipt of owner.receipts.values()) delivered += Math.max(1, receipt.unmarked)
     for (const [flow, claim] of owner.claims) {
       if (owner.forbidden.has(flow)) continue
+      this.#judgeGaps(owner, flow, claim)
       const lost: Publication[] = []
       let owed = 0
       for (const publication of this.#flows.get(flow) ?? []) {
-        const isDue = publication.invokedAt > claim.from && publication.invokedAt < claim.to
+        // What was still on its way when the subscription ended may have come too late, or again after a crash.
+        const isInTime = claim.to === Number.POSITIVE_INFINITY || publication.ackedAt < claim.to
+        const isDue = publication.invokedAt > claim.from && isInTime
         if (publication.refused || publication.expires) continue
         const isCertain = publication.qos === 0 || publication.ackedAt < Number.POSITIVE_INFINITY
         if (isDue && isCertain) least++

@@ -6,6 +6,7 @@
  */
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
+import type { ClientChange } from './raw-client.ts'
 
 /** `invoke`: about to be done; `ok`: done; `fail`: certainly not done; `info`: nobody knows, or something to know. */
 export type EventType = 'invoke' | 'ok' | 'fail' | 'info'
@@ -77,6 +78,8 @@ export class History {
   readonly run: string
   /** Called with every event, before the caller of `record` goes on. */
   onRecord: (event: HistoryEvent) => void = () => undefined
+  /** Called when what an MQTT client must remember changes. */
+  onClientChange: (clientId: string, change: ClientChange) => void = () => undefined
 
   constructor(run: string) {
     this.run = run

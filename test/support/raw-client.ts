@@ -39,6 +39,28 @@ interface Outbound {
   readonly onSettled: (reasonCode: number) => void
 }
 
+/** What a client must remember over its connections, at some moment. */
+export interface ClientState {
+  /** By packet id, in the order of their first transmission. */
+  readonly outgoing: ReadonlyMap<number, OpenPublish>
+  /** Packet ids of QoS 2 that were received and not released. */
+  readonly incoming: ReadonlySet<number>
+}
+
+export interface OpenPublish {
+  readonly topic: string
+  readonly payload: Buffer
+  readonly qos: Qos
+  readonly retain: boolean
+  readonly released: boolean
+}
+
+/** One change of that: an outgoing PUBLISH is opened, released, settled; an incoming one is taken, dropped. */
+export type ClientChange =
+  | { readonly what: 'open'; readonly id: number; readonly publish: OpenPublish }
+  | { readonly what: 'release' | 'settle' | 'take' | 'drop'; readonly id: number }
+  | { readonly what: 'connect' | 'forget' }
+
 interface Waiting {
   readonly resolve: (packet: Packet) => void
   readonly reject: (error: Error) => void
@@ -59,6 +81,8 @@ export class RawClient {
     throw error
   }
   onClose: () => void = () => undefined
+  /** Called in the same turn in which it changes. */
+  onChange: (change: ClientChange) => void = () => undefined
 
   readonly #options: RawClientOptions
   #socket: Socket | null = null
@@ -83,6 +107,15 @@ export class RawClient {
     return this.#outgoing.size
   }
 
+  /** Remembers what a client of this name remembered at some moment; before `connect`. */
+  restore(state: ClientState, onSettled: (publish: OpenPublish, reasonCode: number) => void): void {
+    for (const id of state.incoming) this.#incoming.add(id)
+    for (const [id, publish] of state.outgoing) {
+      const settled = (reasonCode: number) => onSettled(publish, reasonCode)
+      this.#outgoing.set(id, { ...publish, sent: true, onSettled: settled })
+    }
+  }
+
   /** Connects; resumes what is open when the broker says that the session is present, else forgets it. */
   async connect(port: number): Promise<IConnackPacket> {
     const socket = connect({ port, host: '127.0.0.1', noDelay: true })
@@ -100,6 +133,7 @@ export class RawClient {
     const clean = this.#options.clean ?? false
     const expiry = clean ? 0 : SESSION_EXPIRY_SECONDS
     const answer = this.#await('connack')
+    this.onChange({ what: 'connect' })
     this.#write({
       cmd: 'connect',
       protocolId: 'MQTT',
@@ -117,6 +151,7 @@ export class RawClient {
     else {
       this.#outgoing.clear()
       this.#incoming.clear()
+      this.onChange({ what: 'forget' })
     }
     return connack
   }
@@ -152,6 +187,8 @@ export class RawClient {
     const entry = { topic, payload, qos, retain, sent: false, released: false, onSettled }
     const id = this.#takeId()
     this.#outgoing.set(id, entry)
+    const { released } = entry
+    this.onChange({ what: 'open', id, publish: { topic, payload, qos, retain, released } })
     this.#transmit(id, entry)
   }
 
@@ -264,6 +301,7 @@ export class RawClient {
       this.#received(id, { topic, payload, qos, dup, retain })
     } else if (packet.cmd === 'pubrel') {
       const isKnown = this.#incoming.delete(id)
+      if (isKnown) this.onChange({ what: 'drop', id })
       // 0x92, packet identifier not found: a crash may have made the broker forget our PUBCOMP.
       this.#owe({ cmd: 'pubcomp', messageId: id, reasonCode: isKnown ? 0 : 0x92 }, null)
     } else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') {
@@ -279,6 +317,7 @@ export class RawClient {
     if (message.qos === 2) {
       if (!this.#incoming.has(id)) {
         this.#incoming.add(id)
+        this.onChange({ what: 'take', id })
         this.onMessage(message)
       }
       this.#owe({ cmd: 'pubrec', messageId: id, reasonCode: 0 }, message)
@@ -301,10 +340,12 @@ export class RawClient {
     else if (cmd === 'pubrec' && reasonCode < 0x80) {
       const isFirst = !entry.released
       entry.released = true
+      this.onChange({ what: 'release', id })
       if (isFirst) entry.onSettled(reasonCode)
       this.#write({ cmd: 'pubrel', messageId: id })
     } else {
       this.#outgoing.delete(id)
+      this.onChange({ what: 'settle', id })
       if (cmd !== 'pubcomp') entry.onSettled(reasonCode)
     }
   }

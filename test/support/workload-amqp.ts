@@ -2,8 +2,6 @@
 import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib'
 import { type History, messageId, readStamp, stampPayload } from './history.ts'
 
-const PAYLOAD_BYTES = 64
-
 /** A connection that may die at any moment: what it says then is expected. */
 export async function openAmqp(port: number): Promise<ChannelModel> {
   const connection = await connect(`amqp://guest:guest@127.0.0.1:${port}`, { noDelay: true })
@@ -18,6 +16,7 @@ export interface ProducerOptions {
   readonly window: number
   /** After a crash, publish again what was not confirmed; else it stays unknown. */
   readonly republishes: boolean
+  readonly payloadBytes: number
 }
 
 /** Publishes one flow, named like itself, persistent and with confirms. */
@@ -37,6 +36,16 @@ export class AmqpProducer {
 
   get isIdle(): boolean {
     return this.#unconfirmed.size === 0
+  }
+
+  /** Goes on where the history ends. */
+  resume(): void {
+    for (const { f, type, flow, seq = 0 } of this.#history.events) {
+      if (f !== 'pub' || flow !== this.name) continue
+      this.count = Math.max(this.count, seq + 1)
+      if (type === 'invoke') this.#unconfirmed.add(seq)
+      else this.#unconfirmed.delete(seq)
+    }
   }
 
   async open(connection: ChannelModel): Promise<void> {
@@ -59,8 +68,8 @@ export class AmqpProducer {
   }
 
   #send(channel: ConfirmChannel, seq: number): void {
-    const { name, exchange, routingKey } = this.#options
-    const payload = stampPayload(this.#history.run, name, name, seq, PAYLOAD_BYTES)
+    const { name, exchange, routingKey, payloadBytes } = this.#options
+    const payload = stampPayload(this.#history.run, name, name, seq, payloadBytes)
     const id = messageId(name, seq)
     const record = (type: 'invoke' | 'ok') =>
       this.#history.record({ f: 'pub', type, proc: name, flow: name, seq, id, qos: 1 })

@@ -1,9 +1,6 @@
 /** The MQTT actors of the mixed load: each writes what it does and sees into the history. */
-import { type History, messageId, readStamp, stampPayload } from './history.ts'
-import { type Qos, RawClient } from './raw-client.ts'
-
-/** Payloads are from here up to this many bytes long. */
-const PAYLOAD_BYTES = 64
+import { type History, type HistoryEvent, messageId, readStamp, stampPayload } from './history.ts'
+import { type ClientState, type Qos, RawClient } from './raw-client.ts'
 
 export interface PublisherOptions {
   readonly name: string
@@ -12,6 +9,7 @@ export interface PublisherOptions {
   readonly topic: string
   /** PUBLISHes in flight; 0: only QoS 0. */
   readonly window: number
+  readonly payloadBytes: number
 }
 
 /** Publishes one flow, named like itself, and sends again what a crash left open. */
@@ -32,6 +30,16 @@ export class MqttPublisher {
       const { seq } = readStamp(payload)
       this.#record('invoke', seq)
     }
+    this.#client.onChange = change => history.onClientChange(options.name, change)
+  }
+
+  /** Goes on where the history ends. */
+  resume(state: ClientState): void {
+    const mine = this.#history.events.filter(({ f, flow }) => f === 'pub' && flow === this.name)
+    this.count = mine.reduce((count, { seq }) => Math.max(count, (seq ?? 0) + 1), 0)
+    this.#client.restore(state, ({ payload }, code) => {
+      this.#record(code < 0x80 ? 'ok' : 'fail', readStamp(payload).seq)
+    })
   }
 
   get isIdle(): boolean {
@@ -46,11 +54,11 @@ export class MqttPublisher {
 
   /** Publishes `wanted` messages, or as many as the window leaves room for. */
   publish(wanted: number): void {
-    const { name, topic, qos, window } = this.#options
+    const { name, topic, qos, window, payloadBytes } = this.#options
     for (let sent = 0; sent < wanted; sent++) {
       if (!this.#client.isConnected || (qos > 0 && this.#client.openCount >= window)) return
       const seq = this.count++
-      const payload = stampPayload(this.#history.run, name, name, seq, PAYLOAD_BYTES)
+      const payload = stampPayload(this.#history.run, name, name, seq, payloadBytes)
       this.#client.publish(topic, payload, {
         qos,
         onSettled: code => {
@@ -96,6 +104,9 @@ export class MqttSubscriber {
   #acked: string[] = []
   /** Acknowledged before the ping that is on its way. */
   #pinged: string[] | null = null
+  /** When the last SUBACK came, in the history's time; infinite: it may not be subscribed. */
+  #claimedFrom = Number.POSITIVE_INFINITY
+  #isSwitching = false
 
   constructor(history: History, options: SubscriberOptions) {
     this.name = options.name
@@ -114,21 +125,76 @@ export class MqttSubscriber {
       this.#acked = []
       this.#pinged = null
     }
+    this.#client.onChange = change => history.onClientChange(options.name, change)
   }
 
   get isConnected(): boolean {
     return this.#client.isConnected
   }
 
+  /** Goes on where the history ends. */
+  resume(state: ClientState): void {
+    this.#client.restore(state, () => undefined)
+    for (const { f, type, t, proc, id } of this.#history.events) {
+      if (proc !== this.name) continue
+      if (f === 'recv') this.seen.add(id ?? '')
+      else if (f === 'sub' && type === 'ok') this.#claimedFrom = t
+      else if (f === 'unsub') this.#claimedFrom = Number.POSITIVE_INFINITY
+    }
+  }
+
   async connect(port: number): Promise<void> {
-    const { name: proc, filter, flows, qos } = this.#options
+    const { name: proc } = this.#options
     const { sessionPresent } = await this.#client.connect(port)
     this.#history.record({ f: 'conn', type: 'ok', proc, present: sessionPresent, lasting: true })
-    if (sessionPresent) return
+    if (!sessionPresent) await this.#subscribe()
+  }
+
+  /** Unsubscribes when it is subscribed, else subscribes; one at a time. */
+  async switch(): Promise<void> {
+    if (!this.isConnected || this.#isSwitching) return
+    this.#isSwitching = true
+    try {
+      if (this.#claimedFrom === Number.POSITIVE_INFINITY) await this.#subscribe()
+      else await this.#unsubscribe()
+    } catch (error) {
+      // Cut off: nobody knows what became of it.
+      if (this.isConnected) throw error
+    } finally {
+      this.#isSwitching = false
+    }
+  }
+
+  /** Of these messages, those that are due to it and were not seen. */
+  missing(acked: readonly HistoryEvent[]): HistoryEvent[] {
+    if (!this.isConnected || this.#claimedFrom === Number.POSITIVE_INFINITY) return []
+    const { flows } = this.#options
+    const open = acked.filter(({ flow, seq }) => {
+      return flows.includes(flow ?? '') && !this.seen.has(messageId(flow ?? '', seq ?? 0))
+    })
+    if (open.length === 0) return open
+    const due = new Set<string>()
+    for (const { f, type, t, id } of this.#history.events) {
+      if (f === 'pub' && type === 'invoke' && t > this.#claimedFrom) due.add(id ?? '')
+    }
+    return open.filter(({ id }) => due.has(id ?? ''))
+  }
+
+  async #subscribe(): Promise<void> {
+    const { name: proc, filter, flows, qos } = this.#options
     for (const flow of flows) this.#history.record({ f: 'sub', type: 'invoke', proc, flow, qos })
     const granted = await this.#client.subscribe(filter, qos)
     if (granted !== qos) throw new Error(`${proc}: SUBSCRIBE was answered with ${granted}`)
     for (const flow of flows) this.#history.record({ f: 'sub', type: 'ok', proc, flow, qos })
+    this.#claimedFrom = this.#history.events.at(-1)!.t
+  }
+
+  async #unsubscribe(): Promise<void> {
+    const { name: proc, filter, flows } = this.#options
+    this.#claimedFrom = Number.POSITIVE_INFINITY
+    for (const flow of flows) this.#history.record({ f: 'unsub', type: 'invoke', proc, flow })
+    await this.#client.unsubscribe(filter)
+    for (const flow of flows) this.#history.record({ f: 'unsub', type: 'ok', proc, flow })
   }
 
   /** Asks for a sign that what it acknowledged was read. */
@@ -162,18 +228,20 @@ export class MqttSubscriber {
   }
 }
 
+export const WRITER = 'retained-writer'
+
 /**
  * After its SUBACK a topic counts as empty when the broker has answered so many pings, so far apart: a value that is not
  * durable yet is replayed when it is.
  */
 const NONE_AFTER_PONGS = 6
-const PING_PAUSE_MS = 50
 
 /** Writes, deletes and reads back retained topics. */
 export class RetainedActor {
   readonly topics: readonly string[]
   /** All that the reader was sent, live messages too. */
   messagesRead = 0
+  pingPauseMs = 50
   readonly #history: History
   readonly #writer: RawClient
   readonly #reader: RawClient
@@ -184,11 +252,12 @@ export class RetainedActor {
 
   constructor(history: History, topics: readonly string[], syncMs: number) {
     this.topics = topics
-    this.#pongsMax = NONE_AFTER_PONGS + Math.ceil((2 * syncMs) / PING_PAUSE_MS)
+    this.#pongsMax = NONE_AFTER_PONGS + Math.ceil((2 * syncMs) / this.pingPauseMs)
     this.#history = history
-    this.#writer = new RawClient({ clientId: 'retained-writer', version: 5 })
+    this.#writer = new RawClient({ clientId: WRITER, version: 5 })
     this.#reader = new RawClient({ clientId: 'retained-reader', version: 4, clean: true })
     this.#writer.onTransmit = (topic, payload) => this.#wrote('invoke', topic, String(payload))
+    this.#writer.onChange = change => history.onClientChange(WRITER, change)
     this.#reader.onMessage = ({ topic, payload, retain }) => {
       this.messagesRead++
       this.#reading.get(topic)?.(retain ? String(payload) : null)
@@ -203,13 +272,21 @@ export class RetainedActor {
     return this.#writer.openCount === 0
   }
 
+  /** Finishes, without a new value, what the history leaves open. */
+  resume(state: ClientState): void {
+    for (const { topic } of state.outgoing.values()) this.#open.add(topic)
+    this.#writer.restore(state, ({ topic, payload }, code) => {
+      this.#open.delete(topic)
+      this.#wrote(code < 0x80 ? 'ok' : 'fail', topic, String(payload))
+    })
+  }
+
   /** Reads all topics before it writes again: what a crash took is seen. */
   async connect(port: number): Promise<void> {
     await this.#reader.connect(port)
     await this.readAll()
     const { sessionPresent: present } = await this.#writer.connect(port)
-    const proc = 'retained-writer'
-    this.#history.record({ f: 'conn', type: 'ok', proc, present, lasting: true })
+    this.#history.record({ f: 'conn', type: 'ok', proc: WRITER, present, lasting: true })
   }
 
   /** A new value for the topic, every eighth time none, at QoS 1 and 2 in turn; one at a time. */
@@ -256,7 +333,7 @@ export class RetainedActor {
   /** Resolves with none when nothing can be on its way any more. */
   async #none(): Promise<string> {
     for (let pongs = 0; pongs < this.#pongsMax && this.#reader.isConnected; pongs++) {
-      await new Promise(resolve => setTimeout(resolve, PING_PAUSE_MS))
+      await new Promise(resolve => setTimeout(resolve, this.pingPauseMs))
       await this.#reader.pong()
     }
     return ''
@@ -273,6 +350,6 @@ export class RetainedActor {
   }
 
   #wrote(type: 'invoke' | 'ok' | 'fail', flow: string, id: string): void {
-    this.#history.record({ f: 'set', type, proc: 'retained-writer', flow, id })
+    this.#history.record({ f: 'set', type, proc: WRITER, flow, id })
   }
 }
