@@ -43,7 +43,11 @@ export class Recording extends History {
     }
   }
 
+  /** With its disk gone the broker shows retained values that are not durable, rather than none: no reading counts. */
+  isCut = false
+
   override record(event: NewEvent): void {
+    if (this.isCut && event.f === 'get') return
     super.record(event)
     this.#inTurn(this.events.at(-1)!.t)
   }
@@ -195,6 +199,7 @@ export async function record(history: Recording, options: RecordOptions): Promis
       await wait(between(random, roundMs * 0.4, roundMs * 0.6))
       await addUpkeep(program, upkeep)
       to = now()
+      history.isCut = true
       disk.cut()
       await wait(30)
       history.record({ f: 'crash', type: 'info', proc: 'broker', how: 'power' })
@@ -202,6 +207,7 @@ export async function record(history: Recording, options: RecordOptions): Promis
     } finally {
       workload.cut()
       await program?.kill()
+      history.isCut = false
       await disk.close()
     }
     const log = readDiskLog(disk.logFile)
