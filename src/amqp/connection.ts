@@ -465,7 +465,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
 
   onClosed(): void {
     this.tearDown()
-    this.broker.counters.loseAmqp(this.socket.lostUnits)
+    this.broker.counters.loseAmqp(this.socket.lostUnits(null))
     this.state = CLOSED
     this.splitter.discard()
     this.context.onConnectionClosed(this)

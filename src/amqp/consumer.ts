@@ -63,10 +63,10 @@ export class AmqpConsumer implements ChannelConsumer {
     const { connection } = channel
     const tag = channel.nextTag()
     connection.broker.counters.amqpSent[this.noAck ? 0 : 1]!++
-    if (this.noAck) connection.socket.units++
-    else channel.hold(this.holder, tag, sequence)
+    if (!this.noAck) channel.hold(this.holder, tag, sequence)
     const isRedelivered = (flags & DELIVER_REDELIVERED) !== 0
     writeDeliver(connection, channel.id, this.tagBytes, tag, isRedelivered, message)
+    connection.socket.units[this.noAck ? 0 : 1]!++
   }
 
   /** The queue is gone or may not be read any more: said to those who asked to be told. */

@@ -37,8 +37,8 @@ class DirectReplyConsumer implements ReplyConsumer {
     const { connection, id } = this.channel
     if (connection.socket.isStuck) return false
     connection.broker.counters.amqpSent[0]!++
-    connection.socket.units++
     writeDeliver(connection, id, this.tagBytes, this.channel.nextTag(), false, message)
+    connection.socket.units[0]++
     return true
   }
 

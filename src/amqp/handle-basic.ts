@@ -144,10 +144,10 @@ class Getter {
     } else {
       const tag = channel.nextTag()
       connection.broker.counters.amqpSent[this.noAck ? 0 : 1]!++
-      if (this.noAck) connection.socket.units++
-      else channel.hold(channel.getHolder(this.queue), tag, sequence)
+      if (!this.noAck) channel.hold(channel.getHolder(this.queue), tag, sequence)
       const isRedelivered = (flags & DELIVER_REDELIVERED) !== 0
       writeGetOk(connection, channel.id, tag, isRedelivered, message, remaining)
+      connection.socket.units[this.noAck ? 0 : 1]!++
     }
     connection.resume()
   }

@@ -43,10 +43,11 @@ export class Counters {
     this.dropped.set(reason, this.dropped.get(reason)! + count)
   }
 
-  /** AMQP deliveries that need no acknowledgement and never reached the kernel. */
-  loseAmqp(count: number): void {
-    this.amqpSent[0]! -= count
-    this.drop('closed', count)
+  /** AMQP deliveries that never reached the kernel: `open` ones, to be acknowledged, are in their queues again. */
+  loseAmqp([settled, open]: readonly [number, number, number]): void {
+    this.amqpSent[0]! -= settled
+    this.amqpSent[1]! -= open
+    this.drop('closed', settled)
   }
 
   /** A drop that a queue's operator wants to see; `queue` is its name. */

@@ -13,7 +13,7 @@ import type { FieldTable } from '../core/field-table.ts'
 import { FORM_MQTT, type Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
 import type { Queue } from '../core/queue.ts'
-import { ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
+import { ENTRY_COUNT_SHIFT, ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
 import { entryFlags } from '../core/records/message.ts'
 import { type Route, type SessionTarget, withoutNoLocal } from '../core/route.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
@@ -24,6 +24,8 @@ import { routeKey, routeTopic, topicOf } from './routing.ts'
 import { store, targets } from './store.ts'
 
 const DOLLAR = 36
+/** Delivered once. */
+const UNACKED_ONCE = UNACKED | (1 << ENTRY_COUNT_SHIFT)
 /** Levels of their own that retained topics may have on the average: each costs more than its bytes. */
 const RETAINED_NODES_A_TOPIC = 4
 
@@ -219,7 +221,7 @@ function deliverUnstored(
   if (connection === null || !connection.hasCredit()) return false
   const queue = session.queue
   if (session.isPacketIdOpen(queue.nextSequence)) return false
-  const flags = UNACKED | (qos << ENTRY_QOS_SHIFT) | (retain ? ENTRY_RETAIN : 0)
+  const flags = UNACKED_ONCE | (qos << ENTRY_QOS_SHIFT) | (retain ? ENTRY_RETAIN : 0)
   const sequence = queue.push(0, 0, 0, flags)
   connection.deliver(message, queue, sequence, qos | (retain ? 4 : 0), target.identifiers)
   return true

@@ -28,6 +28,7 @@ import { ackBytes, writeAck } from './codec/acks.ts'
 import { writeConnack, writeDisconnect } from './codec/packet.ts'
 import { PUBACK, PUBCOMP, PUBREC, PUBREL } from './codec/packet-types.ts'
 import { ProtocolError } from './codec/protocol-error.ts'
+import { countPublishes } from './codec/count-publishes.ts'
 import { PublishReader } from './codec/publish.ts'
 import { type PacketHandler, Splitter } from './codec/splitter.ts'
 import type { AcceptOptions, MqttContext } from './context.ts'
@@ -80,6 +81,8 @@ export class MqttConnection
   clientId: string
   vhost: Vhost
   session: Session | null
+  /** At the end: the queue of the session that it had. */
+  private delivered: Queue | null
   /** CONNACK with success has left. */
   isOpen: boolean
   isClosed: boolean
@@ -129,6 +132,7 @@ export class MqttConnection
     this.clientId = ''
     this.vhost = vhost
     this.session = null
+    this.delivered = null
     this.isOpen = false
     this.isClosed = false
     this.keepaliveMs = 0
@@ -193,12 +197,7 @@ export class MqttConnection
 
   onClosed(): void {
     this.close('connection lost', 0, 'lost')
-    const lost = this.socket.lostUnits
-    if (lost > 0) {
-      const { counters } = this.context.broker
-      counters.mqttSent[0]! -= lost
-      counters.drop('closed', lost)
-    }
+    this.countLost()
     this.options.onClosed()
   }
 
@@ -241,7 +240,6 @@ export class MqttConnection
     if (!this.isOpen || socket.isStuck) return false
     const { broker, outbound } = this.context
     if (outbound.write(this, message, retain ? 1 : 0, 0, subscriptionIds)) {
-      socket.units++
       broker.counters.mqttSent[0]!++
     } else {
       broker.counters.drop('too_large')
@@ -258,11 +256,13 @@ export class MqttConnection
   }
 
   onTakenOver(): void {
+    this.delivered = this.session?.queue ?? null
     this.session = null
     this.close('taken over by another connection', REASON.sessionTakenOver, 'lost')
   }
 
   onSessionEnded(): void {
+    this.delivered = this.session?.queue ?? null
     this.session = null
     this.close('session ended', REASON.administrativeAction, 'lost')
   }
@@ -462,6 +462,7 @@ export class MqttConnection
     broker.publishers.delete(this)
     const { session } = this
     this.session = null
+    if (session !== null) this.delivered = session.queue
     if (session !== null && (broker.isStopping || !this.context.isStopping)) {
       disconnect(broker, session, this, how, this.newExpirySeconds)
     }
@@ -482,6 +483,15 @@ export class MqttConnection
       this.context.strangerLines--
       this.log.info({ reason: text, peer: this.socket.peer, clientId: this.clientId }, 'refused')
     }
+  }
+
+  /** What never reached the kernel was not sent: QoS 0 is dropped, the rest waits on, if its session does. */
+  private countLost(): void {
+    const { counters } = this.context.broker
+    const lost = this.socket.lostUnits(countPublishes)
+    for (let qos = 0; qos < 3; qos++) counters.mqttSent[qos]! -= lost[qos]!
+    counters.drop('closed', lost[0])
+    if (this.delivered?.isDeleted) counters.drop('closed', lost[1] + lost[2])
   }
 
   private mayLeave(ticket: number): boolean {

@@ -30,6 +30,8 @@ export interface PublishTarget {
 }
 
 const PUBLISH_FIRST = 0x30
+/** Of the first byte. */
+const QOS_BITS = 6
 /** Payloads above it are shared, not copied for each receiver. */
 const SHARED_BYTES_MIN = 32 * 1024
 const EXPIRY_BYTES = 5
@@ -111,6 +113,7 @@ export class Outbound {
     const { socket } = target
     const at = socket.reserve(bytes)
     const out = socket.buffer
+    socket.units[(flags & QOS_BITS) >> 1]!++
     copyBytes(variant.buffer, variant.start, variant.end, out, at)
     out[at] = PUBLISH_FIRST | flags
     if (packetId > 0) {
@@ -163,11 +166,12 @@ export class Outbound {
       at = writeId(out, at, packetId)
       if (isVersion5) at = this.writeProperties(out, at, propertyBytes, message, subscriptionIds)
       if (isShared) {
-        socket.writeShared(this.share(message))
+        socket.writeShared(this.share(message), (flags & QOS_BITS) >> 1)
         return true
       }
       copyBytes(message.source, message.payloadStart, message.payloadEnd, out, at)
     }
+    socket.units[(flags & QOS_BITS) >> 1]!++
     if (variant !== null) {
       variant.serial = message.serial
       variant.generation = this.sockets.recycled

@@ -20,6 +20,8 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { allocateBytes, copyBytes } from '../lib/bytes.ts'
 import { DirtyList } from './dirty-list.ts'
+import { isLoopbackAddress } from './loopback.ts'
+import { type CountUnits, type Units, Unsent } from './unsent.ts'
 
 /** What a connection gets from its socket. */
 export interface SocketHandler {
@@ -51,9 +53,8 @@ const KEEPALIVE_MS = 60_000
 const ANSWERS_FACTOR = 4
 const EMPTY = Buffer.alloc(0)
 
-/** The parts of Node's sockets that have no public name. */
 interface Internals {
-  _handle: { useUserBuffer?: unknown; readonly writeQueueSize?: number } | null
+  _handle: { useUserBuffer?: unknown; writeQueueSize?: number; bytesWritten?: number } | null
   _server: unknown
   server: unknown
 }
@@ -151,8 +152,8 @@ export class PeerSocket {
   buffer: Buffer
   /** Bytes of `buffer` in use. */
   end: number
-  /** Messages in `buffer` that nobody counts elsewhere: the owner adds one for each. */
-  units: number
+  /** Messages that end in `buffer`, by QoS: who writes one adds it behind it. */
+  units: Units
   /** Why it was closed by us; '' otherwise. */
   closeReason: string
   /** `close` or `destroy` was called, or the peer is gone: what is written now goes nowhere. */
@@ -167,11 +168,12 @@ export class PeerSocket {
   /** Its owner wants nothing read. */
   private isPaused: boolean
   private isChoked: boolean
-  private unitsQueued: number
+  private unsent: Unsent | null
+  private isAdopted: boolean
   private progressMark: number
   private stalledMs: number
   private graceTimer: NodeJS.Timeout | null
-  private readonly onWritten: () => void
+  private readonly onWritten: (error?: Error | null) => void
 
   /**
    * `accepted` comes from a server with `pauseOnConnect` (plain sockets), from a TLS server, or is any
@@ -192,7 +194,7 @@ export class PeerSocket {
     this.bytesOut = 0
     this.buffer = EMPTY
     this.end = 0
-    this.units = 0
+    this.units = [0, 0, 0]
     this.closeReason = ''
     this.isClosed = false
     this.sockets = sockets
@@ -203,11 +205,12 @@ export class PeerSocket {
     this.isGone = false
     this.isPaused = false
     this.isChoked = false
-    this.unitsQueued = 0
+    this.unsent = null
+    this.isAdopted = false
     this.progressMark = 0
     this.stalledMs = 0
     this.graceTimer = null
-    this.onWritten = () => this.written()
+    this.onWritten = error => this.written(error)
     this.stream = this.open(accepted)
   }
 
@@ -229,9 +232,11 @@ export class PeerSocket {
     return this.isChoked
   }
 
-  /** After `onClosed`: how many counted `units` never reached the kernel. */
-  get lostUnits(): number {
-    return this.units + this.unitsQueued
+  /** From `onClosed` on: how many `units` never reached the kernel. */
+  lostUnits(partly: CountUnits | null): Units {
+    const lost: Units = [...this.units]
+    this.unsent?.addTo(lost, partly)
+    return lost
   }
 
   /** Room for `bytes` bytes in `buffer`, to be filled by the caller at once; returns their offset. */
@@ -252,11 +257,12 @@ export class PeerSocket {
     copyBytes(source, start, end, this.buffer, at)
   }
 
-  /** Writes a buffer that nobody changes any more, without a copy: for large payloads of a fan-out. */
-  writeShared(bytes: Buffer): void {
+  /** Writes a buffer that nobody changes any more, without a copy: the large payload that ends a message. */
+  writeShared(bytes: Buffer, qos: number): void {
     if (this.isClosed) return
     this.send()
-    this.push(bytes, bytes.length)
+    this.units[qos]!++
+    this.push(bytes, true)
   }
 
   /** Writes what has gathered, unless the kernel is still busy with what it got before. */
@@ -285,13 +291,16 @@ export class PeerSocket {
     this.stream.end()
     // Reading on until the peer ends lets our last packet arrive: unread input would make it a reset.
     this.stream.resume()
-    this.graceTimer = setTimeout(() => this.stream.destroy(), this.sockets.closeGraceMs)
+    this.graceTimer = setTimeout(() => this.destroy(), this.sockets.closeGraceMs)
     this.graceTimer.unref()
   }
 
   /** Drops the socket with all that waits. Idempotent. */
   destroy(): void {
     this.markClosed(this.closeReason)
+    const { _handle: handle } = this.stream as unknown as Internals
+    // Behind TLS it counts other bytes.
+    if (this.isAdopted && handle !== null) this.unsent?.noteHandle(handle)
     this.stream.destroy()
   }
 
@@ -307,9 +316,9 @@ export class PeerSocket {
 
   private open(accepted: net.Socket | Duplex): Duplex {
     const inner = accepted as unknown as Internals
-    const canAdopt = !('encrypted' in accepted) && inner._handle?.useUserBuffer !== undefined
+    this.isAdopted = !('encrypted' in accepted) && inner._handle?.useUserBuffer !== undefined
     let stream: Duplex = accepted
-    if (canAdopt) {
+    if (this.isAdopted) {
       const handle = inner._handle
       inner._handle = null
       const adopted = new Socket({
@@ -390,20 +399,22 @@ export class PeerSocket {
     const buffer = this.buffer
     this.buffer = EMPTY
     this.end = 0
-    this.push(buffer.subarray(0, bytes), bytes)
+    this.push(buffer.subarray(0, bytes), false)
     if (!this.isBlocked) this.sockets.giveBack(buffer)
   }
 
-  private push(chunk: Buffer, bytes: number): void {
-    this.bytesOut += bytes
-    this.sockets.bytesOut += bytes
+  private push(chunk: Buffer, isPart: boolean): void {
+    const start = this.bytesOut
+    this.bytesOut += chunk.length
+    this.sockets.bytesOut += chunk.length
     this.stream.write(chunk, this.onWritten)
     if (this.stream.writableLength === 0) {
-      this.units = 0
+      this.units[0] = this.units[1] = this.units[2] = 0
       return
     }
-    this.unitsQueued += this.units
-    this.units = 0
+    this.unsent ??= new Unsent()
+    this.unsent.add(chunk, start, this.units, isPart)
+    this.units = [0, 0, 0]
     if (this.isBlocked) return
     this.isBlocked = true
     this.stalledMs = 0
@@ -411,11 +422,13 @@ export class PeerSocket {
     this.sockets.watch(this)
   }
 
-  private written(): void {
+  private written(error?: Error | null): void {
     // After `destroy` the callbacks of what was never written come too: those units are lost.
-    if (!this.isBlocked || this.stream.destroyed || this.stream.writableLength > 0) return
+    if (!this.isBlocked || this.stream.destroyed || (error ?? null) !== null) return
+    this.unsent?.taken(this.bytesOut - this.stream.writableLength)
+    if (this.stream.writableLength > 0) return
     this.isBlocked = false
-    this.unitsQueued = 0
+    this.unsent = null
     this.sockets.unwatch(this)
     if (this.isClosed) return
     if (this.end > 0) this.send()
@@ -456,8 +469,4 @@ export class PeerSocket {
     this.end = 0
     this.handler.onClosed()
   }
-}
-
-function isLoopbackAddress(address: string): boolean {
-  return address.startsWith('127.') || address === '::1' || address.startsWith('::ffff:127.')
 }

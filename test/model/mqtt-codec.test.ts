@@ -58,6 +58,7 @@ const publish: fc.Arbitrary<IPublishPacket> = fc
 class Output {
   buffer = Buffer.alloc(100_000)
   end = 0
+  readonly units = [0, 0, 0]
   reserve(bytes: number): number {
     this.end += bytes
     return this.end - bytes
