@@ -66,7 +66,6 @@ export class Owner implements JournalOwner {
   onDiskLevel(level: DiskLevel): void {
     const broker = this.#broker
     const raised = level === 'red'
-    broker.log[raised ? 'error' : 'info']({ diskLevel: level }, 'free space of the disk')
     broker.events.emit('diskLevel', { level })
     if (raised === broker.diskAlarm) return
     broker.diskAlarm = raised
@@ -76,7 +75,6 @@ export class Owner implements JournalOwner {
 
   onFailure(error: Error): void {
     const broker = this.#broker
-    broker.log.error({ err: error }, 'the journal failed: nothing durable is taken until a restart')
     broker.judge()
     broker.events.emit('journalFailed', { message: error.message })
   }

@@ -9,6 +9,7 @@ import type { JournalLimits, JournalLog, JournalTimers } from './options.ts'
 
 /** How often space is looked at while it is short, milliseconds: publishers wait for it. */
 const SHORT_POLL_MS = 1_000
+const LOG_LEVELS = { green: 'info', yellow: 'warn', red: 'error' } as const
 
 export class SpaceWatch {
   level: DiskLevel = 'green'
@@ -104,7 +105,7 @@ export class SpaceWatch {
     if (level === this.level) return
     this.level = level
     const fields = { diskLevel: level, freeBytes: this.freeBytes, noRoom: this.hasNoRoom }
-    this.#log(level === 'green' ? 'info' : 'error', 'disk level changed', fields)
+    this.#log(LOG_LEVELS[level], 'disk level changed', fields)
     this.onLevel(level)
   }
 }
