@@ -16,7 +16,7 @@ export interface ProducerOptions {
   readonly window: number
   /** After a crash, publish again what was not confirmed; else it stays unknown. */
   readonly republishes: boolean
-  readonly payloadBytes: number
+  readonly payloadBytes?: number
 }
 
 /** Publishes one flow, named like itself, persistent and with confirms. */
@@ -68,7 +68,7 @@ export class AmqpProducer {
   }
 
   #send(channel: ConfirmChannel, seq: number): void {
-    const { name, exchange, routingKey, payloadBytes } = this.#options
+    const { name, exchange, routingKey, payloadBytes = PAYLOAD_BYTES } = this.#options
     const payload = stampPayload(this.#history.run, name, name, seq, payloadBytes)
     const id = messageId(name, seq)
     const record = (type: 'invoke' | 'ok') =>
@@ -127,6 +127,13 @@ export class AmqpConsumer {
         this.#acked.push(id)
       }, ackDelayMs)
     })
+  }
+
+  /** Takes no more; what it has not acknowledged by now goes back. */
+  async close(): Promise<void> {
+    const channel = this.#channel
+    this.#channel = null
+    await channel?.close()
   }
 
   /** Asks for a sign that what it acknowledged was read: basic.qos-ok. */

@@ -2,6 +2,9 @@
 import { type History, type HistoryEvent, messageId, readStamp, stampPayload } from './history.ts'
 import { type ClientState, type Qos, RawClient } from './raw-client.ts'
 
+/** Payloads are so long where nothing else is said. */
+const PAYLOAD_BYTES = 64
+
 export interface PublisherOptions {
   readonly name: string
   readonly version: 4 | 5
@@ -9,7 +12,7 @@ export interface PublisherOptions {
   readonly topic: string
   /** PUBLISHes in flight; 0: only QoS 0. */
   readonly window: number
-  readonly payloadBytes: number
+  readonly payloadBytes?: number
 }
 
 /** Publishes one flow, named like itself, and sends again what a crash left open. */
@@ -46,6 +49,15 @@ export class MqttPublisher {
     return this.#client.openCount === 0
   }
 
+  get isConnected(): boolean {
+    return this.#client.isConnected
+  }
+
+  /** Resolves when a PINGRESP came. */
+  pong(): Promise<void> {
+    return this.#client.pong()
+  }
+
   async connect(port: number): Promise<void> {
     const { sessionPresent } = await this.#client.connect(port)
     const { name: proc } = this.#options
@@ -54,7 +66,7 @@ export class MqttPublisher {
 
   /** Publishes `wanted` messages, or as many as the window leaves room for. */
   publish(wanted: number): void {
-    const { name, topic, qos, window, payloadBytes } = this.#options
+    const { name, topic, qos, window, payloadBytes = PAYLOAD_BYTES } = this.#options
     for (let sent = 0; sent < wanted; sent++) {
       if (!this.#client.isConnected || (qos > 0 && this.#client.openCount >= window)) return
       const seq = this.count++
