@@ -107,9 +107,16 @@ export class Committer {
     if (this.#writeTimer === null) this.#armWrite()
   }
 
-  /** More has gathered than is good: told to the owner between turns. */
+  /** More has gathered than is good: told before the next socket is read, as a turn may read very many. */
   crowded(): void {
+    process.nextTick(this.#tellCrowded)
     this.#schedule()
+  }
+
+  readonly #tellCrowded = (): void => {
+    if (this.#isFull || !this.#tail.isCrowded || this.#isClosed || this.#tail.failed) return
+    this.#isFull = true
+    this.#parts.owner.onBackpressure(true)
   }
 
   /** Resolves when the record of this ticket is durable. */
@@ -183,10 +190,6 @@ export class Committer {
   readonly #turn = (): void => {
     this.#isScheduled = false
     if (this.#isClosed || this.#tail.failed) return
-    if (this.#tail.isCrowded && !this.#isFull) {
-      this.#isFull = true
-      this.#parts.owner.onBackpressure(true)
-    }
     if (!this.#isRunning) this.#running = this.#run()
     else if (this.#isSyncing && this.#lazyDue && this.#beside === null) {
       // Taken back in a later turn, never before it is set.

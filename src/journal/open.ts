@@ -54,6 +54,8 @@ export async function openFolder(options: JournalOptions): Promise<Folder> {
     const segmentBytes = await chooseSegmentBytes(disk, path, limits)
     limits.checkpointBytes = await boundedByDisk(disk, path, limits.checkpointBytes, segmentBytes)
     limits.deadBytesMax = await boundedByDisk(disk, path, limits.deadBytesMax, segmentBytes)
+    // What is on its way when the disk is found full must fit into the reserve, and leave some of it.
+    limits.pendingBytesMax = Math.min(limits.pendingBytesMax, segmentBytes)
     const segments = new SegmentTable()
     const timers = options.timers ?? realTimers
     return { path, disk, store, superblock, limits, segmentBytes, segments, timers, log, unlock }

@@ -62,6 +62,7 @@ export class Slots {
   readonly #space: SpaceWatch
   readonly #stats: JournalStats
   readonly #waiters: ((name: string | null) => void)[] = []
+  readonly #kept: number
   #isPreparing = false
   #preparing: Promise<void> = Promise.resolve()
   #isClosed = false
@@ -80,6 +81,7 @@ export class Slots {
     this.#store = store
     this.segmentBytes = segmentBytes
     this.spareTarget = reserve + 1
+    this.#kept = Math.max(0, reserve - 1)
     this.#space = space
     this.#stats = stats
   }
@@ -89,13 +91,19 @@ export class Slots {
     return this.#waiters.length > 0 && this.#space.hasNoRoom
   }
 
-  /** A prepared slot, at once if there is one; null when the journal was closed meanwhile. */
+  /**
+   * A prepared slot, at once if there is one; null when the journal was closed meanwhile. The last ones are the
+   * reserve: they are given out when no more can be made.
+   */
   async take(): Promise<string | null> {
+    if (this.#isClosed) return this.spares.pop() ?? null
+    if (this.spares.length <= this.#kept && !this.#space.hasNoRoom) {
+      this.kick()
+      if (this.#isPreparing) return new Promise(resolve => this.#waiters.push(resolve))
+    }
     const name = this.spares.pop()
     this.kick()
-    if (name !== undefined) return name
-    if (this.#isClosed) return null
-    return new Promise(resolve => this.#waiters.push(resolve))
+    return name ?? new Promise(resolve => this.#waiters.push(resolve))
   }
 
   /** Sees to it that there are enough spares, in the background. */
@@ -152,7 +160,7 @@ export class Slots {
       while (!this.#isClosed && this.#isShort()) {
         const name = slotName(this.nextSlot++)
         if (!(await this.#prepare(name))) {
-          if (!this.#isClosed) this.#space.setNoRoom(true)
+          if (!this.#isClosed) this.#foundNoRoom()
           break
         }
         this.#add(name)
@@ -163,6 +171,13 @@ export class Slots {
       this.#isPreparing = false
     }
     await this.#space.look()
+  }
+
+  #foundNoRoom(): void {
+    this.#space.setNoRoom(true)
+    while (this.#waiters.length > 0 && this.spares.length > 0) {
+      this.#waiters.shift()!(this.spares.pop()!)
+    }
   }
 
   /** Makes one slot; false when there is no room for it. */

@@ -39,7 +39,7 @@ async function flood(qos: Qos): Promise<void> {
   const publisher = await connected('publisher')
   let seen = 0
   let open = 0
-  let wake = () => undefined as void
+  let wake: () => void = () => undefined
   witness.onMessage = ({ payload }) => {
     if (payload.readUInt32BE(0) === seen) seen++
     wake()
