@@ -14,7 +14,7 @@ import { FORM_MQTT, type Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
 import type { Queue } from '../core/queue.ts'
 import { ENTRY_COUNT_SHIFT, ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
-import { entryFlags } from '../core/records/message.ts'
+import { entryFlags, messageBytesMax } from '../core/records/message.ts'
 import { type Route, type SessionTarget, withoutNoLocal } from '../core/route.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
@@ -24,6 +24,8 @@ import { routeKey, routeTopic, topicOf } from './routing.ts'
 import { store, targets } from './store.ts'
 
 const DOLLAR = 36
+/** Below it no record gets a file of its own, however small the disk. */
+const LARGE_BYTES = 32 * 1024
 /** Delivered once. */
 const UNACKED_ONCE = UNACKED | (1 << ENTRY_COUNT_SHIFT)
 /** Levels of their own that retained topics may have on the average: each costs more than its bytes. */
@@ -99,13 +101,14 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
     (message.qos > 0 && route.hasLastingSession) ||
     isRetained(message) ||
     inbound?.isLasting
-  const lasts = broker.refusal === 0
+  const refusal = needsDisk ? refusalOf(broker, message) : broker.refusal
+  const lasts = refusal === 0
   if (needsDisk && !lasts) {
     const reason = broker.journal.failed ? 'journal_failed' : 'disk_alarm'
     // QoS 0 goes on to whoever needs no disk for it: those who do are counted one by one.
     if (message.qos > 0 || message.form !== FORM_MQTT) {
       broker.counters.drop(reason)
-      return -broker.refusal
+      return -refusal
     }
     if (isRetained(message)) broker.counters.drop(reason)
   }
@@ -124,6 +127,13 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
   // Refused: the publisher's packet identifier is free again, nothing of it may stay.
   const ticket = store(broker, message, publisher, isRejected ? null : inbound, retains)
   return isRejected ? -ERROR_CODES.queueFull : ticket
+}
+
+/** A large message may be refused where small ones still find room: what waits for room holds all behind it. */
+function refusalOf(broker: Broker, message: Message): number {
+  if (broker.refusal !== 0) return broker.refusal
+  if (message.payloadEnd - message.payloadStart < LARGE_BYTES) return 0
+  return broker.journal.hasRoomFor(messageBytesMax(message)) ? 0 : ERROR_CODES.diskAlarm
 }
 
 /** Only what a client publishes with RETAIN over MQTT takes a slot. */

@@ -441,6 +441,8 @@ export class Committer {
       if (!(await this.#untilLook())) return null
     }
     await disk.syncFolder(folder)
+    this.#tail.ownBytes -= batch.bytes
+    space.freeBytes -= batch.bytes
     this.#parts.slots.settle() // takes the alarm back if it was ours only
     this.#written([batch])
     return null

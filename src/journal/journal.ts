@@ -105,6 +105,8 @@ export interface Journal {
   readonly failed: boolean
   readonly stats: JournalStats
 
+  /** False: a record of so many bytes gets a file of its own, and for that the disk is too full. */
+  hasRoomFor(bytes: number): boolean
   /** Opens a record of at most `bytesMax` bytes; returns the offset in `buffer` of its first byte. */
   begin(bytesMax: number): number
   /** Closes it: `end` is the offset behind its last byte. Returns its ticket. */

@@ -71,6 +71,10 @@ class LogJournal extends Tail implements Journal {
     return stats
   }
 
+  hasRoomFor(bytes: number): boolean {
+    return bytes <= this.ownFileFrom || this.#require().space.hasRoomFor(this.ownBytes + bytes)
+  }
+
   view(segment: number, offset: number): boolean {
     let block = this.#lastBlock
     const last = offset - block.base

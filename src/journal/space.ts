@@ -77,6 +77,11 @@ export class SpaceWatch {
     this.#judge()
   }
 
+  /** Whether so many bytes more would leave the level above red, as far as is known. */
+  hasRoomFor(bytes: number): boolean {
+    return !this.hasNoRoom && this.freeBytes - bytes >= this.#redBytes
+  }
+
   close(): void {
     this.#isClosed = true
     if (this.#timer !== null) this.#timers.clear(this.#timer)

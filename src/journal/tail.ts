@@ -65,6 +65,10 @@ export abstract class Tail {
   #block: Block
   /** Where the next batch may start, offset in the segment; a multiple of 4 KiB. */
   #nextOffset = 0
+  /** Bytes from which on a record gets a file of its own. */
+  readonly ownFileFrom: number
+  /** Bytes of such records that are not written. */
+  ownBytes = 0
   // The open batch, offsets in the tail block's buffer; #limit 0: there is none.
   #limit = 0
   #batchStart = 0
@@ -90,6 +94,7 @@ export abstract class Tail {
     this.segments = segments
     this.cache = cache
     this.#segmentBytes = segmentBytes
+    this.ownFileFrom = segmentBytes / 4
     this.#pendingBytesMax = pendingBytesMax
     this.#current = new Segment(0, 0, false)
     this.#block = new Block(this.#current, 0, EMPTY, false)
@@ -321,7 +326,8 @@ export abstract class Tail {
   }
 
   #placeLarge(bytes: number): Segment {
-    if (bytes > this.#segmentBytes / 4) {
+    if (bytes > this.ownFileFrom) {
+      this.ownBytes += bytes
       this.rolled(bytes)
       return this.segments.create(bytes, true)
     }

@@ -384,6 +384,7 @@ export class MqttConnection
   retryHeld(): void {
     if (this.held.count === 0 || this.context.broker.refusal !== 0) return
     const waiting = this.held.take()
+    const untilMs = this.heldUntilMs
     this.heldUntilMs = 0
     this.resume(PAUSED_HELD)
     try {
@@ -391,6 +392,7 @@ export class MqttConnection
         if (this.isClosed) return
         this.handle(this, first, body, 0, body.length)
       }
+      if (this.held.count > 0) this.heldUntilMs = untilMs
     } catch (error) {
       this.failed(error)
     }

@@ -51,6 +51,10 @@ export class MemoryJournal implements Journal {
     this.#clock = clock
   }
 
+  hasRoomFor(): boolean {
+    return true
+  }
+
   begin(bytesMax: number): number {
     if (this.#end + bytesMax > this.buffer.length) {
       this.buffer = Buffer.alloc(Math.max(SEGMENT_BYTES, bytesMax))

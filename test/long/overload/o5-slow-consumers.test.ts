@@ -8,7 +8,7 @@ import type { Swarm } from '../../support/swarm.ts'
 const SLOW = 50
 const RATE = 1_000
 const BYTES = 10_240
-const SECONDS = 8
+const SECONDS = 6
 const QUEUE_BYTES_MAX = 8 * 2 ** 20
 const OUTPUT_BYTES_MAX = 2 ** 20
 
