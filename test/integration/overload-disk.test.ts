@@ -17,6 +17,9 @@ const rounds = Number(process.env['MOTEMQ_DISK_ROUNDS'] ?? 1)
 /** More than there are segments in reserve: each start takes one. */
 const KILLS = 8
 const FLOWS = ['five', 'three', 'two', 'two-v3', 'amqp']
+const INODES = 64
+/** For some more segments. */
+const INODES_LEFT = 6
 const LEVELS = ['green', 'yellow', 'red']
 
 let disk: SmallDisk
@@ -139,3 +142,32 @@ for (const kind of ['ext4', 'tmpfs'] as const satisfies readonly DiskKind[]) {
     })
   })
 }
+
+requireSmallDisk('ext4')('a disk without inodes left (ext4)', () => {
+  it('holds publishers as a full one does, and goes on when it is drained', async () => {
+    disk = new SmallDisk('ext4', 2 * BYTES, INODES)
+    const history = new History('inodes')
+    load = new DiskLoad(history)
+    program = await Program.start({ dataDir: join(disk.folder, 'data') })
+    await load.declare(ports())
+    await load.connect(ports())
+    disk.takeInodes(INODES_LEFT)
+    load.start()
+    await becomes('red')
+    expect(disk.freeBytes).toBeGreaterThan(BYTES / 2)
+    await isHeld()
+    await die()
+    expect(await level()).toBe('red')
+    await load.connect(ports())
+    await load.drain()
+    await becomes('green')
+    const drained = acknowledged()
+    load.start()
+    await goesOn(drained)
+    await load.drain()
+    await load.end()
+    await program.stop()
+    const { violations } = checkHistory(history.events, { killGraceMs: 500 })
+    expect(describeViolations(violations)).toBe('')
+  })
+})

@@ -35,19 +35,19 @@ export class SmallDisk {
   readonly #top: string
   readonly #foreign: string
 
-  /** Makes and mounts one of about `bytes`; throws when that cannot be. */
-  constructor(kind: DiskKind, bytes: number) {
+  /** Makes and mounts one of about `bytes`; of ext4: with so many inodes. Throws when that cannot be. */
+  constructor(kind: DiskKind, bytes: number, inodes = 0) {
     // The image lies in memory: no real disk is written.
     this.#top = mkdtempSync(join(kind === 'ext4' ? '/dev/shm' : tmpdir(), 'motemq-disk-'))
     this.folder = join(this.#top, 'mounted')
     this.#foreign = join(this.folder, 'foreign')
-    const failure = this.#mount(kind, bytes)
+    const failure = this.#mount(kind, bytes, inodes)
     if (failure === '') return
     this.remove()
     throw new Error(failure)
   }
 
-  #mount(kind: DiskKind, bytes: number): string {
+  #mount(kind: DiskKind, bytes: number, inodes: number): string {
     const made = runs('mkdir', [this.folder])
     if (made !== '') return made
     if (kind === 'tmpfs') {
@@ -58,8 +58,9 @@ export class SmallDisk {
     ftruncateSync(file, bytes)
     closeSync(file)
     // No blocks that only root may use: full is full, for the broker too.
+    const few = inodes > 0 ? ['-N', String(inodes)] : []
     return (
-      runs('mkfs.ext4', ['-q', '-F', '-m', '0', image]) ||
+      runs('mkfs.ext4', ['-q', '-F', '-m', '0', ...few, image]) ||
       runs('mount', ['-o', 'loop', image, this.folder])
     )
   }
@@ -84,14 +85,24 @@ export class SmallDisk {
     }
   }
 
-  /** Somebody else's file goes. */
-  free(): void {
-    rmSync(this.#foreign, { force: true })
+  /** Somebody else's empty files take all inodes but so many. */
+  takeInodes(left: number): void {
+    const files: string[] = []
+    try {
+      for (;;) {
+        const file = join(this.folder, `empty-${files.length}`)
+        closeSync(openSync(file, 'wx'))
+        files.push(file)
+      }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+    }
+    for (const file of files.slice(files.length - left)) rmSync(file)
   }
 
-  remount(how: 'ro' | 'rw'): void {
-    const failure = runs('mount', ['-o', `remount,${how}`, this.folder])
-    if (failure !== '') throw new Error(failure)
+  /** Somebody else's large file goes. */
+  free(): void {
+    rmSync(this.#foreign, { force: true })
   }
 
   /** Unmounts it, whoever still has a file open there. */
