@@ -50,6 +50,13 @@ export class Counters {
     this.drop('closed', settled)
   }
 
+  /** By QoS, what was written for a client and never left: QoS 0 is dropped, the rest waits on if its session does. */
+  loseMqtt(lost: readonly [number, number, number], isSessionEnded: boolean): void {
+    for (let qos = 0; qos < 3; qos++) this.mqttSent[qos]! -= lost[qos]!
+    this.drop('closed', lost[0])
+    if (isSessionEnded) this.drop('closed', lost[1] + lost[2])
+  }
+
   /** A drop that a queue's operator wants to see; `queue` is its name. */
   dropFrom(queue: string, reason: DropReason, count = 1): void {
     this.drop(reason, count)

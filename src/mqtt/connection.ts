@@ -197,7 +197,8 @@ export class MqttConnection
 
   onClosed(): void {
     this.close('connection lost', 0, 'lost')
-    this.countLost()
+    const lost = this.socket.lostUnits(countPublishes)
+    this.context.broker.counters.loseMqtt(lost, this.delivered?.isDeleted === true)
     this.options.onClosed()
   }
 
@@ -485,15 +486,6 @@ export class MqttConnection
       this.context.strangerLines--
       this.log.info({ reason: text, peer: this.socket.peer, clientId: this.clientId }, 'refused')
     }
-  }
-
-  /** What never reached the kernel was not sent: QoS 0 is dropped, the rest waits on, if its session does. */
-  private countLost(): void {
-    const { counters } = this.context.broker
-    const lost = this.socket.lostUnits(countPublishes)
-    for (let qos = 0; qos < 3; qos++) counters.mqttSent[qos]! -= lost[qos]!
-    counters.drop('closed', lost[0])
-    if (this.delivered?.isDeleted) counters.drop('closed', lost[1] + lost[2])
   }
 
   private mayLeave(ticket: number): boolean {
