@@ -14,8 +14,9 @@ import { type DiskKind, requireSmallDisk, SmallDisk } from '../support/small-dis
 
 const BYTES = 32 * 1024 * 1024
 const rounds = Number(process.env['MOTEMQ_DISK_ROUNDS'] ?? 1)
-/** More than there are segments in reserve: each start takes one. */
-const KILLS = 8
+/** More than there are segments in reserve: each start takes one, and gives those before it back in a moment. */
+const KILLS = 6
+const UP_MS = 1_500
 const FLOWS = ['five', 'three', 'two', 'two-v3', 'amqp']
 const INODES = 64
 /** For some more segments. */
@@ -108,6 +109,7 @@ async function round(): Promise<void> {
   expect(await load.deleteQueue()).toBe(50)
   for (let kill = 0; kill < KILLS; kill++) {
     await die()
+    await wait(UP_MS)
     if (kill === 2) await load.takeFromQueue(20)
   }
   await load.takeFromQueue(20)
