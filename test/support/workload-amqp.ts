@@ -2,6 +2,9 @@
 import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib'
 import { type History, messageId, readStamp, stampPayload } from './history.ts'
 
+/** Payloads are so long where nothing else is said. */
+const PAYLOAD_BYTES = 64
+
 /** A connection that may die at any moment: what it says then is expected. */
 export async function openAmqp(port: number): Promise<ChannelModel> {
   const connection = await connect(`amqp://guest:guest@127.0.0.1:${port}`, { noDelay: true })
