@@ -15,6 +15,7 @@
 import { join } from 'node:path'
 import { type Batch, type BatchStamp, sealBatch } from './batch.ts'
 import type { Disk, DiskFile } from './disk.ts'
+import { DurableWaiters } from './durable-waiters.ts'
 import type { FilePool } from './file-pool.ts'
 import { isNoSpace, isWorldError, JournalError } from './journal-error.ts'
 import { AWAITED, type JournalOwner, type JournalStats, LAZY, type Urgency } from './journal.ts'
@@ -24,6 +25,7 @@ import { ownFileName, type Slots } from './slots.ts'
 import type { SpaceWatch } from './space.ts'
 import type { StoreClock } from './store-clock.ts'
 import type { Tail } from './tail.ts'
+import { isOneRun, writeRuns } from './write-runs.ts'
 
 const WRITE_BYTES_MAX = 2 * 1024 * 1024
 /** Lazy bytes above this are written without waiting for the timer. */
@@ -45,12 +47,6 @@ export interface CommitParts {
   limits: JournalLimits
   timers: JournalTimers
   log: JournalLog
-}
-
-interface Waiter {
-  ticket: number
-  resolve(): void
-  reject(error: Error): void
 }
 
 export class Committer {
@@ -80,7 +76,7 @@ export class Committer {
   /** What is being written beside a sync. */
   #beside: Promise<void> | null = null
   #lookWaiter: ((goOn: boolean) => void) | null = null
-  readonly #waiters: Waiter[] = []
+  readonly #waiters = new DurableWaiters()
 
   constructor(tail: Tail, parts: CommitParts, durableTicket: number) {
     this.#tail = tail
@@ -124,11 +120,9 @@ export class Committer {
     if (ticket <= this.durableTicket) return Promise.resolve()
     if (this.#tail.failed) return Promise.reject(this.#failedError())
     if (this.#isClosed) return Promise.reject(new JournalError('closed', 'the journal is closed'))
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ ticket, resolve, reject })
-      if (ticket > this.#tail.awaitedTicket) this.#tail.awaitedTicket = ticket
-      this.wake(AWAITED)
-    })
+    if (ticket > this.#tail.awaitedTicket) this.#tail.awaitedTicket = ticket
+    this.wake(AWAITED)
+    return this.#waiters.wait(ticket)
   }
 
   /** True while a record waits for room for a file of its own. */
@@ -144,7 +138,7 @@ export class Committer {
     this.retry()
     await this.#running
     if (this.#beside !== null) await this.#beside
-    this.#rejectWaiters(new JournalError('closed', 'the journal was closed'))
+    this.#waiters.reject(new JournalError('closed', 'the journal was closed'))
     if (this.#openSegment !== null) await this.#parts.files.release(this.#openSegment.name)
     this.#openSegment = null
   }
@@ -162,16 +156,12 @@ export class Committer {
     this.#parts.log('error', 'the journal failed: nothing is confirmed any more until a restart', {
       error: error.message
     })
-    this.#rejectWaiters(this.#failedError(error))
+    this.#waiters.reject(this.#failedError(error))
     this.#parts.owner.onFailure(error)
   }
 
   #failedError(cause?: Error): JournalError {
     return new JournalError('failed', 'a write to the journal failed', {}, cause)
-  }
-
-  #rejectWaiters(error: JournalError): void {
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(error)
   }
 
   #clearTimers(): void {
@@ -307,7 +297,7 @@ export class Committer {
       isOneRun(batches)
     if (isSynced) return this.#writeSynced(file, batches)
     this.#unsynced = segment
-    await this.#writeRuns(file, batches, false)
+    await writeRuns(file, batches, false, this.#parts.stats)
     this.#written(batches)
     return batches.at(-1)!
   }
@@ -317,7 +307,7 @@ export class Committer {
     this.#isSyncing = true
     this.#syncDue = false
     if (this.#writeTimer === null) this.#armWrite()
-    await this.#writeRuns(file, batches, true)
+    await writeRuns(file, batches, true, this.#parts.stats)
     this.#isSyncing = false
     this.#parts.stats.syncs++
     this.#written(batches)
@@ -382,36 +372,6 @@ export class Committer {
     this.#file = await files.acquire(segment.name)
     this.#openSegment = segment
     return this.#file
-  }
-
-  async #writeRuns(file: DiskFile, batches: readonly Batch[], isSynced: boolean): Promise<void> {
-    let buffers: Buffer[] = []
-    let from = 0
-    let bytes = 0
-    for (let i = 0; i < batches.length; i++) {
-      const batch = batches[i]!
-      if (bytes === 0) from = batch.offset
-      buffers.push(batch.block.buffer.subarray(batch.start, batch.paddedEnd))
-      bytes += batch.bytes
-      if (batches[i + 1]?.offset === from + bytes) continue
-      await this.#writeWhole(file, buffers, from, bytes, isSynced)
-      buffers = []
-      bytes = 0
-    }
-  }
-
-  async #writeWhole(
-    file: DiskFile,
-    buffers: readonly Buffer[],
-    from: number,
-    bytes: number,
-    isSynced: boolean
-  ): Promise<void> {
-    const count = await (isSynced ? file.writeSynced(buffers, from) : file.write(buffers, from))
-    if (count !== bytes) {
-      throw new JournalError('failed', 'a write was cut short', { wanted: bytes, written: count })
-    }
-    this.#parts.stats.bytesWritten += bytes
   }
 
   #written(batches: readonly Batch[]): void {
@@ -502,7 +462,7 @@ export class Committer {
     this.#writtenBytes -= bytes
     this.#relax()
     this.#parts.owner.onDurable(target)
-    this.#resolveWaiters()
+    this.#waiters.resolve(target)
     if (this.#beside !== null) await this.#beside
   }
 
@@ -514,21 +474,4 @@ export class Committer {
     this.#isFull = false
     this.#parts.owner.onBackpressure(false)
   }
-
-  #resolveWaiters(): void {
-    let kept = 0
-    for (const waiter of this.#waiters) {
-      if (waiter.ticket <= this.durableTicket) waiter.resolve()
-      else this.#waiters[kept++] = waiter
-    }
-    this.#waiters.length = kept
-  }
-}
-
-/** They stand behind each other in their segment. */
-function isOneRun(batches: readonly Batch[]): boolean {
-  for (let i = 1; i < batches.length; i++) {
-    if (batches[i]!.offset !== batches[i - 1]!.offset + batches[i - 1]!.bytes) return false
-  }
-  return true
 }

@@ -33,6 +33,7 @@ import { PublishReader } from './codec/publish.ts'
 import { type PacketHandler, Splitter } from './codec/splitter.ts'
 import type { AcceptOptions, MqttContext } from './context.ts'
 import { HeldPublishes } from './held-publishes.ts'
+import { logEnd } from './log-end.ts'
 import type { PublishTarget } from './outbound.ts'
 import { PAUSED_HELD, PAUSED_PRESSURE, PAUSED_TURN } from './paused.ts'
 import { REASON, returnCodeOfReason } from './reason-codes.ts'
@@ -469,23 +470,7 @@ export class MqttConnection
     if (session !== null && (broker.isStopping || !this.context.isStopping)) {
       disconnect(broker, session, this, how, this.newExpirySeconds)
     }
-    this.logEnd(text, wasOpen)
-  }
-
-  private logEnd(text: string, wasOpen: boolean): void {
-    const { broker } = this.context
-    if (wasOpen) {
-      broker.counters.mqttConnections--
-      this.log.info({ ...this.who, reason: text }, 'disconnected')
-      broker.events.emit('clientDisconnected', {
-        clientId: this.clientId,
-        protocol: this.options.protocol,
-        reason: text
-      })
-    } else if (this.context.strangerLines > 0) {
-      this.context.strangerLines--
-      this.log.info({ reason: text, peer: this.socket.peer, clientId: this.clientId }, 'refused')
-    }
+    logEnd(this.context, this.log, this.who, text, wasOpen)
   }
 
   private mayLeave(ticket: number): boolean {

@@ -70,7 +70,7 @@ function nameOf({ functionName, url }) {
 
 async function run(name, kind) {
   const data = mkdtempSync(join(work, 'data-'))
-  const log = join(data, 'log')
+  const _log = join(data, 'log')
   const file = join(data, 'profile.json')
   const config = join(data, 'motemq.yaml')
   const isDurable = name.startsWith('durable')
