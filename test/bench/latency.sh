@@ -2,8 +2,10 @@
 # Latency beside Mosquitto and beside the bare disk, in one run, in turns, from the project's root:
 #   test/bench/latency.sh [rounds] [folder on the disk to measure]
 # One client with one message at a time: QoS 0, QoS 1 to a clean session, QoS 1 into a durable queue (a sync each) beside a bare
-# write + fdatasync of 4 KiB in the same folder, and beside a server in C that does nothing but that in a second thread; then 200 sparse clients. Prints medians over the rounds of each round's figure,
-# and the median of the rounds' ratios. Needs gcc, mosquitto (Debian's package) and a built project.
+# write + fdatasync of 4 KiB in the same folder, and beside a server in C that does nothing but that in a second thread; then 200
+# sparse clients. Prints medians over the rounds of each round's figure, and the median of the rounds' ratios. In the rows beside
+# Mosquitto with one client the broker has the first core and the client the second: left to the scheduler, the two share a core in
+# one run and not in the next, and that is twice the time. Needs gcc, taskset, mosquitto (Debian's package) and a built project.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) rounds=${1:-7} tmp=$(mktemp -d) data=$(mktemp -d -p "${2:-.}" bench-data-XXXXXX)
 trap 'kill ${mosq:-} ${mote:-} 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$tmp" "$data"' EXIT
@@ -22,13 +24,17 @@ for port in "$pt" "$pm"; do # some traffic first: a broker is measured as it is 
   for qos in 0 1; do "$tmp/mqload" -p "$port" -P 20 -S 1 -q "$qos" -w 1 -d 1 >/dev/null; done
 done
 "$tmp/latency" mqtt "$pt" 1 5000 durable/a >/dev/null
+cores() { for pid in "$mosq" "$mote"; do taskset -acp "$1" "$pid" >/dev/null; done; }
+alone() { taskset -c 1 "$tmp/latency" "$@" >>"$tmp/${name// /_}"; }
 one() { "$tmp/latency" "$@" >>"$tmp/${name// /_}"; }
 sparse() { "$tmp/mqload" -p "$1" -P 200 -S 1 -q 0 -r 2000 -d 3 | node -e 'const r = JSON.parse(require("fs").readFileSync(0)); console.log(r.p50_us, r.p99_us)' >>"$tmp/${name// /_}"; }
 for ((round = 0; round < rounds; round++)); do
+  cores 0
   for qos in 0 1; do
-    name="q$qos motemq" one mqtt "$pt" "$qos" 2000
-    name="q$qos mosquitto" one mqtt "$pm" "$qos" 2000
+    name="q$qos motemq" alone mqtt "$pt" "$qos" 2000
+    name="q$qos mosquitto" alone mqtt "$pm" "$qos" 2000
   done
+  cores 0-1
   name='sync motemq' one mqtt "$pt" 1 600 durable/a
   name='sync bare' one sync "$data/bare" 600
   name='sync floor' one floor "$data/bare" 600
