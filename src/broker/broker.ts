@@ -57,7 +57,7 @@ export class Broker implements Liveness {
   readonly waiting: Set<Publisher>
   /** Every connection that may be paused and is told of alarms. */
   readonly publishers: Set<Publisher>
-  /** Run once, after the next sync. */
+  /** Run once, after the next sync or when the journal fails. */
   readonly untilDurable: Set<TurnTask>
   /** Sessions with QoS 2 deliveries that wait for the disk. */
   readonly held: Set<Session>

@@ -48,9 +48,14 @@ export class Owner implements JournalOwner {
     const broker = this.#broker
     if (broker.held.size > 0) unhold(broker, ticket)
     for (const publisher of broker.waiting) publisher.onDurable(ticket)
-    if (broker.untilDurable.size === 0) return
-    const tasks = [...broker.untilDurable]
-    broker.untilDurable.clear()
+    this.#goOn()
+  }
+
+  #goOn(): void {
+    const { untilDurable } = this.#broker
+    if (untilDurable.size === 0) return
+    const tasks = [...untilDurable]
+    untilDurable.clear()
     for (const task of tasks) task.onTurnEnd()
   }
 
@@ -76,6 +81,8 @@ export class Owner implements JournalOwner {
   onFailure(error: Error): void {
     const broker = this.#broker
     broker.judge()
+    // What they wait for will not come: they go on without it.
+    this.#goOn()
     broker.events.emit('journalFailed', { message: error.message })
   }
 }

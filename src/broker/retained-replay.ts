@@ -159,7 +159,9 @@ class RetainedReplay implements BlockWaiter, TurnTask {
     if (slot === null || slot.sequence > this.#before) return OFFERED
     if (this.#vhost.retained.get(slot.topic) !== slot) return OFFERED
     // Seen by a new subscriber, lost in a crash, and the older value is back: no reader may see that.
-    if (slot.ticket > broker.journal.durableTicket && !broker.journal.failed) {
+    if (slot.ticket > broker.journal.durableTicket) {
+      // Once the journal has failed it never will be: what the restart finds is the value.
+      if (broker.journal.failed) return OFFERED
       broker.untilDurable.add(this)
       return LATER
     }

@@ -201,6 +201,25 @@ describe('what is retained', () => {
     expect(client.payloads).toEqual(['two'])
   })
 
+  it('is never shown when the disk fails before it is durable, and what is durable is', async () => {
+    const publisher = new Client(rig, 'p').open()
+    publisher.publish('a/1', 'zero', { retain: true, qos: 1 })
+    publisher.publish('a/2', 'two', { retain: true, qos: 1 })
+    await rig.flush()
+    publisher.publish('a/1', 'one', { retain: true, qos: 1 })
+    const early = new Client(rig, 'e').open()
+    join(early, 'a/+', { qos: 0 })
+    replayRetained(rig.broker, early.session!, 'a/+')
+    rig.disk.intercept = call => (call === 'write' || call === 'sync' ? { code: 'EIO' } : null)
+    await turns(20)
+    expect(rig.journal.failed).toBe(true)
+    const late = new Client(rig, 'l').open()
+    join(late, 'a/+', { qos: 0 })
+    replayRetained(rig.broker, late.session!, 'a/+')
+    await turns(20)
+    expect([early.payloads, late.payloads]).toEqual([['two'], ['two']])
+  })
+
   it('comes once more, not a hundred times, when a subscription is renewed meanwhile', async () => {
     const publisher = new Client(rig, 'p').open()
     for (let i = 0; i < 200; i++) publisher.publish(`a/${i}`, 'x', { retain: true, qos: 1 })
