@@ -1,4 +1,5 @@
 /** Worlds, one seed after the other, until enough cuts were made or something is wrong. */
+import { JournalError } from '../../src/journal/journal-error.ts'
 import { World, type WorldOptions } from './sim-world.ts'
 
 /** A world's cuts: after that its log is long enough, and another seed tells more. */
@@ -50,11 +51,17 @@ export async function cutWorlds(options: CutOptions): Promise<CutResult> {
 async function runWorld(world: World): Promise<void> {
   const { violations } = world
   await world.open()
-  while (world.cuts < CUTS_A_WORLD && violations.length === 0) {
-    await world.cut()
-    if (world.cuts % DRAIN_EVERY === 0 && violations.length === 0) await world.drain()
+  try {
+    while (world.cuts < CUTS_A_WORLD && violations.length === 0) {
+      await world.cut()
+      if (world.cuts % DRAIN_EVERY === 0 && violations.length === 0) await world.drain()
+    }
+    if (violations.length === 0) await world.drain()
+  } catch (error) {
+    // A store that does not open any more has lost everything.
+    if (!(error instanceof JournalError)) throw error
+    violations.push(error.message)
   }
-  if (violations.length === 0) await world.drain()
   world.sim.kill()
 }
 
