@@ -50,7 +50,8 @@ const LAX = [
   'packet too short',
   'PUBLISH too short',
   'no property length',
-  'length of an acknowledgement'
+  'length of an acknowledgement',
+  'trailing bytes'
 ]
 const isLax = (error: string) =>
   LAX.includes(error) || /^property 0x[0-9a-f]+ not allowed here$/.test(error)

@@ -107,9 +107,9 @@ export class Fuzzer {
       for (cutting of CUTTINGS) {
         if (cutting === 'bytes' && !isThorough && result.inputs % BYTES_EVERY !== 0) continue
         const transcript = rig.run(input, cutting, 1)
-        const seen = this.#look(transcript)
+        const seen = comparable(this.#look(transcript), input)
         first ??= seen
-        const at = seen.findIndex((line, index) => line !== first![index])
+        const at = seen.findIndex((_, index) => !isSame(seen, first!, index))
         if ((input.protocol === 'amqp' || seen.includes('true')) && isHeldUp(input)) continue
         if (at >= 0 || seen.length !== first.length) {
           const index = at < 0 ? seen.length : at
@@ -192,6 +192,23 @@ export class Fuzzer {
  */
 function isHeldUp({ steps }: Case): boolean {
   return steps.some(({ event }) => HOLDING.has(event))
+}
+
+/**
+ * A peer that is closed for a fault may have got what the broker had for it before the fault was read, or not: that hangs
+ * on whether both came in one read. What it got was right: one answer is the beginning of the other.
+ */
+function isSame(seen: readonly string[], first: readonly string[], index: number): boolean {
+  const [a = '', b = ''] = [seen[index], first[index]]
+  if (a === b) return true
+  const isClosed = seen[index + 1] === 'true' && first[index + 1] === 'true'
+  return isClosed && (a.startsWith(b) || b.startsWith(a))
+}
+
+/** Whether a SUBSCRIBE is read before a held PUBLISH is answered hangs on the cut, not what is answered in all. */
+function comparable(seen: string[], input: Case): string[] {
+  if (!isHeldUp(input)) return seen
+  return seen.map(line => (/^[0-9a-f]+$/.test(line) ? line.match(/../g)!.sort().join('') : line))
 }
 
 const HOLDING: ReadonlySet<Event> = new Set(['pause', 'alarm', 'stall', 'hold-disk'])
