@@ -16,7 +16,7 @@ import {
   write
 } from './fuzz-case.ts'
 import { mqttSteps } from './fuzz-mqtt.ts'
-import { checkMqtt, freeIds } from './fuzz-mqtt-check.ts'
+import { checkMqtt, freeIds, splitPackets } from './fuzz-mqtt-check.ts'
 import { Finding, FUZZ_LIMITS, FuzzRig, type Transcript } from './fuzz-rig.ts'
 import { chance } from './fuzz-sketch.ts'
 import { type Random, seededRandom } from './random.ts'
@@ -146,7 +146,8 @@ export class Fuzzer {
         const known = inbound[index] ?? []
         const kept = [...freeIds(input, answers)].filter(id => known.includes(id))
         if (kept.length > 0) throw new Finding(`identifier ${kept} is kept behind its PUBCOMP`)
-        seen.push(output.toString('hex'))
+        // How deliveries and answers lie between each other hangs on the cut where something waits for the disk.
+        seen.push(hexOf(output, false), `${isEnded[index]}`, hexOf(output, true))
       } else {
         const told = checkAmqp(input, output, isEnded[index]!)
         for (const { name } of told) this.#count(name)
@@ -192,6 +193,13 @@ export class Fuzzer {
  */
 function isHeldUp({ steps }: Case): boolean {
   return steps.some(({ event }) => HOLDING.has(event))
+}
+
+/** The packets of an output that are deliveries, or those that are not. */
+function hexOf(output: Buffer, deliveries: boolean): string {
+  const { packets } = splitPackets(output)
+  const wanted = packets.filter(({ first }) => [3, 6].includes(first >> 4) === deliveries)
+  return wanted.map(({ first, body }) => first.toString(16) + body.toString('hex')).join('')
 }
 
 /**
