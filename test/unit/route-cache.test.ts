@@ -101,4 +101,33 @@ describe('the cache of routes', () => {
     cache.remember(cache.routes, 'new', routeTo(1, cache.exchange), 10)
     expect([...cache.routes.keys()]).toEqual(['new'])
   })
+
+  it('keeps one object for all keys that lead to one session in the same way, and only for those', () => {
+    const cache = new RouteCache(topicExchange())
+    const remember = (key: string, change: (target: SessionTarget) => void = () => undefined) => {
+      const target = new SessionTarget(session)
+      change(target)
+      cache.remember(cache.routes, key, new Route([target], [], cache.exchange.version), 100)
+      return cache.routes.get(key)
+    }
+    const first = remember('a')
+    expect(remember('b')).toBe(first)
+    const others = [
+      remember('c', target => {
+        target.qos = 1
+      }),
+      remember('d', target => {
+        target.retainAsPublished = true
+      }),
+      remember('e', target => {
+        target.identifiers = [7]
+      }),
+      remember('f', target => {
+        target.noLocal = []
+      })
+    ]
+    expect(new Set([first, ...others]).size).toBe(5)
+    expect(cache.routes.get('c')!.sessions[0]!.qos).toBe(1)
+    expect(cache.routes.get('a')!.sessions[0]!.qos).toBe(0)
+  })
 })
