@@ -166,14 +166,14 @@ requirePowerDisk('a power cut on ext4', () => {
   })
 
   it('catches a broker that acknowledges before the sync', async () => {
-    const { results } = await run(60, { script: EAGER, rounds: 1, stopsAtFault: true })
+    const { results } = await run(120, { script: EAGER, rounds: 1, stopsAtFault: true })
     const faults = results.filter(({ fault }) => fault !== '')
     process.stdout.write(`acknowledged before the sync: caught at point ${results.length}\n`)
     expect(faults.length).toBeGreaterThan(0)
   })
 
   it('catches a file system that flushes nothing', async () => {
-    const { results } = await run(60, { mountOptions: 'nobarrier', rounds: 1, stopsAtFault: true })
+    const { results } = await run(120, { mountOptions: 'nobarrier', rounds: 1, stopsAtFault: true })
     const faults = results.filter(({ fault }) => fault !== '')
     process.stdout.write(`without flushes: caught at point ${results.length}\n`)
     expect(faults.length).toBeGreaterThan(0)

@@ -17,6 +17,11 @@ realDisk.open = async (path, mode) => {
     syncing = syncing.then(() => setTimeout(LATER_MS)).then(sync)
     return Promise.resolve()
   }
+  file.writeSynced = async (buffers, position) => {
+    const count = await file.write(buffers, position)
+    await file.datasync()
+    return count
+  }
   const close = file.close.bind(file)
   file.close = () => syncing.then(close)
   return file
