@@ -53,6 +53,7 @@ const KEEPALIVE_MS = 60_000
 const ANSWERS_FACTOR = 4
 const EMPTY = Buffer.alloc(0)
 
+/** The parts of Node's sockets that have no public name. */
 interface Internals {
   _handle: { useUserBuffer?: unknown; writeQueueSize?: number; bytesWritten?: number } | null
   _server: unknown
