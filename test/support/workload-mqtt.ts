@@ -344,22 +344,8 @@ export class RetainedActor {
     }
   }
 
-  /**
-   * Resolves with none when nothing can be on its way any more. A value is shown when the disk has it, however long a
-   * sync takes: an acknowledgement that waits for the disk comes behind it.
-   */
+  /** Resolves with none when nothing can be on its way any more. */
   async #none(): Promise<string> {
-    let isSynced = false
-    this.#reader.publish('barrier', Buffer.from('x'), {
-      qos: 1,
-      retain: true,
-      onSettled: () => {
-        isSynced = true
-      }
-    })
-    while (!isSynced && this.#reader.isConnected) {
-      await new Promise(resolve => setTimeout(resolve, this.pingPauseMs))
-    }
     for (let pongs = 0; pongs < this.#pongsMax && this.#reader.isConnected; pongs++) {
       await new Promise(resolve => setTimeout(resolve, this.pingPauseMs))
       await this.#reader.pong()
