@@ -254,7 +254,7 @@ describe('QoS 2 from a client', () => {
 })
 
 describe('SUBSCRIBE of a session that lasts, to a broker that stops', () => {
-  it('is answered with DISCONNECT: no SUBACK has a code for it [MQTT-3.9.3-2]', async () => {
+  it('is answered with DISCONNECT: no SUBACK has a code for it, v5 [MQTT-3.9.3-2]', async () => {
     const gateway = await startGateway()
     const raw = await connectTo(gateway, 5, 's', lasting)
     gateway.broker.isStopping = true

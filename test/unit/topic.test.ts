@@ -28,7 +28,7 @@ describe('a topic name', () => {
   )
 
   it.each(['', 'a/+', '#', 'a#', 'a+b', '\0', 'a\0b', '\ud800', 'a\udc00b', 'x\ud83d/'])(
-    'may not be %j [MQTT-3.3.2-2] [MQTT-4.7.3-1] [MQTT-4.7.3-2]',
+    'may not be %j, v5 [MQTT-3.3.2-2] [MQTT-4.7.3-1] [MQTT-4.7.3-2]',
     topic => {
       expect(isValidTopic(topic, limits)).toBe(false)
     }
@@ -65,7 +65,7 @@ describe('a topic filter', () => {
   )
 
   it.each(['', 'a#', '#/a', 'a+/b', '+a', 'a/#/b', '##', '++', '#+', 'a/#b', 'a\0/#', '\udc00/#'])(
-    'may not be %j [MQTT-4.7.1-1] [MQTT-4.7.1-2]',
+    'may not be %j, v5 [MQTT-4.7.1-1] [MQTT-4.7.1-2]',
     filter => {
       expect(isValidFilter(filter, limits)).toBe(false)
     }
@@ -176,7 +176,7 @@ describe('a shared subscription', () => {
     '$share/g+/x',
     '$share/#/x',
     '$share/g/a#'
-  ])('is invalid as %j [MQTT-4.8.2-1] [MQTT-4.8.2-2]', text => {
+  ])('is invalid as %j, v5 [MQTT-4.8.2-1] [MQTT-4.8.2-2]', text => {
     expect(parseSharedFilter(text, limits)).toBe('invalid')
   })
 
