@@ -1,9 +1,8 @@
 /**
  * One MQTT client: its state, and what the broker and the socket ask of it. What its packets mean stands
- * in `handle.ts` and the handlers beside it; they work on the fields of this class.
- *
- * Acknowledgements leave in the order of what they answer [MQTT-4.6.0-2 to -4]: at once while nothing is
- * owed, else behind what waits for the disk.
+ * in `handle.ts` and the handlers beside it; what it answers in `answers.ts`, what it holds in
+ * `holding.ts`, its deadlines in `deadlines.ts`, what it is refused in `refusing.ts`: functions that work
+ * on the fields of this class, each through an interface that names the parts it needs.
  */
 import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
@@ -14,7 +13,6 @@ import {
   DELIVER_RETAIN
 } from '../broker/consumer.ts'
 import { ready } from '../broker/deliver.ts'
-import { isFrontEndBug } from '../broker/front-end-bug.ts'
 import { OwedAcks, type OwedVisitor } from '../broker/owed.ts'
 import { disconnect } from '../broker/sessions.ts'
 import { settle } from '../broker/settle.ts'
@@ -24,19 +22,20 @@ import type { Queue } from '../core/queue.ts'
 import type { Session } from '../core/session.ts'
 import type { Vhost } from '../core/vhost.ts'
 import { PeerSocket, type SocketHandler } from '../net/socket.ts'
-import { ackBytes, writeAck } from './codec/acks.ts'
-import { writeConnack, writeDisconnect } from './codec/packet.ts'
-import { PUBACK, PUBCOMP, PUBREC, PUBREL } from './codec/packet-types.ts'
-import { ProtocolError } from './codec/protocol-error.ts'
+import { type OwedTask, PUBREL_FIRST, send, sendAck, sendOwed } from './answers.ts'
+import { writeDisconnect } from './codec/write.ts'
 import { countPublishes } from './codec/count-publishes.ts'
 import { PublishReader } from './codec/publish.ts'
 import { type PacketHandler, Splitter } from './codec/splitter.ts'
 import type { AcceptOptions, MqttContext } from './context.ts'
+import type { Timing } from './deadlines.ts'
 import { HeldPublishes } from './held-publishes.ts'
+import { retryHeld } from './holding.ts'
 import { logEnd } from './log-end.ts'
 import type { PublishTarget } from './outbound.ts'
-import { PAUSED_HELD, PAUSED_PRESSURE, PAUSED_TURN } from './paused.ts'
-import { REASON, returnCodeOfReason } from './reason-codes.ts'
+import { PAUSED_PRESSURE, PAUSED_TURN } from './paused.ts'
+import { REASON } from './reason-codes.ts'
+import { failed, type Refusable } from './refusing.ts'
 
 /** Handles one packet of a connection; false: take no more until the splitter is resumed. */
 export type PacketFunction = (
@@ -47,26 +46,20 @@ export type PacketFunction = (
   end: number
 ) => boolean
 
-/** Something owed that is no plain acknowledgement: a CONNACK, a SUBACK and what follows it. */
-export interface OwedTask {
-  run(connection: MqttConnection): void
-}
-
-/** First bytes of the acknowledgements that we send. */
-export const PUBACK_FIRST = PUBACK << 4
-export const PUBREC_FIRST = PUBREC << 4
-export const PUBREL_FIRST = (PUBREL << 4) | 2
-export const PUBCOMP_FIRST = PUBCOMP << 4
-/** In the ring of owed acknowledgements: the next of `tasks`. No packet begins with it. */
-const TASK = 0
-const REASON_SHIFT = 8
 /** [MQTT-3.1.2-22]: one and a half times the keepalive. */
 const KEEPALIVE_MS_A_SECOND = 1_500
 const UNLIMITED = 0x7fffffff
 const NOBODY = new Principal('', [], '', [], [], false)
 
 export class MqttConnection
-  implements SocketHandler, SessionConnection, PacketHandler, OwedVisitor, PublishTarget
+  implements
+    SocketHandler,
+    SessionConnection,
+    PacketHandler,
+    OwedVisitor,
+    PublishTarget,
+    Timing,
+    Refusable
 {
   readonly context: MqttContext
   readonly options: AcceptOptions
@@ -90,7 +83,7 @@ export class MqttConnection
   keepaliveMs: number
   /** `MqttContext.liveMs` when the peer was last heard of. */
   seenMs: number
-  private readonly openedMs: number
+  readonly openedMs: number
   /** The client's Maximum Packet Size, bytes. */
   outputPacketBytesMax: number
   /** Unacknowledged deliveries that the client may have at once. */
@@ -107,9 +100,9 @@ export class MqttConnection
   heldUntilMs: number
   /** Session Expiry Interval of its DISCONNECT, seconds; null: unchanged. */
   newExpirySeconds: number | null
+  readonly owed: OwedAcks
+  readonly tasks: OwedTask[]
   private readonly handle: PacketFunction
-  private readonly owed: OwedAcks
-  private readonly tasks: OwedTask[]
   private paused: number
   private preLoginBytes: number
   private isStarved: boolean
@@ -147,9 +140,9 @@ export class MqttConnection
     this.held = new HeldPublishes()
     this.heldUntilMs = 0
     this.newExpirySeconds = null
-    this.handle = handle
     this.owed = new OwedAcks()
     this.tasks = []
+    this.handle = handle
     this.paused = 0
     this.preLoginBytes = 0
     this.isStarved = false
@@ -250,7 +243,7 @@ export class MqttConnection
   }
 
   resendRelease(sequence: number): void {
-    if (this.session !== null) this.sendAck(PUBREL_FIRST, this.session.packetId(sequence), 0)
+    if (this.session !== null) sendAck(this, PUBREL_FIRST, this.session.packetId(sequence), 0)
   }
 
   onCancelled(_queue: Queue): void {
@@ -275,9 +268,7 @@ export class MqttConnection
   }
 
   onOwed(a: number, b: number): void {
-    if (this.isClosed) return
-    if (a === TASK) this.tasks.shift()!.run(this)
-    else this.sendAck(a & 255, b, a >> REASON_SHIFT)
+    sendOwed(this, a, b)
   }
 
   onPause(): void {
@@ -289,7 +280,7 @@ export class MqttConnection
   }
 
   onDiskAlarm(raised: boolean): void {
-    if (!raised) this.retryHeld()
+    if (!raised) retryHeld(this)
   }
 
   /** Its CONNACK leaves: deliveries may follow, and the budget before login is given back. */
@@ -302,41 +293,6 @@ export class MqttConnection
     broker.publishers.add(this)
     broker.counters.mqttConnections++
     broker.counters.mqttConnectionsTotal++
-  }
-
-  /** Owes an acknowledgement: it leaves when `ticket` is durable and everything before it has left. */
-  owe(ticket: number, first: number, packetId: number, reason: number): void {
-    if (this.mayLeave(ticket)) this.sendAck(first, packetId, reason)
-    else this.pushOwed(ticket, first | (reason << REASON_SHIFT), packetId)
-  }
-
-  /** Like `owe`, for what is more than an acknowledgement. */
-  oweTask(ticket: number, task: OwedTask): void {
-    if (this.mayLeave(ticket)) {
-      task.run(this)
-      return
-    }
-    this.tasks.push(task)
-    this.pushOwed(ticket, TASK, 0)
-  }
-
-  sendAck(first: number, packetId: number, reason: number): void {
-    // Whatever ends the exchange gives the publisher's quota back (MQTT 5 §4.9).
-    if (
-      first === PUBACK_FIRST ||
-      first === PUBCOMP_FIRST ||
-      (first === PUBREC_FIRST && reason > 127)
-    ) {
-      if (this.receivedCount > 0) this.receivedCount--
-    }
-    const shown = this.version === 5 ? reason : 0
-    const at = this.socket.reserve(ackBytes(shown))
-    writeAck(this.socket.buffer, at, first, packetId, shown)
-  }
-
-  /** Sends a packet that mqtt-packet wrote; one over the client's Maximum Packet Size is not sent. */
-  send(packet: Buffer): void {
-    if (packet.length <= this.outputPacketBytesMax) this.socket.write(packet, 0, packet.length)
   }
 
   /** A delivery was settled: its session's queue may go on. */
@@ -359,6 +315,18 @@ export class MqttConnection
     this.socket.resumeReading()
   }
 
+  get isPaused(): boolean {
+    return this.paused !== 0
+  }
+
+  retake(first: number, buffer: Buffer, start: number, end: number): void {
+    this.handle(this, first, buffer, start, end)
+  }
+
+  failed(error: unknown): void {
+    failed(this, error)
+  }
+
   /** The splitter goes on with what it holds. */
   resumeSplitting(): void {
     try {
@@ -366,83 +334,6 @@ export class MqttConnection
     } catch (error) {
       this.failed(error)
     }
-  }
-
-  /** Reads nothing more from the peer, and closes it after `forMs`. */
-  holdAll(forMs: number): void {
-    this.heldUntilMs = this.context.liveMs + forMs
-    this.pause(PAUSED_HELD)
-  }
-
-  /** Keeps a PUBLISH that the disk's alarm does not let in; closes the peer when that lasts. */
-  hold(first: number, buffer: Buffer, start: number, end: number): void {
-    const { limits } = this.context.broker
-    if (this.held.count === 0) this.heldUntilMs = this.context.liveMs + limits.alarmHoldMs
-    this.held.add(first, buffer, start, end)
-    if (this.held.bytes >= limits.alarmHoldBytes) this.pause(PAUSED_HELD)
-  }
-
-  /** The alarm has passed: what is held is taken, in order. */
-  retryHeld(): void {
-    if (this.held.count === 0 || this.context.broker.refusal !== 0) return
-    const waiting = this.held.take()
-    const untilMs = this.heldUntilMs
-    this.heldUntilMs = 0
-    this.resume(PAUSED_HELD)
-    try {
-      for (const { first, body } of waiting) {
-        if (this.isClosed) return
-        this.handle(this, first, body, 0, body.length)
-      }
-      if (this.held.count > 0) this.heldUntilMs = untilMs
-    } catch (error) {
-      this.failed(error)
-    }
-  }
-
-  /** Once a second: the deadlines of login, keepalive and held packets. */
-  checkDeadlines(liveMs: number): void {
-    const { loginTimeoutMs } = this.context.broker.limits
-    if (this.heldUntilMs > 0) {
-      if (liveMs >= this.heldUntilMs) {
-        this.close('held too long by the disk alarm or a full queue', 0, 'lost')
-        return
-      }
-      this.retryHeld()
-    }
-    if (this.isOpen) {
-      // Not while it is us who do not read.
-      if (this.socket.isUnread) this.seenMs = liveMs
-      if (this.keepaliveMs > 0 && this.paused === 0 && liveMs - this.seenMs > this.keepaliveMs) {
-        this.close('keepalive timeout', REASON.keepaliveTimeout, 'lost')
-      }
-    } else if (this.version === 0 && liveMs - this.openedMs >= loginTimeoutMs) {
-      this.close('no CONNECT in time', 0, 'lost')
-    }
-  }
-
-  /** What a packet's handling threw. */
-  failed(error: unknown): void {
-    if (error instanceof ProtocolError) {
-      if (!this.isOpen && error.connackVersion > 0) {
-        this.version = error.connackVersion
-        this.refuse(error.reason, error.message)
-      } else {
-        this.close(error.message, error.reason, 'lost')
-      }
-      return
-    }
-    if (!isFrontEndBug(error)) throw error
-    this.context.bugs++
-    this.log.error({ ...this.who, err: error }, 'bug: the connection is closed')
-    this.close('internal error', REASON.unspecified, 'lost')
-  }
-
-  /** Refuses a CONNECT: `reason` is MQTT 5's, older versions get what is nearest to it. */
-  refuse(reason: number, text: string, returnCode = returnCodeOfReason(reason)): void {
-    if (this.isClosed) return
-    this.send(writeConnack(this.version, false, this.version === 5 ? reason : returnCode))
-    this.close(text, 0, 'lost')
   }
 
   /**
@@ -453,7 +344,7 @@ export class MqttConnection
     if (this.isClosed) return
     const { broker } = this.context
     const wasOpen = this.isOpen
-    if (wasOpen && reason > 0 && this.version === 5) this.send(writeDisconnect(reason))
+    if (wasOpen && reason > 0 && this.version === 5) send(this, writeDisconnect(reason))
     this.isClosed = true
     this.isOpen = false
     this.splitter.close()
@@ -471,15 +362,6 @@ export class MqttConnection
       disconnect(broker, session, this, how, this.newExpirySeconds)
     }
     logEnd(this.context, this.log, this.who, text, wasOpen)
-  }
-
-  private mayLeave(ticket: number): boolean {
-    return this.owed.count === 0 && ticket <= this.context.broker.journal.durableTicket
-  }
-
-  private pushOwed(ticket: number, a: number, b: number): void {
-    if (this.owed.count === 0) this.context.broker.waiting.add(this)
-    this.owed.push(ticket, a, b)
   }
 
   private countPreLogin(): void {

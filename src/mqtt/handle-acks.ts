@@ -5,8 +5,9 @@
 import { received, release, settle } from '../broker/settle.ts'
 import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_STATE, RELEASED, UNACKED } from '../core/queue-entry.ts'
 import type { Session } from '../core/session.ts'
+import { owe, PUBCOMP_FIRST, PUBREL_FIRST } from './answers.ts'
 import { ack } from './codec/acks.ts'
-import { type MqttConnection, PUBCOMP_FIRST, PUBREL_FIRST } from './connection.ts'
+import type { MqttConnection } from './connection.ts'
 import { REASON } from './reason-codes.ts'
 
 /** From here on reason codes are errors (§2.4). */
@@ -25,11 +26,11 @@ export function handlePubrec(connection: MqttConnection): void {
   const sequence = openSequence(session, 2, UNACKED)
   if (sequence < 0) {
     // A PUBREC again, after its PUBREL [MQTT-4.3.3-5]: the PUBREL goes out again too.
-    if (openSequence(session, 2, RELEASED) >= 0) connection.owe(0, PUBREL_FIRST, packetId, 0)
+    if (openSequence(session, 2, RELEASED) >= 0) owe(connection, 0, PUBREL_FIRST, packetId, 0)
     else {
       countUnexpected(connection)
       if (connection.version === 5) {
-        connection.owe(0, PUBREL_FIRST, packetId, REASON.packetIdNotFound)
+        owe(connection, 0, PUBREL_FIRST, packetId, REASON.packetIdNotFound)
       }
     }
     return
@@ -40,7 +41,7 @@ export function handlePubrec(connection: MqttConnection): void {
     return
   }
   const ticket = received(connection.context.broker, session, sequence)
-  connection.owe(ticket, PUBREL_FIRST, packetId, REASON.success)
+  owe(connection, ticket, PUBREL_FIRST, packetId, REASON.success)
 }
 
 export function handlePubrel(connection: MqttConnection): void {
@@ -49,10 +50,10 @@ export function handlePubrel(connection: MqttConnection): void {
   const ticket = release(connection.context.broker, session, packetId)
   if (ticket < 0) {
     countUnexpected(connection)
-    connection.owe(0, PUBCOMP_FIRST, packetId, REASON.packetIdNotFound)
+    owe(connection, 0, PUBCOMP_FIRST, packetId, REASON.packetIdNotFound)
     return
   }
-  connection.owe(ticket, PUBCOMP_FIRST, packetId, REASON.success)
+  owe(connection, ticket, PUBCOMP_FIRST, packetId, REASON.success)
 }
 
 export function handlePubcomp(connection: MqttConnection): void {

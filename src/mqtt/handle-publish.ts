@@ -2,8 +2,10 @@
 import { publish } from '../broker/publish.ts'
 import { inboundTicket } from '../broker/settle.ts'
 import { ERROR_CODES } from '../core/errors.ts'
+import { owe, PUBACK_FIRST, PUBREC_FIRST } from './answers.ts'
 import { ProtocolError } from './codec/protocol-error.ts'
-import { type MqttConnection, PUBACK_FIRST, PUBREC_FIRST } from './connection.ts'
+import type { MqttConnection } from './connection.ts'
+import { hold, holdAll } from './holding.ts'
 import { PAUSED_PRESSURE } from './paused.ts'
 import { REASON, reasonOf } from './reason-codes.ts'
 
@@ -23,7 +25,7 @@ export function handlePublish(
   const isAcknowledged = (first & 6) !== 0
   if (isAcknowledged && connection.held.count > 0) {
     // Those behind a held one keep their order.
-    connection.hold(first, buffer, start, end)
+    hold(connection, first, buffer, start, end)
     return true
   }
   const { version, reader } = connection
@@ -37,7 +39,7 @@ export function handlePublish(
     const repeated = inboundTicket(connection.session!, packetId)
     if (repeated >= 0) {
       // [MQTT-4.3.3-10]: it was routed when it came first.
-      connection.owe(repeated, PUBREC_FIRST, packetId, REASON.success)
+      owe(connection, repeated, PUBREC_FIRST, packetId, REASON.success)
       return true
     }
   }
@@ -48,11 +50,11 @@ export function handlePublish(
   if (ticket < 0) return refuse(connection, -ticket, first, buffer, start, end)
   if (message.qos === 2) {
     // That nobody subscribes may be said (§3.5.2.1), at the price of a byte a message: Mosquitto does not.
-    connection.owe(ticket, PUBREC_FIRST, packetId, REASON.success)
+    owe(connection, ticket, PUBREC_FIRST, packetId, REASON.success)
     return true
   }
   const reason = broker.matched ? REASON.success : REASON.noMatchingSubscribers
-  connection.owe(ticket, PUBACK_FIRST, packetId, reason)
+  owe(connection, ticket, PUBACK_FIRST, packetId, reason)
   return true
 }
 
@@ -73,24 +75,24 @@ function refuse(
     return false
   }
   if (connection.version === VERSION_5) {
-    connection.owe(0, ack, packetId, reasonOf(code))
+    owe(connection, 0, ack, packetId, reasonOf(code))
     return true
   }
   switch (code) {
     case ERROR_CODES.notAuthorized:
       // As Mosquitto does: a client that cannot be told is not to repeat it for ever. It is counted.
-      connection.owe(0, ack, packetId, REASON.notAuthorized)
+      owe(connection, 0, ack, packetId, REASON.notAuthorized)
       return true
     case ERROR_CODES.diskAlarm:
       // It waits here; neither received nor dropped until then.
       broker.counters.mqttReceived[qos]!--
       broker.counters.drop('disk_alarm', -1)
       connection.receivedCount--
-      connection.hold(first, buffer, start, end)
+      hold(connection, first, buffer, start, end)
       return true
     case ERROR_CODES.queueFull:
       // Other queues may have it already, so it is not tried again: the client does, when it is back.
-      connection.holdAll(broker.limits.rejectHoldMs)
+      holdAll(connection, broker.limits.rejectHoldMs)
       return false
     default:
       connection.close('PUBLISH refused', 0, 'lost')

@@ -3,16 +3,12 @@ import { replayRetained } from '../broker/retained-replay.ts'
 import { subscribe, unsubscribe } from '../broker/sessions.ts'
 import type { Session } from '../core/session.ts'
 import { parseSharedFilter } from '../core/topic.ts'
-import {
-  type FilterRequest,
-  readSubscribe,
-  readUnsubscribe,
-  writeSuback,
-  writeUnsuback
-} from './codec/packet.ts'
+import { type OwedTask, oweTask, send } from './answers.ts'
+import { type FilterRequest, readSubscribe, readUnsubscribe } from './codec/packet.ts'
+import { writeSuback, writeUnsuback } from './codec/write.ts'
 import type { Version } from './codec/packet-types.ts'
 import { PROTOCOL_ERROR, ProtocolError } from './codec/protocol-error.ts'
-import type { MqttConnection, OwedTask } from './connection.ts'
+import type { MqttConnection } from './connection.ts'
 import { REASON, reasonOf } from './reason-codes.ts'
 
 /** SUBACK of 3.1.1 for whatever is refused (§3.9.3). */
@@ -20,16 +16,19 @@ const FAILURE = 0x80
 
 /** A SUBACK, and the retained messages behind it. */
 class SubackTask implements OwedTask {
+  private readonly connection: MqttConnection
   private readonly packet: Buffer
   private readonly granted: readonly string[]
 
-  constructor(packet: Buffer, granted: readonly string[]) {
+  constructor(connection: MqttConnection, packet: Buffer, granted: readonly string[]) {
+    this.connection = connection
     this.packet = packet
     this.granted = granted
   }
 
-  run(connection: MqttConnection): void {
-    connection.send(this.packet)
+  run(): void {
+    const { connection } = this
+    send(connection, this.packet)
     const { session } = connection
     if (session === null) return
     for (const filter of this.granted) {
@@ -40,14 +39,16 @@ class SubackTask implements OwedTask {
 }
 
 class UnsubackTask implements OwedTask {
+  private readonly connection: MqttConnection
   private readonly packet: Buffer
 
-  constructor(packet: Buffer) {
+  constructor(connection: MqttConnection, packet: Buffer) {
+    this.connection = connection
     this.packet = packet
   }
 
-  run(connection: MqttConnection): void {
-    connection.send(this.packet)
+  run(): void {
+    send(this.connection, this.packet)
   }
 }
 
@@ -81,7 +82,7 @@ export function handleSubscribe(
     codes.push(version === 5 ? code : Math.min(code, FAILURE))
   }
   const suback = writeSuback(version, packet.packetId, codes)
-  connection.oweTask(ticket, new SubackTask(suback, granted))
+  oweTask(connection, ticket, new SubackTask(connection, suback, granted))
 }
 
 /** The SUBACK's reason code. */
@@ -120,5 +121,5 @@ export function handleUnsubscribe(
     codes.push(existed ? REASON.success : REASON.noSubscriptionExisted)
   }
   const unsuback = writeUnsuback(version, packet.packetId, codes)
-  connection.oweTask(ticket, new UnsubackTask(unsuback))
+  oweTask(connection, ticket, new UnsubackTask(connection, unsuback))
 }

@@ -7,6 +7,7 @@ import { FORM_MQTT, Message } from '../core/message.ts'
 import type { Sockets } from '../net/socket.ts'
 import { MqttConnection } from './connection.ts'
 import { type AcceptOptions, type MqttContext, STRANGER_LINES_A_SECOND } from './context.ts'
+import { checkDeadlines } from './deadlines.ts'
 import { handlePacket } from './handle.ts'
 import { Outbound } from './outbound.ts'
 import { decodeProperties } from './properties.ts'
@@ -95,6 +96,6 @@ export class MqttServer {
     context.liveMs += Math.min(now - this.tickedAt, 2 * TICK_MS)
     this.tickedAt = now
     context.strangerLines = STRANGER_LINES_A_SECOND
-    for (const connection of this.connections) connection.checkDeadlines(context.liveMs)
+    for (const connection of this.connections) checkDeadlines(connection, context.liveMs)
   }
 }

@@ -4,7 +4,7 @@
  * SUBSCRIBE, misplaced or repeated properties, trailing bytes), so each packet's structure is walked
  * first; what passes is then decoded from a copy, which outlives the socket's read buffer.
  */
-import { generate, type IConnackPacket, type Packet, parser, writeToStream } from 'mqtt-packet'
+import { type Packet, parser } from 'mqtt-packet'
 import type { Limits } from '../../core/limits.ts'
 import { CONNECT, DISCONNECT, SUBSCRIBE, UNSUBSCRIBE, type Version } from './packet-types.ts'
 import {
@@ -86,8 +86,6 @@ export interface DisconnectPacket {
 const EXPIRY_BYTES = 5
 const NO_BYTES = Buffer.alloc(0)
 
-// Else mqtt-packet keeps a Buffer for each of the 65,536 numbers: 6 MB, for packets that are rare here.
-;(writeToStream as unknown as { cacheNumbers: boolean }).cacheNumbers = false
 /** What a client may say in a DISCONNECT (§3.14.2.1). */
 const DISCONNECT_REASONS = new Set([
   0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99
@@ -294,34 +292,6 @@ export function checkAuth(buffer: Buffer, start: number, end: number, limits: Li
   if (![0x00, 0x18, 0x19].includes(buffer[start]!)) throw malformed('reason code of an AUTH')
   const stop = walkProperties(buffer, start + 1, end, AUTH_RULES, limits.userPropertiesMax)
   if (stop !== end) throw malformed('trailing bytes')
-}
-
-/** Bytes of a CONNACK. `code`: reason code, for 3.1 and 3.1.1 the return code. */
-export function writeConnack(
-  version: number,
-  sessionPresent: boolean,
-  code: number,
-  properties: NonNullable<IConnackPacket['properties']> = {}
-): Buffer {
-  return generate(
-    { cmd: 'connack', sessionPresent, returnCode: code, reasonCode: code, properties },
-    { protocolVersion: version }
-  )
-}
-
-/** Bytes of a SUBACK; `granted`: reason codes, for 3.1 and 3.1.1 QoS or 0x80. */
-export function writeSuback(version: number, messageId: number, granted: number[]): Buffer {
-  return generate({ cmd: 'suback', messageId, granted }, { protocolVersion: version })
-}
-
-/** Bytes of an UNSUBACK; 3.1 and 3.1.1 carry no codes. */
-export function writeUnsuback(version: number, messageId: number, granted: number[]): Buffer {
-  return generate({ cmd: 'unsuback', messageId, granted }, { protocolVersion: version })
-}
-
-/** Bytes of a DISCONNECT: MQTT 5 only. No properties, so no length of them either (§3.14.2.2.1). */
-export function writeDisconnect(reasonCode: number): Buffer {
-  return Buffer.from([DISCONNECT << 4, 1, reasonCode])
 }
 
 /** Packet identifier and properties of SUBSCRIBE and UNSUBSCRIBE; returns where their filters start. */

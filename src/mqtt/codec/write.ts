@@ -1,0 +1,34 @@
+/** The packets that we send and that do not make the traffic, through mqtt-packet. */
+import { generate, type IConnackPacket, writeToStream } from 'mqtt-packet'
+import { DISCONNECT } from './packet-types.ts'
+
+// Else mqtt-packet keeps a Buffer for each of the 65,536 numbers: 6 MB, for packets that are rare here.
+;(writeToStream as unknown as { cacheNumbers: boolean }).cacheNumbers = false
+
+/** Bytes of a CONNACK. `code`: reason code, for 3.1 and 3.1.1 the return code. */
+export function writeConnack(
+  version: number,
+  sessionPresent: boolean,
+  code: number,
+  properties: NonNullable<IConnackPacket['properties']> = {}
+): Buffer {
+  return generate(
+    { cmd: 'connack', sessionPresent, returnCode: code, reasonCode: code, properties },
+    { protocolVersion: version }
+  )
+}
+
+/** Bytes of a SUBACK; `granted`: reason codes, for 3.1 and 3.1.1 QoS or 0x80. */
+export function writeSuback(version: number, messageId: number, granted: number[]): Buffer {
+  return generate({ cmd: 'suback', messageId, granted }, { protocolVersion: version })
+}
+
+/** Bytes of an UNSUBACK; 3.1 and 3.1.1 carry no codes. */
+export function writeUnsuback(version: number, messageId: number, granted: number[]): Buffer {
+  return generate({ cmd: 'unsuback', messageId, granted }, { protocolVersion: version })
+}
+
+/** Bytes of a DISCONNECT: MQTT 5 only. No properties, so no length of them either (§3.14.2.2.1). */
+export function writeDisconnect(reasonCode: number): Buffer {
+  return Buffer.from([DISCONNECT << 4, 1, reasonCode])
+}

@@ -1,0 +1,47 @@
+/** What went wrong with a connection, and what its client is told of it. */
+import type { Logger } from 'pino'
+import { isFrontEndBug } from '../broker/front-end-bug.ts'
+import { type Answering, send } from './answers.ts'
+import { writeConnack } from './codec/write.ts'
+import { ProtocolError } from './codec/protocol-error.ts'
+import type { Who } from './log-end.ts'
+import { REASON, returnCodeOfReason } from './reason-codes.ts'
+
+/** The parts of a connection that refusing needs. */
+export interface Refusable extends Answering {
+  readonly log: Logger
+  readonly who: Who
+  readonly isOpen: boolean
+  version: number
+  close(text: string, reason: number, how: 'disconnect' | 'with-will' | 'lost'): void
+}
+
+/** What a packet's handling threw. */
+export function failed(connection: Refusable, error: unknown): void {
+  if (error instanceof ProtocolError) {
+    if (!connection.isOpen && error.connackVersion > 0) {
+      connection.version = error.connackVersion
+      refuse(connection, error.reason, error.message)
+    } else {
+      connection.close(error.message, error.reason, 'lost')
+    }
+    return
+  }
+  if (!isFrontEndBug(error)) throw error
+  connection.context.bugs++
+  connection.log.error({ ...connection.who, err: error }, 'bug: the connection is closed')
+  connection.close('internal error', REASON.unspecified, 'lost')
+}
+
+/** Refuses a CONNECT: `reason` is MQTT 5's, older versions get what is nearest to it. */
+export function refuse(
+  connection: Refusable,
+  reason: number,
+  text: string,
+  returnCode = returnCodeOfReason(reason)
+): void {
+  if (connection.isClosed) return
+  const { version } = connection
+  send(connection, writeConnack(version, false, version === 5 ? reason : returnCode))
+  connection.close(text, 0, 'lost')
+}
