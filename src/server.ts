@@ -21,6 +21,7 @@ import { declareConfigured } from './broker/declared.ts'
 import { Owner } from './broker/owner.ts'
 import { Report } from './broker/report.ts'
 import { startBroker, stopBroker } from './broker/start.ts'
+import { SysTopics } from './broker/sys-topics.ts'
 import { limitsOf, type Options } from './config/options.ts'
 import { judgeStart, StartRefusedError } from './config/start-rules.ts'
 import { Principal } from './core/principal.ts'
@@ -123,7 +124,7 @@ export async function startServer(options: Options, log: Logger): Promise<Runnin
 
 /** Reads for a session that was opened before there were users, while there are none. */
 function anonymous(vhost: string): Principal {
-  return new Principal('', [], vhost, [], [], true)
+  return new Principal('', ['monitoring'], vhost, [], [], true)
 }
 
 class Server implements RunningServer {
@@ -147,6 +148,7 @@ class Server implements RunningServer {
   readonly #admission: Admission
   readonly #lag = new LoopLag()
   readonly #report: Report
+  readonly #sys: SysTopics
   #listeners: readonly Listener[] = []
   #adminSocket: { close(): Promise<void> } | null = null
   #isServing = false
@@ -185,6 +187,7 @@ class Server implements RunningServer {
     const connectionsMax = max === 0 ? byDescriptors : Math.min(byDescriptors, max)
     this.#admission = new Admission({ connectionsMax, perSecond, burst })
     this.#report = new Report(broker, () => this.#counts())
+    this.#sys = new SysTopics(broker, this.#report, VERSION, options.sys)
     this.#http = new AdminServer({
       routes: [...this.#healthRoutes(), ...metricsRoutes(this.#report, VERSION)],
       hosts: options.http.hosts,
@@ -214,6 +217,7 @@ class Server implements RunningServer {
     this.#noteUndeclared()
     await this.#journal.flush()
     this.#lag.start()
+    this.#sys.start()
     const { listeners, skipped } = await openListeners(
       options.listeners,
       this.#admission,
@@ -243,6 +247,7 @@ class Server implements RunningServer {
     for (const listener of this.#listeners) listener.close()
     this.#http.close()
     this.#metrics.close()
+    this.#sys.close()
     stopBroker(this.broker)
     // What was taken before the stop is made durable, and its acknowledgements leave, before the end.
     if (!this.#journal.failed) await this.#journal.flush()
@@ -332,6 +337,7 @@ class Server implements RunningServer {
     return {
       bytesInTotal: this.#sockets.bytesIn,
       bytesOutTotal: this.#sockets.bytesOut,
+      socketsTotal: this.#listeners.reduce((sum, { accepted }) => sum + accepted, 0),
       loginFailuresTotal: this.#authenticator.counters.failed,
       connectionsOpen: this.#admission.open,
       connectionsRefusedTotal: this.#admission.refused,

@@ -29,6 +29,7 @@ export function unregister(connection: Registered): void {
   broker.events.emit('clientDisconnected', {
     clientId: connection.client.name,
     protocol: 'amqp',
+    peer: connection.socket.peer,
     reason: 'connection closed'
   })
 }

@@ -116,7 +116,11 @@ export class UserAuthenticator implements Authenticator {
     const { protocol, username, password, vhost } = credentials
     const isUnrestricted = this.#topics.length === 0
     if (protocol === 'mqtt') {
-      return { ok: true, principal: new Principal('', [], vhost, [], this.#topics, isUnrestricted) }
+      const tags = ['monitoring']
+      return {
+        ok: true,
+        principal: new Principal('', tags, vhost, [], this.#topics, isUnrestricted)
+      }
     }
     if (username !== GUEST || password === null || !Buffer.from(GUEST).equals(password)) return BAD
     const tags = ['administrator']

@@ -10,7 +10,7 @@ import { Message } from '../core/message.ts'
 import type { Principal } from '../core/principal.ts'
 import type { PropertiesDecoder } from '../core/properties.ts'
 import type { Queue } from '../core/queue.ts'
-import type { Session } from '../core/session.ts'
+import type { Session, Subscription } from '../core/session.ts'
 import { MEMORY, Slabs } from '../core/slabs.ts'
 import { type Liveness, State } from '../core/state.ts'
 import type { Journal } from '../journal/journal.ts'
@@ -30,6 +30,11 @@ export interface TurnTask {
 /** Something that happens at a store time: a session's end, a will. */
 export interface Timed {
   onDue(broker: Broker): void
+}
+
+/** Sends what a new subscription below `$SYS` is to get. */
+export interface SysReplays {
+  replay(session: Session, subscription: Subscription): void
 }
 
 export interface BrokerOptions {
@@ -78,6 +83,8 @@ export class Broker implements Liveness {
   diskAlarm: boolean
   isStopping: boolean
   ticker: NodeJS.Timeout | null
+  /** Says what there is below `$SYS`; null while that is off. */
+  sys: SysReplays | null
   /** What `view` reads a stored message into: true until it is asked again. */
   readonly stored: Message
   readonly writer: ByteWriter
@@ -114,6 +121,7 @@ export class Broker implements Liveness {
     this.diskAlarm = false
     this.isStopping = false
     this.ticker = null
+    this.sys = null
     this.stored = new Message()
     this.writer = new ByteWriter()
     this.definedTicket = 0

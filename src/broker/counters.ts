@@ -7,6 +7,11 @@ export class Counters {
   readonly mqttSent: number[]
   readonly amqpReceived: number[]
   readonly amqpSent: number[]
+  /** MQTT packets other than PUBLISH, and the payload bytes of PUBLISHes. */
+  mqttOthersReceived: number
+  mqttOthersSent: number
+  mqttPayloadBytesReceived: number
+  mqttPayloadBytesSent: number
   acknowledged: number
   mqttConnections: number
   mqttConnectionsTotal: number
@@ -15,6 +20,8 @@ export class Counters {
   bytesIn: number
   bytesOut: number
   loginFailures: number
+  /** Sessions whose time was over before their client came back. */
+  sessionsExpired: number
   /** Acknowledgements of what was not open, and the like: counted, ignored. */
   unexpectedAcks: number
   readonly dropped: Map<DropReason, number>
@@ -26,6 +33,10 @@ export class Counters {
     this.mqttSent = [0, 0, 0]
     this.amqpReceived = [0, 0, 0]
     this.amqpSent = [0, 0, 0]
+    this.mqttOthersReceived = 0
+    this.mqttOthersSent = 0
+    this.mqttPayloadBytesReceived = 0
+    this.mqttPayloadBytesSent = 0
     this.acknowledged = 0
     this.mqttConnections = 0
     this.mqttConnectionsTotal = 0
@@ -34,9 +45,25 @@ export class Counters {
     this.bytesIn = 0
     this.bytesOut = 0
     this.loginFailures = 0
+    this.sessionsExpired = 0
     this.unexpectedAcks = 0
     this.dropped = new Map(DROP_REASONS.map(reason => [reason, 0]))
     this.droppedByQueue = new Map()
+  }
+
+  get mqttPacketsReceived(): number {
+    return this.mqttOthersReceived + sumOf(this.mqttReceived)
+  }
+
+  get mqttPacketsSent(): number {
+    return this.mqttOthersSent + sumOf(this.mqttSent)
+  }
+
+  /** What was dropped because something was full, slow or gone: not what nobody wanted or was allowed. */
+  get droppedByLimits(): number {
+    let sum = 0
+    for (const [reason, count] of this.dropped) if (!UNWANTED.has(reason)) sum += count
+    return sum
   }
 
   drop(reason: DropReason, count = 1): void {
@@ -67,4 +94,19 @@ export class Counters {
   }
 }
 
+/** Of all QoS together. */
+export function sumOf(byQos: readonly number[]): number {
+  return byQos[0]! + byQos[1]! + byQos[2]!
+}
+
 const QUEUES_MAX = 1_000
+const UNWANTED: ReadonlySet<DropReason> = new Set([
+  'no_match',
+  'not_authorized',
+  'offline_qos0',
+  'topic_not_mqtt',
+  'expired',
+  'purged',
+  'rejected',
+  'queue_deleted'
+])

@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events'
 
 export interface BrokerEventMap {
   clientConnected: [{ clientId: string; protocol: string; peer: string; user: string }]
-  clientDisconnected: [{ clientId: string; protocol: string; reason: string }]
+  clientDisconnected: [{ clientId: string; protocol: string; peer: string; reason: string }]
   sessionEnded: [{ clientId: string; reason: string }]
   queueDeclared: [{ vhost: string; name: string }]
   queueDeleted: [{ vhost: string; name: string }]

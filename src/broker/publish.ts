@@ -37,6 +37,7 @@ export function publish(broker: Broker, message: Message, publisher: Publisher):
   const key = message.key
   const principal = publisher.principal
   broker.counters.mqttReceived[message.qos]!++
+  broker.counters.mqttPayloadBytesReceived += message.payloadEnd - message.payloadStart
   if (!principal.isUnrestricted || key.charCodeAt(0) === DOLLAR || principal.topics.length > 0) {
     if (!mayTopic(principal, 'write', key, publisher.clientId)) {
       broker.counters.drop('not_authorized')

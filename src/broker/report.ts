@@ -2,12 +2,13 @@
 import type { Session } from '../core/session.ts'
 import type { Broker } from './broker.ts'
 import type { Consumers } from './queue-consumers.ts'
-import type { BrokerStats, QueueStats, StatsSource } from './stats.ts'
+import type { BrokerStats, QueueStats, StatsSource, Traffic } from './stats.ts'
 
 /** What only the server knows. */
 export interface ServerCounts {
   bytesInTotal: number
   bytesOutTotal: number
+  socketsTotal: number
   loginFailuresTotal: number
   connectionsOpen: number
   connectionsRefusedTotal: number
@@ -60,6 +61,10 @@ export class Report implements StatsSource {
     }
   }
 
+  traffic(): Traffic {
+    return this.#server()
+  }
+
   #sums() {
     const sums = {
       sessionsConnected: 0,
@@ -67,6 +72,7 @@ export class Report implements StatsSource {
       sessionMessages: 0,
       sessionBytes: 0,
       subscriptions: 0,
+      sharedSubscriptions: 0,
       queueCount: 0,
       messagesReady: 0,
       messagesUnacked: 0

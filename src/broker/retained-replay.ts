@@ -39,6 +39,10 @@ export function replayRetained(broker: Broker, session: Session, filter: string)
   if (subscription === undefined || connection === null || vhost === null) return
   if (!subscription.wantsReplay) return
   subscription.wantsReplay = false
+  if (filter.startsWith('$SYS')) {
+    broker.sys?.replay(session, subscription)
+    return
+  }
   if (vhost.retained.count === 0) return
   const replay = new RetainedReplay(broker, vhost, session, connection, subscription)
   const behind = waiting.get(session)

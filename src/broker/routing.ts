@@ -24,6 +24,19 @@ export function routeTopic(broker: Broker, vhost: Vhost, topic: string): Route {
   return compiled
 }
 
+/** Who subscribes to a topic of ours, below `$SYS`: no queue gets it, and it is not remembered. */
+export function routeSys(broker: Broker, vhost: Vhost, topic: string): Route {
+  const exchange = vhost.topicExchange
+  found.clear()
+  routeAll(exchange, topic, null, found, null)
+  const subscriptions = found.subscriptions as unknown as Subscription[]
+  const route = compileRoute(subscriptions, [], exchange.version, session =>
+    mayRead(broker, vhost, session, topic)
+  )
+  found.clear()
+  return route
+}
+
 /** The route of an AMQP publish. `headers` are given for a headers exchange. */
 export function routeKey(
   broker: Broker,

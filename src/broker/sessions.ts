@@ -222,6 +222,7 @@ class SessionDue implements Timed {
 
   onDue(broker: Broker): void {
     triggerWill(broker, this.#session, true)
+    broker.counters.sessionsExpired++
     endSession(broker, this.#session, 'expired')
   }
 }

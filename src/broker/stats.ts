@@ -26,11 +26,17 @@ export interface QueueStats {
   readonly consumers: number
 }
 
-export interface BrokerStats {
-  readonly startedAtMs: number
-  readonly protocols: readonly ProtocolStats[]
+/** What came and went over the network, of all protocols. */
+export interface Traffic {
   readonly bytesInTotal: number
   readonly bytesOutTotal: number
+  /** Connections that were accepted. */
+  readonly socketsTotal: number
+}
+
+export interface BrokerStats extends Traffic {
+  readonly startedAtMs: number
+  readonly protocols: readonly ProtocolStats[]
   /** Deliveries that were acknowledged by their consumer. */
   readonly acknowledgedTotal: number
   readonly droppedTotal: ReadonlyMap<DropReason, number>
@@ -44,6 +50,8 @@ export interface BrokerStats {
   readonly sessionMessages: number
   readonly sessionBytes: number
   readonly subscriptions: number
+  /** Of them, those to a shared group. */
+  readonly sharedSubscriptions: number
   readonly retained: number
   readonly retainedBytes: number
   readonly queueCount: number
@@ -58,6 +66,8 @@ export interface BrokerStats {
 /** Implemented by the broker (with what the server adds). */
 export interface StatsSource {
   stats(): BrokerStats
+  /** The part of it that costs nothing to ask for. */
+  traffic(): Traffic
   /** At most `max` AMQP-visible queues, for metrics by queue. */
   queueStats(max: number): readonly QueueStats[]
 }

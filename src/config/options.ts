@@ -122,6 +122,10 @@ export const OPTIONS = {
   queueQos0: flag(false, 'keep QoS 0 messages for sessions that are offline'),
   sessionExpirySecondsMax: seconds(30 * DAY_SECONDS, 'longest time a session outlives its client'),
   maxKeepaliveSeconds: seconds(0, 'longest MQTT keepalive; 0: any', 65_535),
+  sys: {
+    intervalSeconds: seconds(10, 'how often `$SYS` topics are renewed; 0: there are none', 86_400),
+    clientStates: flag(true, 'tell in `$SYS` topics which MQTT clients are there')
+  },
   log: {
     level: choice(LOG_LEVELS, 'info', 'least level that is logged'),
     format: choice(['auto', 'text', 'json'], 'auto', 'auto: text on a terminal, else JSON lines')

@@ -3,7 +3,8 @@
  *
  * Topics: a deny that matches decides, then an allow that matches; without either, only a principal
  * without restrictions passes (no rule exists in the whole broker). No client publishes to a topic that
- * begins with `$`; `$SYS` is read by administrators only, other `$` topics by nobody.
+ * begins with `$`; `$SYS` is read by administrators and monitors, and by whom a rule that begins with
+ * `$SYS` allows it; other `$` topics by nobody.
  *
  * Queues and exchanges: RabbitMQ's three regular expressions.
  *
@@ -36,8 +37,11 @@ export function mayTopic(
   clientId: string
 ): boolean {
   if (isDollarTopic(topic)) {
-    if (access === 'write' || !principal.isAdmin || !isSysTopic(topic)) return false
-    return compiled(principal).topicRules(clientId).decide(access, topic) !== 'deny'
+    if (access === 'write' || !isSysTopic(topic)) return false
+    if (principal.topics.length === 0) return principal.seesSys
+    // No wildcard matches a `$`: what allows it says so.
+    const decision = compiled(principal).topicRules(clientId).decide(access, topic)
+    return decision === null ? principal.seesSys : decision === 'allow'
   }
   if (principal.topics.length === 0) return principal.isUnrestricted
   const decision = compiled(principal).topicRules(clientId).decide(access, topic)
@@ -52,8 +56,8 @@ export function mayTopic(
 export function mayFilter(principal: Principal, filter: string, clientId: string): FilterVerdict {
   if (!hasWildcard(filter)) return mayTopic(principal, 'read', filter, clientId) ? 'all' : 'none'
   const isDollar = isDollarTopic(filter)
-  if (isDollar && (!principal.isAdmin || !isSysTopic(filter))) return 'none'
-  const isFree = isDollar || principal.isUnrestricted
+  if (isDollar && !isSysTopic(filter)) return 'none'
+  const isFree = isDollar ? principal.seesSys : principal.isUnrestricted
   if (principal.topics.length === 0) return isFree ? 'all' : 'none'
   return compiled(principal).topicRules(clientId).decideFilter(filter, isFree)
 }

@@ -58,4 +58,9 @@ export class Principal {
   get isAdmin(): boolean {
     return this.tags.includes('administrator')
   }
+
+  /** Reads `$SYS` without a rule that says so. */
+  get seesSys(): boolean {
+    return this.isAdmin || this.tags.includes('monitoring')
+  }
 }

@@ -76,6 +76,7 @@ export function sendAck(to: Answering, first: number, packetId: number, reason: 
   ) {
     if (to.receivedCount > 0) to.receivedCount--
   }
+  to.context.broker.counters.mqttOthersSent++
   const shown = to.version === 5 ? reason : 0
   const at = to.socket.reserve(ackBytes(shown))
   writeAck(to.socket.buffer, at, first, packetId, shown)
@@ -83,7 +84,9 @@ export function sendAck(to: Answering, first: number, packetId: number, reason: 
 
 /** Sends a packet that mqtt-packet wrote; one over the client's Maximum Packet Size is not sent. */
 export function send(to: Answering, packet: Buffer): void {
-  if (packet.length <= to.outputPacketBytesMax) to.socket.write(packet, 0, packet.length)
+  if (packet.length > to.outputPacketBytesMax) return
+  to.context.broker.counters.mqttOthersSent++
+  to.socket.write(packet, 0, packet.length)
 }
 
 function mayLeave(to: Answering, ticket: number): boolean {

@@ -221,8 +221,10 @@ export class MqttConnection
     }
     const isWritten = outbound.write(this, message, bits, packetId, subscriptionIds)
     // [MQTT-3.1.2-25]: what is too large for the client counts as sent.
-    if (isWritten) broker.counters.mqttSent[qos]!++
-    else broker.counters.dropFrom(queue.name, 'too_large')
+    if (isWritten) {
+      broker.counters.mqttSent[qos]!++
+      broker.counters.mqttPayloadBytesSent += message.payloadEnd - message.payloadStart
+    } else broker.counters.dropFrom(queue.name, 'too_large')
     if (qos === 0 || !isWritten) settle(broker, queue, sequence)
   }
 
@@ -236,6 +238,7 @@ export class MqttConnection
     const { broker, outbound } = this.context
     if (outbound.write(this, message, retain ? 1 : 0, 0, subscriptionIds)) {
       broker.counters.mqttSent[0]!++
+      broker.counters.mqttPayloadBytesSent += message.payloadEnd - message.payloadStart
     } else {
       broker.counters.drop('too_large')
     }

@@ -39,6 +39,7 @@ export function handlePublish(
     const repeated = inboundTicket(connection.session!, packetId)
     if (repeated >= 0) {
       // [MQTT-4.3.3-10]: it was routed when it came first.
+      broker.counters.mqttOthersReceived++
       owe(connection, repeated, PUBREC_FIRST, packetId, REASON.success)
       return true
     }

@@ -34,6 +34,7 @@ export function handlePacket(
 ): boolean {
   const type = first >> 4
   if (type === PUBLISH) return handlePublish(connection, first, buffer, start, end)
+  connection.context.broker.counters.mqttOthersReceived++
   if (type >= PUBACK && type <= PUBCOMP) {
     const { userPropertiesMax } = connection.context.broker.limits
     readAck(type, buffer, start, end, connection.version, userPropertiesMax)
@@ -95,6 +96,7 @@ function handleRare(
 
 function handlePing(connection: MqttConnection, bodyBytes: number): void {
   if (bodyBytes > 0) throw new ProtocolError(MALFORMED, 'PINGREQ with a body')
+  connection.context.broker.counters.mqttOthersSent++
   const at = connection.socket.reserve(2)
   connection.socket.buffer[at] = PINGRESP << 4
   connection.socket.buffer[at + 1] = 0

@@ -22,7 +22,7 @@ export function logEnd(
   if (wasOpen) {
     broker.counters.mqttConnections--
     log.info({ ...who, reason: text }, 'disconnected')
-    broker.events.emit('clientDisconnected', { clientId, protocol, reason: text })
+    broker.events.emit('clientDisconnected', { clientId, protocol, peer, reason: text })
   } else if (context.strangerLines > 0) {
     context.strangerLines--
     log.info({ reason: text, peer, clientId }, 'refused')

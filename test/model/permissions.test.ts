@@ -42,7 +42,8 @@ function naive(who: Principal, access: 'read' | 'write', topic: string): boolean
   )
   if (concerned.some(rule => rule.effect === 'deny')) return false
   if (topic.startsWith('$')) {
-    return access === 'read' && who.isAdmin && (topic === '$SYS' || topic.startsWith('$SYS/'))
+    if (access === 'write' || (topic !== '$SYS' && !topic.startsWith('$SYS/'))) return false
+    return concerned.length > 0 || who.isAdmin
   }
   return concerned.length > 0 || who.isUnrestricted
 }

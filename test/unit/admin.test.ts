@@ -24,6 +24,8 @@ const STATS: BrokerStats = {
       sentTotal: [6, 7, 0]
     }
   ],
+  socketsTotal: 3,
+  sharedSubscriptions: 0,
   bytesInTotal: 1,
   bytesOutTotal: 2,
   acknowledgedTotal: 3,

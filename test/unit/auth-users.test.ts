@@ -134,7 +134,7 @@ describe('UserAuthenticator without users', () => {
     const result = await authenticator.authenticate(show({ ...anonymous, ...local }))
     expect(result.ok && result.principal).toMatchObject({
       name: '',
-      tags: [],
+      tags: ['monitoring'],
       isUnrestricted: true
     })
     expect(await authenticator.authenticate(show(anonymous))).toEqual({

@@ -206,11 +206,28 @@ describe('topic rules', () => {
     expect(mayFilter(who, '$SYS/x/+', CLIENT)).toBe('all')
   })
 
-  it('never let anybody but an administrator read $SYS', () => {
-    const who = principal(['allow readwrite $SYS/#', 'allow readwrite #'])
-    expect(mayTopic(who, 'read', '$SYS/x', CLIENT)).toBe(false)
+  it('let only administrators, monitors and whom a rule of its own allows it read $SYS', () => {
+    const verdicts = (rules: string[], tags: string[] = []) => {
+      const who = principal(rules, { tags, free: rules.length === 0 })
+      return [mayTopic(who, 'read', '$SYS/x', CLIENT), mayFilter(who, '$SYS/#', CLIENT)]
+    }
+    expect(verdicts([])).toEqual([false, 'none'])
+    expect(verdicts(['allow readwrite #'])).toEqual([false, 'none'])
+    expect(verdicts([], ['monitoring'])).toEqual([true, 'all'])
+    expect(verdicts(['allow read a'], ['monitoring'])).toEqual([true, 'all'])
+    expect(verdicts(['deny read $SYS/#'], ['monitoring'])).toEqual([false, 'none'])
+    expect(verdicts(['allow read $SYS/#'])).toEqual([true, 'all'])
+    expect(verdicts(['allow read $SYS/x'])).toEqual([true, 'some'])
+    expect(verdicts(['allow readwrite $other/#'])).toEqual([false, 'none'])
+  })
+
+  it('let nobody write to $SYS, nor use another topic that begins with $', () => {
+    const who = principal(['allow readwrite $SYS/#', 'allow readwrite $other/#'], {
+      tags: ['administrator']
+    })
     expect(mayTopic(who, 'write', '$SYS/x', CLIENT)).toBe(false)
-    expect(mayFilter(who, '$SYS/#', CLIENT)).toBe('none')
+    expect(mayTopic(who, 'read', '$other/x', CLIENT)).toBe(false)
+    expect(mayFilter(who, '$other/#', CLIENT)).toBe('none')
   })
 
   it('put in the user name and the client identifier, each as it is', () => {
