@@ -24,7 +24,7 @@ import { startBroker, stopBroker } from './broker/start.ts'
 import { SysTopics } from './broker/sys-topics.ts'
 import { limitsOf, type Options } from './config/options.ts'
 import { judgeStart, StartRefusedError } from './config/start-rules.ts'
-import { Principal } from './core/principal.ts'
+import type { Principal } from './core/principal.ts'
 import { realDisk } from './journal/disk.ts'
 import type { Journal, Recovery } from './journal/journal.ts'
 import { openJournal } from './journal/log.ts'
@@ -109,8 +109,7 @@ export async function startServer(options: Options, log: Logger): Promise<Runnin
   const hasher = new Hasher()
   const authenticator = new UserAuthenticator(hasher)
   const store = await openStore(options, log, (user, vhost) => {
-    if (user !== '') return authenticator.principalOf(user, vhost)
-    return authenticator.usersCount === 0 ? anonymous(vhost) : null
+    return authenticator.principalOf(user, vhost)
   })
   const server = new Server(options, log, store, hasher, authenticator)
   try {
@@ -120,11 +119,6 @@ export async function startServer(options: Options, log: Logger): Promise<Runnin
     throw error
   }
   return server
-}
-
-/** Reads for a session that was opened before there were users, while there are none. */
-function anonymous(vhost: string): Principal {
-  return new Principal('', ['monitoring'], vhost, [], [], true)
 }
 
 class Server implements RunningServer {
@@ -308,7 +302,7 @@ class Server implements RunningServer {
 
   #usersChanged(): void {
     this.#authenticator.setUsers(this.#store.users(), this.#options.topics)
-    for (const vhost of this.broker.vhosts.values()) vhost.forgetRoutes()
+    this.#mqtt.permissionsChanged()
   }
 
   #unknownVhosts(): string[] {

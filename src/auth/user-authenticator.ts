@@ -62,8 +62,12 @@ export class UserAuthenticator implements Authenticator {
     return result
   }
 
-  /** The principal of a user, with the rules as they are now; null when there is no such user. */
+  /**
+   * The principal of a user, with the rules as they are now; null when there is no such user. '' is whoever connected
+   * over MQTT without a name, while there are no users.
+   */
   principalOf(name: string, vhost: string): Principal | null {
+    if (name === '') return this.#users.size === 0 ? this.#anonymous(vhost) : null
     const user = this.#users.get(name)
     if (user === undefined) return null
     const topics = this.#topics.length === 0 ? user.topics : [...user.topics, ...this.#topics]
@@ -114,20 +118,19 @@ export class UserAuthenticator implements Authenticator {
   #admitLocal(credentials: Credentials): AuthenticationResult {
     if (!credentials.isLoopback) return NOT_AUTHORIZED
     const { protocol, username, password, vhost } = credentials
-    const isUnrestricted = this.#topics.length === 0
-    if (protocol === 'mqtt') {
-      const tags = ['monitoring']
-      return {
-        ok: true,
-        principal: new Principal('', tags, vhost, [], this.#topics, isUnrestricted)
-      }
-    }
+    if (protocol === 'mqtt') return { ok: true, principal: this.#anonymous(vhost) }
     if (username !== GUEST || password === null || !Buffer.from(GUEST).equals(password)) return BAD
-    const tags = ['administrator']
-    return {
-      ok: true,
-      principal: new Principal(GUEST, tags, vhost, [], this.#topics, isUnrestricted)
-    }
+    return { ok: true, principal: this.#local(GUEST, ['administrator'], vhost) }
+  }
+
+  /** What it reads of `$SYS` is no secret on this machine. */
+  #anonymous(vhost: string): Principal {
+    return this.#local('', ['monitoring'], vhost)
+  }
+
+  /** While there are no users, the rules that hold for everybody are all there are. */
+  #local(name: string, tags: readonly string[], vhost: string): Principal {
+    return new Principal(name, tags, vhost, [], this.#topics, this.#topics.length === 0)
   }
 }
 

@@ -8,6 +8,8 @@ import type { Outbound } from './outbound.ts'
 
 /** Log lines a second for peers that never log in: the rest are counted only. */
 export const STRANGER_LINES_A_SECOND = 10
+/** Log lines a second for what clients asked for and did not get. */
+export const DENIED_LINES_A_SECOND = 10
 
 export interface MqttContext {
   readonly broker: Broker
@@ -23,6 +25,8 @@ export interface MqttContext {
   preLoginBytes: number
   /** Lines left this second for peers that never log in. */
   strangerLines: number
+  /** Lines left this second for what was denied. */
+  deniedLines: number
   /** Connections closed because of a bug of ours. */
   bugs: number
   /** We stop: sessions are left as a crash would leave them, so that wills wait for their clients. */

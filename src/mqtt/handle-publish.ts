@@ -6,6 +6,7 @@ import { owe, PUBACK_FIRST, PUBREC_FIRST } from './answers.ts'
 import { ProtocolError } from './codec/protocol-error.ts'
 import type { MqttConnection } from './connection.ts'
 import { hold, holdAll } from './holding.ts'
+import { isDenial, logDenied } from './log-denied.ts'
 import { PAUSED_PRESSURE } from './paused.ts'
 import { REASON, reasonOf } from './reason-codes.ts'
 
@@ -31,7 +32,8 @@ export function handlePublish(
   const { version, reader } = connection
   reader.read(message, first, buffer, start, end, version, broker.limits, broker)
   if (!isAcknowledged) {
-    publish(broker, message, connection)
+    const result = publish(broker, message, connection)
+    if (result < 0) noteDenied(connection, -result)
     return true
   }
   const { packetId } = message
@@ -59,6 +61,11 @@ export function handlePublish(
   return true
 }
 
+function noteDenied(connection: MqttConnection, code: number): void {
+  if (isDenial(code))
+    logDenied(connection, 'publish', connection.context.message.key, reasonOf(code))
+}
+
 /** What was not taken. Version 5 is told; older ones can only be acknowledged, held or closed. */
 function refuse(
   connection: MqttConnection,
@@ -75,6 +82,7 @@ function refuse(
     connection.close('the broker stops', REASON.serverShuttingDown, 'lost')
     return false
   }
+  noteDenied(connection, code)
   if (connection.version === VERSION_5) {
     owe(connection, 0, ack, packetId, reasonOf(code))
     return true

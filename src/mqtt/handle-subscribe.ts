@@ -9,6 +9,7 @@ import { writeSuback, writeUnsuback } from './codec/write.ts'
 import type { Version } from './codec/packet-types.ts'
 import { PROTOCOL_ERROR, ProtocolError } from './codec/protocol-error.ts'
 import type { MqttConnection } from './connection.ts'
+import { logDenied } from './log-denied.ts'
 import { REASON, reasonOf } from './reason-codes.ts'
 
 /** SUBACK of 3.1.1 for whatever is refused (§3.9.3). */
@@ -79,6 +80,7 @@ export function handleSubscribe(
     }
     ticket = Math.max(ticket, session.ticket)
     if (code < FAILURE) granted.push(request.filter)
+    else logDenied(connection, 'subscribe', request.filter, code)
     codes.push(version === 5 ? code : Math.min(code, FAILURE))
   }
   const suback = writeSuback(version, packet.packetId, codes)

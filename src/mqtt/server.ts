@@ -4,9 +4,15 @@ import type { Logger } from 'pino'
 import type { Authenticator } from '../auth/authenticator.ts'
 import type { Broker } from '../broker/broker.ts'
 import { FORM_MQTT, Message } from '../core/message.ts'
+import type { Principal } from '../core/principal.ts'
 import type { Sockets } from '../net/socket.ts'
 import { MqttConnection } from './connection.ts'
-import { type AcceptOptions, type MqttContext, STRANGER_LINES_A_SECOND } from './context.ts'
+import {
+  type AcceptOptions,
+  DENIED_LINES_A_SECOND,
+  type MqttContext,
+  STRANGER_LINES_A_SECOND
+} from './context.ts'
 import { checkDeadlines } from './deadlines.ts'
 import { handlePacket } from './handle.ts'
 import { Outbound } from './outbound.ts'
@@ -41,6 +47,7 @@ export class MqttServer {
       liveMs: 0,
       preLoginBytes: 0,
       strangerLines: STRANGER_LINES_A_SECOND,
+      deniedLines: DENIED_LINES_A_SECOND,
       bugs: 0,
       isStopping: false
     }
@@ -79,6 +86,25 @@ export class MqttServer {
     this.connections.add(connection)
   }
 
+  /** Users or rules have changed: who is connected goes on with what holds now, or not at all. */
+  permissionsChanged(): void {
+    const { broker } = this.context
+    const principals = new Map<string, Principal | null>()
+    for (const connection of this.connections) {
+      if (connection.session === null) continue
+      const { principal, vhost } = connection
+      const key = `${vhost.name}\0${principal.name}`
+      let now = principals.get(key)
+      if (now === undefined) {
+        now = broker.principalOf(principal.name, vhost.name)
+        principals.set(key, now)
+      }
+      if (now === null) connection.close('no longer authorized', REASON.notAuthorized, 'lost')
+      else connection.principal = now
+    }
+    for (const vhost of broker.vhosts.values()) vhost.forgetRoutes()
+  }
+
   /** Closes every connection; sessions stay as they are. Resolves when all sockets are gone. Idempotent. */
   async close(): Promise<void> {
     this.context.isStopping = true
@@ -96,6 +122,7 @@ export class MqttServer {
     context.liveMs += Math.min(now - this.tickedAt, 2 * TICK_MS)
     this.tickedAt = now
     context.strangerLines = STRANGER_LINES_A_SECOND
+    context.deniedLines = DENIED_LINES_A_SECOND
     for (const connection of this.connections) checkDeadlines(connection, context.liveMs)
   }
 }

@@ -71,6 +71,14 @@ export abstract class GatewayBase<Client extends { destroy(): void }> {
     return client
   }
 
+  /** Closes every client but one, and keeps none of what they got. */
+  forgetClients(kept: Client): void {
+    for (const client of this.#clients.splice(0)) {
+      if (client !== kept) client.destroy()
+    }
+    this.#clients.push(kept)
+  }
+
   /** Time passes for the broker, a second at a time. */
   pass(seconds: number): void {
     for (let i = 0; i < seconds; i++) {
