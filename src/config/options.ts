@@ -101,6 +101,8 @@ const LIMITS = {
   sessionBytesMax: bytes(64 * MIB, 'most bytes that wait for a session; the oldest are dropped'),
   inflightMax: count(1_000, 'most open deliveries to an MQTT client', 1, 65_535),
   receiveMaximum: count(1_000, 'receive maximum announced to MQTT 5 clients', 1, 65_535),
+  topicAliasMax: count(100, 'most topic aliases of an MQTT 5 connection, each way', 0, 65_535),
+  topicAliasBytesMax: bytes(64 * KIB, 'most bytes of the topics behind them, each way', 1 * KIB),
   channelUnackedMax: count(1_000_000, 'most open deliveries of an AMQP channel without prefetch'),
   outputBytesMax: bytes(MIB, 'most bytes that wait for a slow client to read', 64 * KIB),
   drainTimeoutMs: ms(30_000, 'a client that reads nothing for this long is closed', 1_000),

@@ -22,6 +22,10 @@ export interface Limits {
   inflightMax: number
   /** What we announce to version 5 publishers. */
   receiveMaximum: number
+  /** Topic aliases of a connection, each way; what we announce to version 5 publishers. */
+  topicAliasMax: number
+  /** All topics that aliases of a connection stand for, each way. */
+  topicAliasBytesMax: number
   sessionExpirySecondsMax: number
   channelUnackedMax: number
   outputBytesMax: number
@@ -65,6 +69,8 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   sessionBytesMax: 64 * MIB,
   inflightMax: 1_000,
   receiveMaximum: 1_000,
+  topicAliasMax: 100,
+  topicAliasBytesMax: 64 * 1024,
   sessionExpirySecondsMax: 30 * 86_400,
   channelUnackedMax: 1_000_000,
   outputBytesMax: MIB,

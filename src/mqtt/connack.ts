@@ -19,6 +19,7 @@ export function tell(
   const properties: ConnackProperties = {
     receiveMaximum: limits.receiveMaximum,
     maximumPacketSize: limits.mqttPacketBytesMax,
+    topicAliasMaximum: limits.topicAliasMax,
     sharedSubscriptionAvailable: false
   }
   if (packet.clientId === '') properties.assignedClientIdentifier = connection.clientId

@@ -32,7 +32,8 @@ import type { Timing } from './deadlines.ts'
 import { HeldPublishes } from './held-publishes.ts'
 import { retryHeld } from './holding.ts'
 import { logEnd } from './log-end.ts'
-import type { PublishTarget } from './outbound.ts'
+import { ENCODE_3, type PublishTarget } from './outbound.ts'
+import type { OutgoingAliases } from './outgoing-aliases.ts'
 import { PAUSED_PRESSURE, PAUSED_TURN } from './paused.ts'
 import { REASON } from './reason-codes.ts'
 import { failed, type Refusable } from './refusing.ts'
@@ -84,6 +85,8 @@ export class MqttConnection
   /** `MqttContext.liveMs` when the peer was last heard of. */
   seenMs: number
   readonly openedMs: number
+  encoding: number
+  aliases: OutgoingAliases | null
   /** The client's Maximum Packet Size, bytes. */
   outputPacketBytesMax: number
   /** Unacknowledged deliveries that the client may have at once. */
@@ -132,6 +135,8 @@ export class MqttConnection
     this.keepaliveMs = 0
     this.seenMs = context.liveMs
     this.openedMs = context.liveMs
+    this.encoding = ENCODE_3
+    this.aliases = null
     this.outputPacketBytesMax = UNLIMITED
     this.inflightMax = context.broker.limits.inflightMax
     this.requestedExpirySeconds = 0

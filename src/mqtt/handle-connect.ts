@@ -12,6 +12,8 @@ import { type ConnectPacket, readConnect } from './codec/packet.ts'
 import { writeConnack } from './codec/write.ts'
 import { ConnackTask, keepaliveOf, tell } from './connack.ts'
 import type { MqttConnection } from './connection.ts'
+import { ENCODE_5, ENCODE_5_ALIASED } from './outbound.ts'
+import { OutgoingAliases } from './outgoing-aliases.ts'
 import { PAUSED_LOGIN } from './paused.ts'
 import { REASON, RETURN_CODE, reasonOf, returnCodeOf } from './reason-codes.ts'
 import { refuse } from './refusing.ts'
@@ -31,7 +33,7 @@ export function handleConnect(
   connection.isBridge = packet.isBridge
   splitter.setVersion(packet.version)
   splitter.packetBytesMax = limits.mqttPacketBytesMax
-  if (packet.packetBytesMax > 0) connection.outputPacketBytesMax = packet.packetBytesMax
+  if (packet.version === 5) expect5(connection, packet)
   if (!isAcceptable(connection, packet)) return
   const clientId = packet.clientId === '' ? randomClientId(connection) : packet.clientId
   connection.clientId = clientId
@@ -55,6 +57,18 @@ export function handleConnect(
       refuse(connection, REASON.serverUnavailable, 'authentication failed to run')
     }
   )
+}
+
+/** What a version 5 client says of itself (§3.1.2.11). */
+function expect5(connection: MqttConnection, packet: ConnectPacket): void {
+  const { topicAliasMax, topicAliasBytesMax } = connection.context.broker.limits
+  connection.encoding = ENCODE_5
+  if (packet.packetBytesMax > 0) connection.outputPacketBytesMax = packet.packetBytesMax
+  const aliasMax = Math.min(packet.topicAliasMax, topicAliasMax)
+  if (aliasMax > 0) {
+    connection.encoding = ENCODE_5_ALIASED
+    connection.aliases = new OutgoingAliases(aliasMax, topicAliasBytesMax)
+  }
 }
 
 /** What can be judged without knowing who it is. */

@@ -3,15 +3,16 @@
  *
  * A message is encoded once a fan-out for each variant, version × with or without a packet identifier,
  * and copied from the first receiver's buffer for the others: only the first byte and the identifier
- * are a receiver's own. Subscription identifiers stand among the properties, so who has some gets an
- * encoding of his own. A large payload is copied once for all receivers, and shared.
+ * are a receiver's own. Subscription identifiers and topic aliases stand among the properties, so who has
+ * some gets an encoding of his own. A large payload is copied once for all receivers, and shared.
  */
 import { FORM_AMQP, type Message } from '../core/message.ts'
 import type { PropertiesDecoder } from '../core/properties.ts'
 import { swapSeparators } from '../core/topic.ts'
 import { copyBytes, writeVarint } from '../lib/bytes.ts'
 import type { PeerSocket, Sockets } from '../net/socket.ts'
-import { MESSAGE_EXPIRY, SUBSCRIPTION_IDENTIFIER } from './codec/property-rules.ts'
+import { MESSAGE_EXPIRY, SUBSCRIPTION_IDENTIFIER, TOPIC_ALIAS } from './codec/property-rules.ts'
+import type { OutgoingAliases } from './outgoing-aliases.ts'
 import { encodeProperties } from './properties.ts'
 
 /** The front-end's share of the broker that writing needs. */
@@ -24,10 +25,18 @@ export interface OutboundBroker {
 /** A receiver. */
 export interface PublishTarget {
   readonly socket: PeerSocket
-  readonly version: number
+  /** How a PUBLISH is encoded for it: `ENCODE_*`. */
+  readonly encoding: number
+  /** With ENCODE_5_ALIASED: the topic aliases in use towards it. */
+  readonly aliases: OutgoingAliases | null
   /** The client's Maximum Packet Size, bytes. */
   readonly outputPacketBytesMax: number
 }
+
+export const ENCODE_3 = 0
+export const ENCODE_5 = 2
+/** MQTT 5 to a client that takes topic aliases: each packet is its own. */
+export const ENCODE_5_ALIASED = 4
 
 const PUBLISH_FIRST = 0x30
 /** Of the first byte. */
@@ -35,6 +44,7 @@ const QOS_BITS = 6
 /** Payloads above it are shared, not copied for each receiver. */
 const SHARED_BYTES_MIN = 32 * 1024
 const EXPIRY_BYTES = 5
+const ALIAS_BYTES = 3
 const EMPTY = Buffer.alloc(0)
 
 /** One variant of the message that was written last, where its first receiver got it. */
@@ -66,6 +76,10 @@ export class Outbound {
   private propertySource: Buffer
   private propertyStart: number
   private propertyEnd: number
+  /** Topic alias of the packet being written; 0 = none. */
+  private alias: number
+  /** The alias stands for the topic. */
+  private isTopicLeftOut: boolean
 
   constructor(sockets: Sockets, broker: OutboundBroker) {
     this.sockets = sockets
@@ -82,6 +96,8 @@ export class Outbound {
     this.propertySource = EMPTY
     this.propertyStart = 0
     this.propertyEnd = 0
+    this.alias = 0
+    this.isTopicLeftOut = false
   }
 
   /**
@@ -96,11 +112,14 @@ export class Outbound {
     packetId: number,
     subscriptionIds: readonly number[] | null
   ): boolean {
-    const isVersion5 = target.version === 5
-    if (subscriptionIds !== null && isVersion5) {
+    const { encoding } = target
+    if (encoding === ENCODE_5_ALIASED) {
+      return this.encodeAliased(target, message, flags, packetId, subscriptionIds)
+    }
+    if (subscriptionIds !== null && encoding === ENCODE_5) {
       return this.encode(target, message, flags, packetId, subscriptionIds, null)
     }
-    const variant = this.variants[(isVersion5 ? 2 : 0) | (packetId > 0 ? 1 : 0)]!
+    const variant = this.variants[encoding | (packetId > 0 ? 1 : 0)]!
     if (
       variant.serial !== message.serial ||
       variant.generation !== this.sockets.recycled ||
@@ -124,6 +143,35 @@ export class Outbound {
     return true
   }
 
+  private encodeAliased(
+    target: PublishTarget,
+    message: Message,
+    flags: number,
+    packetId: number,
+    subscriptionIds: readonly number[] | null
+  ): boolean {
+    const aliases = target.aliases!
+    const topic = this.topicText(message)
+    const chosen = aliases.choose(topic)
+    this.alias = Math.abs(chosen)
+    this.isTopicLeftOut = chosen > 0
+    let isWritten = this.encode(target, message, flags, packetId, subscriptionIds, null)
+    if (chosen < 0) {
+      // A PUBLISH that was not written sets up nothing; without the alias it may still fit.
+      if (isWritten) aliases.keep(-chosen, topic)
+      this.alias = 0
+      isWritten ||= this.encode(target, message, flags, packetId, subscriptionIds, null)
+    }
+    this.alias = 0
+    this.isTopicLeftOut = false
+    return isWritten
+  }
+
+  private topicText(message: Message): string {
+    const text = message.keyText()
+    return message.form === FORM_AMQP ? swapSeparators(text) : text
+  }
+
   private encode(
     target: PublishTarget,
     message: Message,
@@ -132,8 +180,9 @@ export class Outbound {
     subscriptionIds: readonly number[] | null,
     variant: Encoded | null
   ): boolean {
-    const isVersion5 = target.version === 5
+    const isVersion5 = target.encoding !== ENCODE_3
     this.open(message, isVersion5)
+    if (this.isTopicLeftOut) this.topicStart = this.topicEnd
     const topicBytes = this.topicEnd - this.topicStart
     const payloadBytes = message.payloadEnd - message.payloadStart
     let propertyBytes = 0
@@ -141,6 +190,7 @@ export class Outbound {
     if (isVersion5) {
       propertyBytes = this.propertyEnd - this.propertyStart + idsBytes(subscriptionIds)
       if (message.expiresAt > 0) propertyBytes += EXPIRY_BYTES
+      if (this.alias > 0) propertyBytes += ALIAS_BYTES
       length += varintBytes(propertyBytes) + propertyBytes
     }
     const total = 1 + varintBytes(length) + length
@@ -202,6 +252,12 @@ export class Outbound {
       out[at] = MESSAGE_EXPIRY
       out.writeUInt32BE(Math.min(Math.max(remaining, 1), 0xffffffff), at + 1)
       at += EXPIRY_BYTES
+    }
+    if (this.alias > 0) {
+      out[at] = TOPIC_ALIAS
+      out[at + 1] = this.alias >> 8
+      out[at + 2] = this.alias & 255
+      at += ALIAS_BYTES
     }
     at = copyBytes(this.propertySource, this.propertyStart, this.propertyEnd, out, at)
     if (subscriptionIds !== null) {

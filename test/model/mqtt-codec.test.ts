@@ -127,7 +127,11 @@ describe('PUBLISH', () => {
       const seconds = expiry === undefined ? 0 : Math.max(expiry, 1)
       expect(message.expiresAt === 0).toBe(expiry === undefined)
       const qos = packet.qos ?? 0
-      const target = { socket: output, version: to, outputPacketBytesMax: 1_000_000 } as never
+      const target = {
+        socket: output,
+        encoding: to === 5 ? 2 : 0,
+        outputPacketBytesMax: 1_000_000
+      } as never
       const flags = (qos << 1) | (packet.retain ? 1 : 0)
       for (let copy = 0; copy < 2; copy++) {
         const own = qos === 0 ? 0 : ((id + copy) % 65_535) + 1
@@ -156,7 +160,7 @@ describe('PUBLISH', () => {
     const sockets = new Sockets({ outputBytesMax: 1_000, drainTimeoutMs: 1_000 })
     const outbound = new Outbound(sockets, { nowMs: NOW.nowMs, propertyDecoders: [] })
     const output = new Output()
-    const target = { socket: output, version: 5, outputPacketBytesMax: 1_000_000 } as never
+    const target = { socket: output, encoding: 2, outputPacketBytesMax: 1_000_000 } as never
     const ids = fc.array(fc.integer({ min: 1, max: 268_435_455 }), { minLength: 1, maxLength: 4 })
     fc.assert(
       fc.property(topic, ids, (name, subscriptionIdentifier) => {
@@ -190,7 +194,7 @@ describe('PUBLISH', () => {
     const message = messageOf(sent, 4)
     const first = new Output()
     const second = new Output()
-    const to = (socket: Output) => ({ socket, version: 4, outputPacketBytesMax: 1_000 }) as never
+    const to = (socket: Output) => ({ socket, encoding: 0, outputPacketBytesMax: 1_000 }) as never
     outbound.write(to(first), message, 0, 0, null)
     sockets.giveBack(first.buffer)
     first.buffer.fill(0)
@@ -408,7 +412,11 @@ describe('properties between protocols', () => {
     message.source = Buffer.from('hello')
     message.payloadEnd = 5
     for (const level of [5, 4] as const) {
-      const target = { socket: output, version: level, outputPacketBytesMax: 1_000 } as never
+      const target = {
+        socket: output,
+        encoding: level === 5 ? 2 : 0,
+        outputPacketBytesMax: 1_000
+      } as never
       outbound.write(target, message, 2, 9, null)
       const read = parse(output.take(), level) as unknown as IPublishPacket
       expect(read).toMatchObject({

@@ -54,9 +54,12 @@ const TYPES: Readonly<
   17: 'four',
   18: 'text',
   19: 'two',
+  26: 'text',
+  28: 'text',
   31: 'text',
   33: 'two',
   34: 'two',
+  35: 'two',
   36: 'byte',
   37: 'byte',
   38: 'pair',
@@ -65,8 +68,8 @@ const TYPES: Readonly<
   41: 'byte',
   42: 'byte'
 }
-const CONNACK_IDS = [17, 18, 19, 31, 33, 34, 36, 37, 38, 39, 40, 41, 42]
-const PUBLISH_IDS = [1, 2, 3, 8, 9, 11, 38]
+const CONNACK_IDS = [17, 18, 19, 26, 28, 31, 33, 34, 36, 37, 38, 39, 40, 41, 42]
+const PUBLISH_IDS = [1, 2, 3, 8, 9, 11, 35, 38]
 const ACK_IDS = [31, 38]
 
 /** Reads a body to its end; throws for what may not be. */
@@ -111,10 +114,12 @@ export class Reader {
     throw new Error('variable byte integer of five bytes')
   }
 
-  properties(allowed: readonly number[], pairsMax = Number.POSITIVE_INFINITY): void {
+  /** Returns the topic alias, 0 when there is none. */
+  properties(allowed: readonly number[], pairsMax = Number.POSITIVE_INFINITY): number {
     const inner = new Reader(this.take(this.varint()))
     const seen = new Set<number>()
     let pairs = 0
+    let alias = 0
     while (inner.left > 0) {
       const id = inner.number(1)
       if (id === 38 && ++pairs > pairsMax) throw new Error('too many user properties')
@@ -124,8 +129,11 @@ export class Reader {
       seen.add(id)
       if (type === 'byte') {
         if (inner.number(1) > 1) throw new Error(`value of property ${id}`)
-      } else if (type === 'two') inner.number(2)
-      else if (type === 'four') inner.number(4)
+      } else if (type === 'two') {
+        const value = inner.number(2)
+        if (id === 35 && value === 0) throw new Error('topic alias 0')
+        if (id === 35) alias = value
+      } else if (type === 'four') inner.number(4)
       else if (type === 'varint') {
         if (inner.varint() === 0) throw new Error('subscription identifier 0')
       } else if (type === 'bytes') inner.take(inner.number(2))
@@ -136,6 +144,7 @@ export class Reader {
         if (type === 'pair') inner.text()
       }
     }
+    return alias
   }
 
   end(): void {
@@ -144,7 +153,11 @@ export class Reader {
 }
 
 /** Throws when the packet is not as the broker must write it for this version. */
-export function readAnswer({ first, body }: RawPacket, version: number): Answer {
+export function readAnswer(
+  { first, body }: RawPacket,
+  version: number,
+  aliases: Map<number, string> = new Map()
+): Answer {
   const reader = new Reader(body)
   const type = first >> 4
   const isVersion5 = version === 5
@@ -161,11 +174,15 @@ export function readAnswer({ first, body }: RawPacket, version: number): Answer 
     }
     case 3:
       answer.topic = reader.text()
-      if (answer.topic === '' || /[#+]/.test(answer.topic)) throw new Error('topic of a PUBLISH')
       if ((first & 6) === 6 || ((first & 6) === 0 && (first & 8) !== 0)) throw new Error('QoS')
       if ((first & 6) !== 0) answer.id = reader.number(2)
       if ((first & 6) !== 0 && answer.id === 0) throw new Error('packet identifier 0')
-      if (isVersion5) reader.properties(PUBLISH_IDS)
+      if (isVersion5) {
+        const alias = reader.properties(PUBLISH_IDS)
+        if (answer.topic === '') answer.topic = aliases.get(alias) ?? ''
+        else if (alias > 0) aliases.set(alias, answer.topic)
+      }
+      if (answer.topic === '' || /[#+]/.test(answer.topic)) throw new Error('topic of a PUBLISH')
       reader.take(reader.left)
       break
     case 4:
@@ -262,7 +279,8 @@ export function checkMqtt(
   const connack = packets[0]!
   if (connack.first !== 0x20) throw new Error('the first packet is no CONNACK')
   const version = connack.body.length > 2 ? 5 : 4
-  const answers = packets.map(packet => readAnswer(packet, version))
+  const aliases = new Map<number, string>()
+  const answers = packets.map(packet => readAnswer(packet, version, aliases))
   const counts = new Map<string, number>()
   const count = (name: string) => {
     const now = (counts.get(name) ?? 0) + 1

@@ -118,7 +118,7 @@ function property(random: Random, to: Sketch, id: number): void {
 
 const CONNECT_IDS = [0x11, 0x11, 0x11, 0x11, 0x21, 0x21, 0x22, 0x27, 0x17, 0x19, 0x26]
 const WILL_IDS = [0x18, 0x18, 0x01, 0x02, 0x03, 0x08, 0x09, 0x26]
-const PUBLISH_IDS = [0x01, 0x02, 0x02, 0x03, 0x08, 0x09, 0x26]
+const PUBLISH_IDS = [0x23, 0x23, 0x01, 0x02, 0x02, 0x03, 0x08, 0x09, 0x26]
 
 export function connect(random: Random, version: number): Piece {
   const hasWill = chance(random, 0.3)
@@ -153,7 +153,8 @@ export function publish(random: Random, version: number, id: number): Piece {
   const dup = qos > 0 && chance(random, 0.1) ? 8 : 0
   const first = 0x30 | dup | (qos << 1) | (chance(random, 0.2) ? 1 : 0)
   return packet(first, body => {
-    body.sized(2, topic(random))
+    // An alias alone, which is seldom known.
+    body.sized(2, version === 5 && chance(random, 0.1) ? '' : topic(random))
     if (qos > 0) body.number(2, id)
     properties(random, body, version, PUBLISH_IDS)
     const bytes = chance(random, 0.9) ? between(random, 0, 20) : pick(random, [100, 500, 3_000])

@@ -195,10 +195,12 @@ function isHeldUp({ steps }: Case): boolean {
   return steps.some(({ event }) => HOLDING.has(event))
 }
 
-/** The packets of an output that are deliveries, or those that are not. */
+/** The packets of an output that are deliveries, or those that are not but PINGRESP, which no acknowledgement waits for. */
 function hexOf(output: Buffer, deliveries: boolean): string {
   const { packets } = splitPackets(output)
-  const wanted = packets.filter(({ first }) => [3, 6].includes(first >> 4) === deliveries)
+  const wanted = packets.filter(({ first }) => {
+    return first >> 4 !== 13 && [3, 6].includes(first >> 4) === deliveries
+  })
   return wanted.map(({ first, body }) => first.toString(16) + body.toString('hex')).join('')
 }
 

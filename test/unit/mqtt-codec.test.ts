@@ -295,6 +295,9 @@ describe('CONNECT of section 3b', () => {
       sessionExpirySeconds: 100,
       receiveMaximum: 7,
       packetBytesMax: 5000,
+      topicAliasMax: 0,
+      wantsProblems: true,
+      wantsResponseInformation: false,
       authenticationMethod: null,
       will: {
         topic: 'gone',
@@ -333,7 +336,9 @@ describe('PUBLISH of section 3c', () => {
     row('B47', 'packet id 0', 4, publish(4, PUB1, A, bytes('00 00')), 0x81),
     row('B47', 'packet id missing', 4, publish(4, PUB1, A, bytes('00')), 0x81),
     row('B48', 'topic alias 0', 5, packet(0x30, bytes(A, '03 23 00 00')), 0x94),
-    row('B48', 'topic alias 1', 5, packet(0x30, bytes(A, '03 23 00 01')), 0x94),
+    row('B48', 'topic alias 101', 5, packet(0x30, bytes(A, '03 23 00 65')), 0x94),
+    row('B48', 'topic alias 100', 5, packet(0x30, bytes(A, '03 23 00 64')), 0),
+    row('B48', 'unknown alias', 5, packet(0x30, bytes('00 00', '03 23 00 01')), 0x82),
     row('B50', 'subscription identifier', 5, packet(0x30, bytes(A, '02 0b 01')), 0x82),
     row(
       'B56',

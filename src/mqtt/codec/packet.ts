@@ -54,6 +54,10 @@ export interface ConnectPacket {
   readonly sessionExpirySeconds: number
   readonly receiveMaximum: number
   readonly packetBytesMax: number
+  readonly topicAliasMax: number
+  /** False: it wants no reason strings but in CONNACK and DISCONNECT. */
+  readonly wantsProblems: boolean
+  readonly wantsResponseInformation: boolean
   readonly authenticationMethod: string | null
 }
 
@@ -136,6 +140,9 @@ export function readConnect(
     sessionExpirySeconds: packet.properties?.sessionExpiryInterval ?? 0,
     receiveMaximum: packet.properties?.receiveMaximum ?? 0,
     packetBytesMax: packet.properties?.maximumPacketSize ?? 0,
+    topicAliasMax: packet.properties?.topicAliasMaximum ?? 0,
+    wantsProblems: packet.properties?.requestProblemInformation !== false,
+    wantsResponseInformation: packet.properties?.requestResponseInformation === true,
     authenticationMethod: packet.properties?.authenticationMethod ?? null
   }
 }

@@ -74,10 +74,8 @@ export const CONNECT_RULES = rules(
   AUTHENTICATION_DATA
 )
 export const WILL_RULES = rules(WILL_DELAY, ...APPLICATION)
-export const PUBLISH_RULES = rules(...APPLICATION)
+export const PUBLISH_RULES = rules(TOPIC_ALIAS, ...APPLICATION)
 PUBLISH_RULES[SUBSCRIPTION_IDENTIFIER] = PROTOCOL_ERROR // [MQTT-3.3.4-6]
-// We announce a Topic Alias Maximum of 0: each alias is beyond it [MQTT-3.3.2-9].
-PUBLISH_RULES[TOPIC_ALIAS] = TOPIC_ALIAS_INVALID
 export const ACK_RULES = rules(REASON_STRING)
 export const SUBSCRIBE_RULES = rules(SUBSCRIPTION_IDENTIFIER)
 export const UNSUBSCRIBE_RULES = rules()
@@ -93,7 +91,11 @@ export const found = {
   /** Where the Message Expiry Interval's identifier stands: it takes five bytes. */
   expiryAt: -1,
   /** Where the Will Delay Interval's identifier stands: it takes five bytes. */
-  willDelayAt: -1
+  willDelayAt: -1,
+  /** Topic Alias; 0 = none. */
+  topicAlias: 0,
+  /** Where its identifier stands: it takes three bytes. */
+  topicAliasAt: -1
 }
 
 /** The value that `readVarint` read. */
@@ -116,6 +118,7 @@ export function walkProperties(
   found.expirySeconds = -1
   found.expiryAt = -1
   found.willDelayAt = -1
+  found.topicAlias = 0
   if (at >= end) throw malformed('no property length')
   const start = readVarint(buffer, at, end)
   const stop = start + varint
@@ -163,7 +166,7 @@ function walkProperty(
       return valueAt + 1
     case TWO:
       if (valueAt + 2 > stop) throw tooShort()
-      if (id === RECEIVE_MAXIMUM && buffer.readUInt16BE(valueAt) === 0) throw badValue(id)
+      checkTwo(buffer, id, valueAt)
       return valueAt + 2
     case FOUR:
       return walkFour(buffer, id, valueAt, stop)
@@ -180,6 +183,15 @@ function walkProperty(
     default:
       return walkBinary(buffer, valueAt, stop)
   }
+}
+
+function checkTwo(buffer: Buffer, id: number, at: number): void {
+  const value = buffer.readUInt16BE(at)
+  if (id === RECEIVE_MAXIMUM && value === 0) throw badValue(id)
+  if (id !== TOPIC_ALIAS) return
+  if (value === 0) throw new ProtocolError(TOPIC_ALIAS_INVALID, 'topic alias 0') // [MQTT-3.3.2-8]
+  found.topicAlias = value
+  found.topicAliasAt = at - 1
 }
 
 function walkFour(buffer: Buffer, id: number, at: number, stop: number): number {

@@ -2,7 +2,14 @@
 import type { Limits } from '../../core/limits.ts'
 import { FORM_MQTT, type Message } from '../../core/message.ts'
 import { found, PUBLISH_RULES, walkProperties } from './property-rules.ts'
-import { MALFORMED, PROTOCOL_ERROR, ProtocolError, TOPIC_NAME_INVALID } from './protocol-error.ts'
+import { IncomingAliases } from './incoming-aliases.ts'
+import {
+  MALFORMED,
+  PROTOCOL_ERROR,
+  ProtocolError,
+  TOPIC_ALIAS_INVALID,
+  TOPIC_NAME_INVALID
+} from './protocol-error.ts'
 import { isUtf8 } from 'node:buffer'
 
 const HASH = 0x23
@@ -10,6 +17,10 @@ const PLUS = 0x2b
 const SLASH = 0x2f
 /** A Message Expiry Interval: its identifier and four bytes. */
 const EXPIRY_BYTES = 5
+/** A Topic Alias: its identifier and two bytes. */
+const ALIAS_BYTES = 3
+/** Larger packets with an alias for a topic get a buffer of their own. */
+const SCRATCH_BYTES = 64 * 1024
 
 /** Store time in milliseconds: the broker. Asked only when a message has an expiry. */
 export interface StoreClock {
@@ -26,10 +37,12 @@ export class PublishReader {
   /** The bytes of the last topic, a character each, and what they mean: most clients repeat their topic. */
   private lastBytes: string
   private lastTopic: string
+  private aliases: IncomingAliases | null
 
   constructor() {
     this.lastBytes = ''
     this.lastTopic = ''
+    this.aliases = null
   }
 
   /**
@@ -64,9 +77,17 @@ export class PublishReader {
     message.expiresAt = 0
     message.propertiesStart = at
     message.propertiesEnd = at
-    if (version === 5) at = readProperties(message, buffer, at, end, limits, clock)
+    let alias = 0
+    if (version === 5) {
+      if (at < end && buffer[at] === 0) {
+        message.propertiesStart = ++at
+        message.propertiesEnd = at
+      } else {
+        at = readProperties(message, buffer, at, end, limits, clock)
+        alias = found.topicAlias
+      }
+    }
     message.source = buffer
-    message.key = this.readTopic(buffer, topicStart, topicEnd, limits)
     message.keyStart = topicStart
     message.keyEnd = topicEnd
     message.payloadStart = at
@@ -76,6 +97,27 @@ export class PublishReader {
     message.retain = (first & 1) !== 0
     message.priority = 0
     message.packetId = packetId
+    if (alias === 0) message.key = this.readTopic(buffer, topicStart, topicEnd, limits)
+    else this.readAliased(message, alias, limits)
+  }
+
+  /** A topic with its alias, which is set up, or the alias alone, which stands for its topic. */
+  private readAliased(message: Message, alias: number, limits: Limits): void {
+    if (alias > limits.topicAliasMax) {
+      // [MQTT-3.3.2-9]
+      throw new ProtocolError(TOPIC_ALIAS_INVALID, 'topic alias over the maximum')
+    }
+    const { source, keyStart, keyEnd } = message
+    if (keyStart < keyEnd) {
+      message.key = this.readTopic(source, keyStart, keyEnd, limits)
+      this.aliases ??= new IncomingAliases()
+      this.aliases.set(alias, message.key, source, keyStart, keyEnd, limits)
+      return
+    }
+    const known = this.aliases?.get(alias)
+    if (known === undefined) throw new ProtocolError(PROTOCOL_ERROR, 'unknown topic alias')
+    message.key = known.topic
+    putTopic(message, known.bytes)
   }
 
   private readTopic(buffer: Buffer, start: number, end: number, limits: Limits): string {
@@ -105,11 +147,6 @@ function readProperties(
   limits: Limits,
   clock: StoreClock
 ): number {
-  if (at < end && buffer[at] === 0) {
-    message.propertiesStart = at + 1
-    message.propertiesEnd = at + 1
-    return at + 1
-  }
   at = walkProperties(buffer, at, end, PUBLISH_RULES, limits.userPropertiesMax)
   message.propertiesStart = found.start
   message.propertiesEnd = found.end
@@ -120,7 +157,38 @@ function readProperties(
     buffer.copyWithin(found.start + EXPIRY_BYTES, found.start, found.expiryAt)
     message.propertiesStart = found.start + EXPIRY_BYTES
   }
+  if (found.topicAlias > 0) {
+    // So does what stands before the alias, which may have been moved by the expiry.
+    const { propertiesStart } = message
+    const wasMoved = found.topicAliasAt < found.expiryAt
+    const aliasAt = found.topicAliasAt + (wasMoved ? EXPIRY_BYTES : 0)
+    buffer.copyWithin(propertiesStart + ALIAS_BYTES, propertiesStart, aliasAt)
+    message.propertiesStart = propertiesStart + ALIAS_BYTES
+  }
   return at
+}
+
+/** Where a topic that an alias stands for and the rest of its packet are put together: one for all. */
+let scratch: Buffer | null = null
+
+/** Gives a message whose packet has no topic the bytes of one: they must lie in the message's source. */
+function putTopic(message: Message, topic: Buffer): void {
+  const { source, propertiesStart, propertiesEnd, payloadStart, payloadEnd } = message
+  const bytes = topic.length + payloadEnd - propertiesStart
+  const whole =
+    bytes > SCRATCH_BYTES
+      ? Buffer.allocUnsafeSlow(bytes)
+      : (scratch ??= Buffer.alloc(SCRATCH_BYTES))
+  topic.copy(whole, 0)
+  source.copy(whole, topic.length, propertiesStart, payloadEnd)
+  const moved = topic.length - propertiesStart
+  message.source = whole
+  message.keyStart = 0
+  message.keyEnd = topic.length
+  message.propertiesStart = topic.length
+  message.propertiesEnd = propertiesEnd + moved
+  message.payloadStart = payloadStart + moved
+  message.payloadEnd = payloadEnd + moved
 }
 
 /** `bytes` are the topic's, a character each. Returns the topic. */
