@@ -84,6 +84,18 @@ export abstract class GatewayBase<Client extends { destroy(): void }> {
     for (let i = 0; i < seconds; i++) {
       this.clock.advance(1_000)
       this.tick()
+      this.#runDeadlines()
+    }
+  }
+
+  /** What is due by now, as the broker's own timer would find it. */
+  #runDeadlines(): void {
+    const { broker } = this
+    const now = broker.nowMs
+    for (;;) {
+      const due = broker.deadlines.takeDue(now)
+      if (due === null) return
+      due.owner.onDue(broker)
     }
   }
 
