@@ -91,7 +91,8 @@ export abstract class GatewayBase<Client extends { destroy(): void }> {
   /** What is due by now, as the broker's own timer would find it. */
   #runDeadlines(): void {
     const { broker } = this
-    const now = broker.nowMs
+    // Not the broker's own, which stands within a turn.
+    const now = this.journal.storeTime()
     for (;;) {
       const due = broker.deadlines.takeDue(now)
       if (due === null) return
