@@ -91,9 +91,12 @@ function deliverOne(
     return true
   }
   if ((queue.flags & ENTRY_EXPIRES) !== 0 && message.expiresAt <= broker.nowMs) {
-    finish(broker, queue, sequence)
-    broker.counters.dropFrom(queue.name, 'expired')
-    return true
+    // [MQTT-4.3.3-7], [MQTT-3.3.2-5]: what was sent once to a client does not expire on the way.
+    if (session === null || (queue.flags & ENTRY_REDELIVERED) === 0) {
+      finish(broker, queue, sequence)
+      broker.counters.dropFrom(queue.name, 'expired')
+      return true
+    }
   }
   let identifiers: number[] | null = null
   if ((queue.flags & ENTRY_HAS_IDS) !== 0) {
