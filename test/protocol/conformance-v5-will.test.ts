@@ -237,6 +237,25 @@ describe('a will delay', () => {
     await watcher.quiet()
   })
 
+  it('spares who takes its own session over, unless that ends it, v5 [MQTT-3.1.3-9] [MQTT-3.1.2-8]', async () => {
+    const gateway = await startGateway()
+    const watcher = await subscriber(gateway, 'will', AS_IS)
+    const will = { topic: 'will', properties: [delay(10)] }
+    for (const [clean, expiry, isPublished] of [
+      [false, 100, false],
+      [true, 100, true],
+      [false, 0, true]
+    ] as const) {
+      const raw = await client(gateway, { clientId: 'dying', expiry, will })
+      const newer = await client(gateway, { clientId: 'dying', clean, expiry: 100 })
+      expect(await ending(raw)).toEqual(['e08e'])
+      if (isPublished) expect((await next(watcher)).topic).toBe('will')
+      await left(newer)
+      gateway.pass(200)
+      await watcher.quiet()
+    }
+  })
+
   it('begins anew with each connection, v5 [MQTT-3.1.3-9]', async () => {
     const gateway = await startGateway()
     const watcher = await subscriber(gateway, 'will', AS_IS)
