@@ -18,7 +18,24 @@ export type AuthenticationResult =
   /** `busy`: too many attempts at once or too many failures: try later. */
   | { readonly ok: false; readonly reason: 'bad-credentials' | 'not-authorized' | 'busy' }
 
+/** How an exchange stands after a step. */
+export type ExchangeStep =
+  | { readonly state: 'continue'; readonly data: Buffer }
+  | { readonly state: 'done'; readonly data: Buffer; readonly principal: Principal }
+  | { readonly state: 'failed'; readonly reason: 'bad-credentials' | 'not-authorized' | 'busy' }
+
+/** A login of several messages: MQTT 5's enhanced authentication (§4.12), SASL. */
+export interface AuthenticationExchange {
+  /** Takes what the client sent. After `done` or `failed` it is over. */
+  step(data: Uint8Array): ExchangeStep
+}
+
 /** Decides who a client is. Two kinds exist: users of this broker, and (later) tokens and hooks. */
 export interface Authenticator {
   authenticate(credentials: Credentials): Promise<AuthenticationResult>
+  /**
+   * Begins an exchange; `credentials` are what came beside it, their password means nothing. Null: no such
+   * method here.
+   */
+  exchange(method: string, credentials: Credentials): AuthenticationExchange | null
 }

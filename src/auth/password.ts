@@ -16,7 +16,8 @@ const SCRYPT_P = 1
 const HASH_BYTES = 32
 const SALT_BYTES = 16
 /** The stored key must not be the weak way around scrypt; RFC 7677 asks for at least 4,096. */
-const SCRAM_ITERATIONS = 100_000
+/** PBKDF2 rounds of the secrets that are made now; a stored user says its own. */
+export const SCRAM_ITERATIONS = 100_000
 const SCRYPT_BYTES_MAX = 64 * 1024 * 1024
 const WAITING_MAX = 64
 const REMEMBERED_MAX = 10_000

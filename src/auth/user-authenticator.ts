@@ -5,12 +5,22 @@
  * anonymous, AMQP and HTTP take guest/guest. The first user turns both off.
  */
 import { Principal, type TopicRule, type User } from '../core/principal.ts'
-import type { AuthenticationResult, Authenticator, Credentials } from './authenticator.ts'
+import { randomBytes } from 'node:crypto'
+import type {
+  AuthenticationExchange,
+  AuthenticationResult,
+  Authenticator,
+  Credentials,
+  ExchangeStep
+} from './authenticator.ts'
 import { LoginBackoff } from './login-backoff.ts'
 import { type Hasher, HasherBusyError, PasswordChecker } from './password.ts'
+import { parseScram, ScramServer } from './scram.ts'
 
 const GUEST = 'guest'
 const NO_PASSWORD = new Uint8Array(0)
+const SCRAM = 'SCRAM-SHA-256'
+const DISGUISE_BYTES = 32
 
 const BAD: AuthenticationResult = { ok: false, reason: 'bad-credentials' }
 const NOT_AUTHORIZED: AuthenticationResult = { ok: false, reason: 'not-authorized' }
@@ -28,6 +38,7 @@ export class UserAuthenticator implements Authenticator {
   readonly #passwords: PasswordChecker
   readonly #backoff = new LoginBackoff()
   readonly #nowMs: () => number
+  readonly #disguise = randomBytes(DISGUISE_BYTES)
   #users: ReadonlyMap<string, User> = new Map()
   #topics: readonly TopicRule[] = []
   #isUnrestricted = true
@@ -72,6 +83,48 @@ export class UserAuthenticator implements Authenticator {
     if (user === undefined) return null
     const topics = this.#topics.length === 0 ? user.topics : [...user.topics, ...this.#topics]
     return new Principal(name, user.tags, vhost, user.resources, topics, this.#isUnrestricted)
+  }
+
+  /** SCRAM-SHA-256, as soon as there are users. */
+  exchange(method: string, credentials: Credentials): AuthenticationExchange | null {
+    if (method !== SCRAM || this.#users.size === 0) return null
+    const scram = new ScramServer(
+      user => parseScram(this.#users.get(user)?.scram ?? ''),
+      randomBytes,
+      this.#disguise
+    )
+    let isFirst = true
+    const step = (data: Uint8Array): ExchangeStep => {
+      if (!isFirst) return this.#finish(scram, data, credentials)
+      isFirst = false
+      const answer = scram.first(data)
+      return answer === null ? this.#failed() : { state: 'continue', data: answer }
+    }
+    return { step }
+  }
+
+  #finish(scram: ScramServer, data: Uint8Array, credentials: Credentials): ExchangeStep {
+    const { user } = scram
+    const { peer, username, vhost } = credentials
+    if (!this.#backoff.begin(peer, user, this.#nowMs())) {
+      this.counters.busy++
+      return { state: 'failed', reason: 'busy' }
+    }
+    const answer = scram.final(data)
+    // The user may have been taken away between the two messages.
+    const principal = this.principalOf(user, vhost)
+    if (answer === null || principal === null || (username !== null && username !== user)) {
+      this.#backoff.fail(peer, user, this.#nowMs())
+      return this.#failed()
+    }
+    this.#backoff.succeed(peer, user)
+    this.counters.succeeded++
+    return { state: 'done', data: answer, principal }
+  }
+
+  #failed(): ExchangeStep {
+    this.counters.failed++
+    return { state: 'failed', reason: 'bad-credentials' }
   }
 
   async #decide(credentials: Credentials): Promise<AuthenticationResult> {

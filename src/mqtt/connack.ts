@@ -22,6 +22,12 @@ export function tell(
     topicAliasMaximum: limits.topicAliasMax,
     sharedSubscriptionAvailable: false
   }
+  const { authentication } = connection
+  if (authentication !== null) {
+    // [MQTT-4.12.0-5]
+    properties.authenticationMethod = authentication.method
+    properties.authenticationData = authentication.lastData
+  }
   if (packet.clientId === '') properties.assignedClientIdentifier = connection.clientId
   if (expirySeconds !== packet.sessionExpirySeconds) {
     properties.sessionExpiryInterval = expirySeconds

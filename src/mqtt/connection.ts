@@ -24,6 +24,7 @@ import type { Vhost } from '../core/vhost.ts'
 import { PeerSocket, type SocketHandler } from '../net/socket.ts'
 import { type OwedTask, PUBREL_FIRST, send, sendAck, sendOwed } from './answers.ts'
 import { writeDisconnect } from './codec/write.ts'
+import type { Authentication } from './authentication.ts'
 import { countPublishes } from './codec/count-publishes.ts'
 import { PublishReader } from './codec/publish.ts'
 import { type PacketHandler, Splitter } from './codec/splitter.ts'
@@ -103,6 +104,8 @@ export class MqttConnection
   heldUntilMs: number
   /** Session Expiry Interval of its DISCONNECT, seconds; null: unchanged. */
   newExpirySeconds: number | null
+  /** The enhanced authentication that its CONNECT asked for; null: none. */
+  authentication: Authentication | null
   readonly owed: OwedAcks
   readonly tasks: OwedTask[]
   private readonly handle: PacketFunction
@@ -145,6 +148,7 @@ export class MqttConnection
     this.held = new HeldPublishes()
     this.heldUntilMs = 0
     this.newExpirySeconds = null
+    this.authentication = null
     this.owed = new OwedAcks()
     this.tasks = []
     this.handle = handle
@@ -321,6 +325,11 @@ export class MqttConnection
     if (this.paused !== 0) return
     this.seenMs = this.context.liveMs
     this.socket.resumeReading()
+  }
+
+  /** It has not shown yet who it is: see `Timing`. */
+  get isStranger(): boolean {
+    return this.version === 0 || (!this.isOpen && this.authentication?.exchange != null)
   }
 
   get isPaused(): boolean {

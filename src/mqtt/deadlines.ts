@@ -6,7 +6,8 @@ import { REASON } from './reason-codes.ts'
 /** The parts of a connection that its deadlines need. */
 export interface Timing extends Holding {
   readonly socket: PeerSocket
-  readonly version: number
+  /** Its login is not complete, and it is on it to go on. */
+  readonly isStranger: boolean
   readonly isOpen: boolean
   readonly isPaused: boolean
   /** Silence that is allowed; 0 = any. */
@@ -33,10 +34,10 @@ export function checkDeadlines(connection: Timing, liveMs: number): void {
     if (keepaliveMs > 0 && !connection.isPaused && liveMs - connection.seenMs > keepaliveMs) {
       connection.close('keepalive timeout', REASON.keepaliveTimeout, 'lost')
     }
-  } else if (connection.version === 0) {
+  } else if (connection.isStranger) {
     const { loginTimeoutMs } = connection.context.broker.limits
     if (liveMs - connection.openedMs >= loginTimeoutMs) {
-      connection.close('no CONNECT in time', 0, 'lost')
+      connection.close('no login in time', 0, 'lost')
     }
   }
 }

@@ -12,6 +12,7 @@ import { type ConnectPacket, readConnect } from './codec/packet.ts'
 import { writeConnack } from './codec/write.ts'
 import { ConnackTask, keepaliveOf, tell } from './connack.ts'
 import type { MqttConnection } from './connection.ts'
+import { beginAuthentication } from './handle-auth.ts'
 import { ENCODE_5, ENCODE_5_ALIASED } from './outbound.ts'
 import { OutgoingAliases } from './outgoing-aliases.ts'
 import { PAUSED_LOGIN } from './paused.ts'
@@ -20,12 +21,13 @@ import { refuse } from './refusing.ts'
 
 const RANDOM_ID_BYTES = 16
 
+/** False: nothing behind it is looked at now. */
 export function handleConnect(
   connection: MqttConnection,
   buffer: Buffer,
   start: number,
   end: number
-): void {
+): boolean {
   const { context, options, splitter } = connection
   const { limits } = context.broker
   const packet = readConnect(buffer, start, end, limits)
@@ -34,19 +36,25 @@ export function handleConnect(
   splitter.setVersion(packet.version)
   splitter.packetBytesMax = limits.mqttPacketBytesMax
   if (packet.version === 5) expect5(connection, packet)
-  if (!isAcceptable(connection, packet)) return
+  if (!isAcceptable(connection, packet)) return false
   const clientId = packet.clientId === '' ? randomClientId(connection) : packet.clientId
   connection.clientId = clientId
-  connection.pause(PAUSED_LOGIN)
   const credentials = {
     protocol: 'mqtt',
     username: packet.username,
     password: packet.password,
     clientId,
     vhost: options.vhost,
-    peer: connection.socket.peer,
+    peer: connection.socket.address,
     isLoopback: options.isTrusted
   } as const
+  const { authenticationMethod: method, authenticationData: data } = packet
+  if (method !== null) {
+    return beginAuthentication(connection, method, data, credentials, result =>
+      guard(connection, () => authenticated(connection, packet, result))
+    )
+  }
+  connection.pause(PAUSED_LOGIN)
   context.authenticator.authenticate(credentials).then(
     result => guard(connection, () => authenticated(connection, packet, result)),
     error => {
@@ -57,6 +65,7 @@ export function handleConnect(
       refuse(connection, REASON.serverUnavailable, 'authentication failed to run')
     }
   )
+  return false
 }
 
 /** What a version 5 client says of itself (§3.1.2.11). */
@@ -74,10 +83,6 @@ function expect5(connection: MqttConnection, packet: ConnectPacket): void {
 /** What can be judged without knowing who it is. */
 function isAcceptable(connection: MqttConnection, packet: ConnectPacket): boolean {
   const { limits } = connection.context.broker
-  if (packet.authenticationMethod !== null) {
-    refuse(connection, REASON.badAuthenticationMethod, 'unknown authentication method') // §4.12
-    return false
-  }
   // [MQTT-3.1.3-8]; MQTT 3.1 knows no empty client id.
   const needsId = packet.version === 3 || (packet.version === 4 && !packet.cleanStart)
   if (packet.clientId === '' && needsId) {

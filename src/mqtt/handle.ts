@@ -15,10 +15,11 @@ import {
   type Version
 } from './codec/packet-types.ts'
 import { readAck } from './codec/acks.ts'
-import { checkAuth, readDisconnect } from './codec/packet.ts'
+import { readAuth, readDisconnect } from './codec/packet.ts'
 import { MALFORMED, PROTOCOL_ERROR, ProtocolError } from './codec/protocol-error.ts'
 import type { MqttConnection } from './connection.ts'
 import { handlePuback, handlePubcomp, handlePubrec, handlePubrel } from './handle-acks.ts'
+import { handleAuth } from './handle-auth.ts'
 import { handleConnect } from './handle-connect.ts'
 import { handlePublish } from './handle-publish.ts'
 import { handleSubscribe, handleUnsubscribe } from './handle-subscribe.ts'
@@ -41,10 +42,7 @@ export function handlePacket(
     return handleAck(connection, type)
   }
   // The splitter lets nothing but a CONNECT through before one, and none behind it.
-  if (type === CONNECT) {
-    handleConnect(connection, buffer, start, end)
-    return false
-  }
+  if (type === CONNECT) return handleConnect(connection, buffer, start, end)
   return handleRare(connection, type, buffer, start, end)
 }
 
@@ -86,9 +84,7 @@ function handleRare(
       handleDisconnect(connection, buffer, start, end)
       return false
     case AUTH:
-      checkAuth(buffer, start, end, connection.context.broker.limits)
-      // §4.12: only in an authentication that its CONNECT began; we know no method.
-      throw new ProtocolError(PROTOCOL_ERROR, 'AUTH without enhanced authentication')
+      return handleAuth(connection, readAuth(buffer, start, end, connection.context.broker.limits))
     default:
       throw new ProtocolError(PROTOCOL_ERROR, 'unexpected packet')
   }

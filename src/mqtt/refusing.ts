@@ -19,8 +19,9 @@ export interface Refusable extends Answering {
 /** What a packet's handling threw. */
 export function failed(connection: Refusable, error: unknown): void {
   if (error instanceof ProtocolError) {
-    if (!connection.isOpen && error.connackVersion > 0) {
-      connection.version = error.connackVersion
+    // Version 5 is known: in an enhanced authentication.
+    if (!connection.isOpen && (error.connackVersion > 0 || connection.version === 5)) {
+      if (error.connackVersion > 0) connection.version = error.connackVersion
       refuse(connection, error.reason, error.message)
     } else {
       connection.close(error.message, error.reason, 'lost')

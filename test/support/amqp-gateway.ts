@@ -33,7 +33,7 @@ export class AmqpGateway extends GatewayBase<RawAmqp> {
     super(options.limits, () => null)
     this.amqp = new AmqpServer(
       this.broker,
-      { authenticate: options.authenticate ?? admitGuest },
+      { authenticate: options.authenticate ?? admitGuest, exchange: () => null },
       this.sockets,
       {
         ...DEFAULT_AMQP_OPTIONS,

@@ -148,7 +148,8 @@ export class FuzzRig {
       const { outputBytesMax, drainTimeoutMs } = FUZZ_LIMITS
       this.sockets = new Sockets({ outputBytesMax, drainTimeoutMs })
       const authenticator = {
-        authenticate: (credentials: Credentials) => this.loop.promise(judge(credentials))
+        authenticate: (credentials: Credentials) => this.loop.promise(judge(credentials)),
+        exchange: () => null
       }
       this.mqtt = new MqttServer({ broker, authenticator, sockets: this.sockets, log })
       const options = {

@@ -1,6 +1,10 @@
 /** The MQTT front-end and the broker in this process, over real TCP and a journal in memory. */
 import type { Socket } from 'node:net'
-import type { AuthenticationResult, Credentials } from '../../src/auth/authenticator.ts'
+import type {
+  AuthenticationResult,
+  Authenticator,
+  Credentials
+} from '../../src/auth/authenticator.ts'
 import type { Publisher } from '../../src/broker/consumer.ts'
 import { publishOwn } from '../../src/broker/publish.ts'
 import type { Limits } from '../../src/core/limits.ts'
@@ -13,6 +17,7 @@ import { RawMqtt } from './raw-mqtt.ts'
 export interface GatewayOptions {
   limits?: Partial<Limits>
   authenticate?: (credentials: Credentials) => Promise<AuthenticationResult>
+  exchange?: Authenticator['exchange']
   /** Whoever it is, as what holds now; null: nobody any more. */
   principalOf?: (user: string) => Principal | null
 }
@@ -28,7 +33,7 @@ export class Gateway extends GatewayBase<RawMqtt> {
       options.authenticate ?? (() => Promise.resolve({ ok: true, principal: ANYBODY } as const))
     this.mqtt = new MqttServer({
       broker: this.broker,
-      authenticator: { authenticate },
+      authenticator: { authenticate, exchange: options.exchange ?? (() => null) },
       sockets: this.sockets,
       log: this.log
     })

@@ -106,7 +106,8 @@ export class SimBroker {
     const { outputBytesMax, drainTimeoutMs } = broker.limits
     const sockets = new Sockets({ outputBytesMax, drainTimeoutMs, closeGraceMs: 1 })
     const authenticator = {
-      authenticate: () => Promise.resolve({ ok: true, principal: ANYBODY } as const)
+      authenticate: () => Promise.resolve({ ok: true, principal: ANYBODY } as const),
+      exchange: () => null
     }
     this.mqtt = new MqttServer({ broker, authenticator, sockets, log: broker.log })
     const options = { ...DEFAULT_AMQP_OPTIONS, platform: 'test' }

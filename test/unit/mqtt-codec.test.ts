@@ -4,7 +4,7 @@ import { DEFAULT_LIMITS } from '../../src/core/limits.ts'
 import { Message } from '../../src/core/message.ts'
 import { ack, readAck } from '../../src/mqtt/codec/acks.ts'
 import {
-  checkAuth,
+  readAuth,
   readConnect,
   readDisconnect,
   readSubscribe,
@@ -77,7 +77,7 @@ function readAny(version: Version | 0, first: number, buffer: Buffer, start: num
       readDisconnect(buffer, start, end, known, limits)
       break
     case 15:
-      checkAuth(buffer, start, end, limits)
+      readAuth(buffer, start, end, limits)
       break
     default:
       readAck(first >> 4, buffer, start, end, version, limits.userPropertiesMax)
@@ -299,6 +299,7 @@ describe('CONNECT of section 3b', () => {
       wantsProblems: true,
       wantsResponseInformation: false,
       authenticationMethod: null,
+      authenticationData: null,
       will: {
         topic: 'gone',
         payload: Buffer.from('bye'),

@@ -6,7 +6,7 @@
  */
 import { type Packet, parser } from 'mqtt-packet'
 import type { Limits } from '../../core/limits.ts'
-import { CONNECT, DISCONNECT, SUBSCRIBE, UNSUBSCRIBE, type Version } from './packet-types.ts'
+import { AUTH, CONNECT, DISCONNECT, SUBSCRIBE, UNSUBSCRIBE, type Version } from './packet-types.ts'
 import {
   AUTH_RULES,
   CONNECT_RULES,
@@ -59,6 +59,7 @@ export interface ConnectPacket {
   readonly wantsProblems: boolean
   readonly wantsResponseInformation: boolean
   readonly authenticationMethod: string | null
+  readonly authenticationData: Buffer | null
 }
 
 export interface FilterRequest {
@@ -85,6 +86,12 @@ export interface DisconnectPacket {
   readonly reason: number
   /** Null: unchanged. */
   readonly sessionExpirySeconds: number | null
+}
+
+export interface AuthPacket {
+  readonly reason: number
+  readonly method: string | null
+  readonly data: Buffer
 }
 
 const EXPIRY_BYTES = 5
@@ -143,7 +150,8 @@ export function readConnect(
     topicAliasMax: packet.properties?.topicAliasMaximum ?? 0,
     wantsProblems: packet.properties?.requestProblemInformation !== false,
     wantsResponseInformation: packet.properties?.requestResponseInformation === true,
-    authenticationMethod: packet.properties?.authenticationMethod ?? null
+    authenticationMethod: packet.properties?.authenticationMethod ?? null,
+    authenticationData: packet.properties?.authenticationData ?? null
   }
 }
 
@@ -293,12 +301,20 @@ export function readDisconnect(
   return { reason, sessionExpirySeconds: packet.properties?.sessionExpiryInterval ?? null }
 }
 
-/** Checks the body of an AUTH (§3.15): its content means nothing to us, it is always refused. */
-export function checkAuth(buffer: Buffer, start: number, end: number, limits: Limits): void {
-  if (start === end) return
-  if (![0x00, 0x18, 0x19].includes(buffer[start]!)) throw malformed('reason code of an AUTH')
+/** Reads the body of an AUTH (§3.15). */
+export function readAuth(buffer: Buffer, start: number, end: number, limits: Limits): AuthPacket {
+  if (start === end) return { reason: 0, method: null, data: NO_BYTES }
+  const reason = buffer[start]!
+  if (![0x00, 0x18, 0x19].includes(reason)) throw malformed('reason code of an AUTH')
   const stop = walkProperties(buffer, start + 1, end, AUTH_RULES, limits.userPropertiesMax)
   if (stop !== end) throw malformed('trailing bytes')
+  const packet = decode(AUTH << 4, buffer, start, end, 5)
+  if (packet.cmd !== 'auth') throw malformed('no AUTH')
+  return {
+    reason,
+    method: packet.properties?.authenticationMethod ?? null,
+    data: packet.properties?.authenticationData ?? NO_BYTES
+  }
 }
 
 /** Packet identifier and properties of SUBSCRIBE and UNSUBSCRIBE; returns where their filters start. */

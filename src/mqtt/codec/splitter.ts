@@ -41,6 +41,9 @@ function firstBytes(version: number): Uint8Array {
 }
 
 const BEFORE_CONNECT = firstBytes(0)
+const DURING_AUTHENTICATION = firstBytes(0).fill(PROTOCOL_ERROR)
+DURING_AUTHENTICATION[0xe0] = 0
+DURING_AUTHENTICATION[0xf0] = 0
 const BY_VERSION = [BEFORE_CONNECT, NONE, NONE, firstBytes(3), firstBytes(4), firstBytes(5)]
 
 export class Splitter {
@@ -75,6 +78,11 @@ export class Splitter {
   /** After CONNECT: which packets its version knows. */
   setVersion(version: number): void {
     this.allowed = BY_VERSION[version] ?? BEFORE_CONNECT
+  }
+
+  /** Between a CONNECT that names an authentication method and its CONNACK: AUTH and DISCONNECT [MQTT-3.1.2-30]. */
+  allowAuthentication(): void {
+    this.allowed = DURING_AUTHENTICATION
   }
 
   /** Takes what was read. Throws a `ProtocolError`; then nothing more may be pushed. */

@@ -28,6 +28,12 @@ export function writeUnsuback(version: number, messageId: number, granted: numbe
   return generate({ cmd: 'unsuback', messageId, granted }, { protocolVersion: version })
 }
 
+/** Bytes of an AUTH (§3.15). */
+export function writeAuth(reasonCode: number, method: string, data: Buffer): Buffer {
+  const properties = { authenticationMethod: method, authenticationData: data }
+  return generate({ cmd: 'auth', reasonCode, properties }, { protocolVersion: 5 })
+}
+
 /** Bytes of a DISCONNECT: MQTT 5 only. No properties, so no length of them either (§3.14.2.2.1). */
 export function writeDisconnect(reasonCode: number): Buffer {
   return Buffer.from([DISCONNECT << 4, 1, reasonCode])
