@@ -2,6 +2,7 @@
  * The file that makes a folder a store of ours: one line with the format's version and the store's 8
  * random bytes. A folder that is not empty and has none is somebody else's and is left alone. A damaged
  * one is written anew from the superblock or a batch, which carry the same bytes; data is never given up for it.
+ * Its name says whose records lie here, a broker's or an Aedes persistence's: it outlives damage to the line.
  */
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
@@ -9,23 +10,35 @@ import type { Disk } from './disk.ts'
 import { JournalError, systemCode } from './journal-error.ts'
 import { STORE_BYTES } from './layout.ts'
 import { LOCK_NAME } from './lock.ts'
+import type { StoreKind } from './options.ts'
 import { QUARANTINE_NAME } from './quarantine.ts'
 import { OWN_FILE_NAME, SLOT_NAME } from './slots.ts'
 import { SUPERBLOCK_NAME } from './superblock.ts'
 
-export const IDENTITY_NAME = 'motemq.store'
 export const FORMAT = 1
-const LINE = /^motemq store (\d+) ([0-9a-f]{16}) ([0-9a-f]{8})\n$/
+const LINE = /^motemq (?:store|persistence) (\d+) ([0-9a-f]{16}) ([0-9a-f]{8})\n$/
 const BYTES_MAX = 256
+const OWNERS: Readonly<Record<StoreKind, string>> = {
+  store: 'a broker',
+  persistence: 'an Aedes persistence (motemq/persistence)'
+}
 
-function line(store: Buffer): string {
-  const text = `motemq store ${FORMAT} ${store.toString('hex')}`
+function identityName(kind: StoreKind): string {
+  return `motemq.${kind}`
+}
+
+function line(kind: StoreKind, store: Buffer): string {
+  const text = `motemq ${kind} ${FORMAT} ${store.toString('hex')}`
   return `${text} ${crc32(text).toString(16).padStart(8, '0')}\n`
 }
 
 /** null: there is none. 'damaged': it says nothing. Throws if a newer program made the store. */
-export async function readIdentity(disk: Disk, folder: string): Promise<Buffer | 'damaged' | null> {
-  const path = join(folder, IDENTITY_NAME)
+export async function readIdentity(
+  disk: Disk,
+  folder: string,
+  kind: StoreKind
+): Promise<Buffer | 'damaged' | null> {
+  const path = join(folder, identityName(kind))
   const buffer = Buffer.alloc(BYTES_MAX)
   let bytes = 0
   try {
@@ -42,7 +55,7 @@ export async function readIdentity(disk: Disk, folder: string): Promise<Buffer |
     throw error
   }
   const text = buffer.toString('latin1', 0, bytes)
-  const version = /^motemq store (\d{1,9}) /.exec(text)
+  const version = /^motemq (?:store|persistence) (\d{1,9}) /.exec(text)
   if (version !== null && Number(version[1]) > FORMAT) {
     throw new JournalError(
       'newer-format',
@@ -53,12 +66,17 @@ export async function readIdentity(disk: Disk, folder: string): Promise<Buffer |
   const found = LINE.exec(text)
   if (found === null) return 'damaged'
   const store = Buffer.from(found[2]!, 'hex')
-  return line(store) === text && store.length === STORE_BYTES ? store : 'damaged'
+  return line(kind, store) === text && store.length === STORE_BYTES ? store : 'damaged'
 }
 
 /** Writes the identity, over a damaged one if there is one. */
-export async function writeIdentity(disk: Disk, folder: string, store: Buffer): Promise<void> {
-  const path = join(folder, IDENTITY_NAME)
+export async function writeIdentity(
+  disk: Disk,
+  folder: string,
+  kind: StoreKind,
+  store: Buffer
+): Promise<void> {
+  const path = join(folder, identityName(kind))
   try {
     await disk.unlink(path)
   } catch (error) {
@@ -66,7 +84,7 @@ export async function writeIdentity(disk: Disk, folder: string, store: Buffer): 
   }
   const file = await disk.open(path, 'create')
   try {
-    const bytes = Buffer.from(line(store), 'latin1')
+    const bytes = Buffer.from(line(kind, store), 'latin1')
     if ((await file.write([bytes], 0)) !== bytes.length) {
       throw new JournalError('not-writable', `no room for ${path}`, { path })
     }
@@ -79,7 +97,6 @@ export async function writeIdentity(disk: Disk, folder: string, store: Buffer): 
 
 function isOurs(name: string): boolean {
   return (
-    name === IDENTITY_NAME ||
     name === SUPERBLOCK_NAME ||
     name === QUARANTINE_NAME ||
     name === LOCK_NAME ||
@@ -92,9 +109,18 @@ function isOurs(name: string): boolean {
 /** Throws unless a folder without an identity is empty, or holds only what may stand beside a store. */
 export function assertOursOrEmpty(
   folder: string,
+  kind: StoreKind,
   names: readonly string[],
   neighbours: readonly string[]
 ): void {
+  const other: StoreKind = kind === 'store' ? 'persistence' : 'store'
+  if (names.includes(identityName(other))) {
+    throw new JournalError(
+      'foreign-folder',
+      `the data folder belongs to ${OWNERS[other]}, not to ${OWNERS[kind]}: choose another one (${folder})`,
+      { folder, name: identityName(other) }
+    )
+  }
   for (const name of names) {
     if (isOurs(name) || name === 'lost+found' || neighbours.includes(name)) continue
     throw new JournalError(

@@ -48,7 +48,7 @@ export async function openFolder(options: JournalOptions): Promise<Folder> {
   const { disk, folder: path } = options
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const log = options.log ?? (() => undefined)
-  const unlock = await lockIt(disk, path, options.neighbours ?? [])
+  const unlock = await lockIt(options)
   try {
     const { store, superblock } = await identify(options, log)
     const segmentBytes = await chooseSegmentBytes(disk, path, limits)
@@ -79,16 +79,13 @@ function asOpenError(error: unknown, path: string): unknown {
   )
 }
 
-async function lockIt(
-  disk: Disk,
-  path: string,
-  neighbours: readonly string[]
-): Promise<() => Promise<void>> {
+async function lockIt(options: JournalOptions): Promise<() => Promise<void>> {
+  const { disk, folder: path, kind = 'store', neighbours = [] } = options
   try {
     await disk.makeFolder(path)
     // Before anything is written: a folder that is not ours stays as it is.
-    if ((await readIdentity(disk, path)) === null) {
-      assertOursOrEmpty(path, await disk.list(path), neighbours)
+    if ((await readIdentity(disk, path, kind)) === null) {
+      assertOursOrEmpty(path, kind, await disk.list(path), neighbours)
     }
     return await disk.lock(path)
   } catch (error) {
@@ -100,8 +97,8 @@ async function identify(
   options: JournalOptions,
   log: JournalLog
 ): Promise<{ store: Buffer; superblock: FoundSuperblock }> {
-  const { disk, folder } = options
-  const found = await readIdentity(disk, folder)
+  const { disk, folder, kind = 'store' } = options
+  const found = await readIdentity(disk, folder, kind)
   if (found instanceof Buffer) {
     await makeSuperblock(disk, folder)
     return { store: found, superblock: await readSuperblock(disk, folder, found) }
@@ -118,7 +115,7 @@ async function identify(
   if (known !== null)
     log('error', 'the identity file was missing or damaged and is written anew', {})
   const store = known ?? options.random(STORE_BYTES)
-  await writeIdentity(disk, folder, store)
+  await writeIdentity(disk, folder, kind, store)
   await makeSuperblock(disk, folder)
   return { store, superblock }
 }

@@ -60,8 +60,13 @@ export const DEFAULT_LIMITS: Readonly<JournalLimits> = {
   reserveSegments: 3
 }
 
+/** Whose records a store holds: a broker's (`store`), or those of `motemq/persistence`. */
+export type StoreKind = 'store' | 'persistence'
+
 export interface JournalOptions {
   folder: string
+  /** Whose records it holds; a folder of the other kind is refused. Default: a broker's. */
+  kind?: StoreKind
   disk: Disk
   owner: JournalOwner
   clock: JournalClock
