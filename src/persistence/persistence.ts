@@ -11,7 +11,7 @@ import { writeRetainedClear } from '../core/records/retained.ts'
 import { ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
 import { RetainedSlot } from '../core/retained.ts'
 import type { TopicCursor, TopicEntry } from '../core/topic-tree.ts'
-import { AWAITED } from '../journal/journal.ts'
+import { AWAITED, type JournalStats } from '../journal/journal.ts'
 import { decodeBody, decodePacket, readRecord } from './bodies.ts'
 import { Body, type StoredClient, StoredWill, type Subscription } from './client.ts'
 import { Engine } from './engine.ts'
@@ -67,6 +67,12 @@ export class JournalPersistence {
 
   get broker(): PersistenceBroker | null {
     return this.#broker
+  }
+
+  /** What the journal has done since `setup`, and what it holds. */
+  get stats(): Readonly<JournalStats> {
+    this.#engine.check()
+    return { ...this.#engine.context.journal.stats }
   }
 
   /** Opens the folder. Rejects with a `JournalError` when it is locked, not ours, or cannot be written. */
