@@ -5,7 +5,6 @@ export type PersistenceErrorCode =
   | 'disk-full'
   | 'no-such-packet'
   | 'not-storable'
-  | 'damaged'
 
 export class PersistenceError extends Error {
   readonly code: PersistenceErrorCode

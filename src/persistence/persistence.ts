@@ -10,15 +10,14 @@ import { messageBytesMax, writeMessage } from '../core/records/message.ts'
 import { writeRetainedClear } from '../core/records/retained.ts'
 import { ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
 import { RetainedSlot } from '../core/retained.ts'
-import type { TopicCursor, TopicEntry } from '../core/topic-tree.ts'
 import { AWAITED, type JournalStats } from '../journal/journal.ts'
-import { decodeBody, decodePacket, readRecord } from './bodies.ts'
 import { Body, type StoredClient, StoredWill, type Subscription } from './client.ts'
 import { Engine } from './engine.ts'
 import { enqueue } from './enqueue.ts'
 import { PersistenceError } from './errors.ts'
 import { OWN } from './kinds.ts'
 import { type PersistenceOptions, type PersistenceParts, realParts } from './options.ts'
+import { clientList, outgoingPackets, readBody, retainedPackets, wills } from './streams.ts'
 import { findPair, OutgoingReader, packetOfEntry } from './outgoing.ts'
 import {
   asQueued,
@@ -50,8 +49,6 @@ export interface MatchedSubscription extends PersistedSubscription {
   clientId: string
 }
 
-/** Retained topics that are collected at once. */
-const PIECE = 64
 /** Packet identifiers are 16 bits [MQTT-2.3.1-1]; 0 is never given by Aedes, and kept if it is. */
 const MESSAGE_ID_MAX = 65_535
 
@@ -123,27 +120,7 @@ export class JournalPersistence {
   }
 
   createRetainedStreamCombi(patterns: readonly string[]): Readable {
-    return Readable.from(this.#retained([...patterns]))
-  }
-
-  async *#retained(patterns: readonly string[]): AsyncGenerator<PersistedPacket, void, void> {
-    const { context, store } = this.#engine
-    this.#engine.check()
-    const tree = store.state.vhost('/')!.retained.tree
-    for (const pattern of patterns) {
-      let cursor: TopicCursor<RetainedSlot> | null = null
-      do {
-        const found: TopicEntry<RetainedSlot>[] = []
-        cursor = tree.collect(pattern, cursor, PIECE, found)
-        for (const { topic, value } of found.map(({ topic, value }) => ({ topic, value }))) {
-          if (value === null) continue
-          const { segment, offset } = value
-          const packet = await readRecord(context.journal, segment, offset, decodePacket)
-          if (packet !== null) yield packet
-          else context.log('error', 'a retained packet is damaged on the disk', { topic })
-        }
-      } while (cursor !== null)
-    }
+    return Readable.from(retainedPackets(this.#engine, [...patterns]))
   }
 
   async addSubscriptions(
@@ -222,14 +199,7 @@ export class JournalPersistence {
 
   /** The clients that have this very filter. */
   getClientList(topic: string): Readable {
-    return Readable.from(this.#clientList(topic))
-  }
-
-  async *#clientList(topic: string): AsyncGenerator<string, void, void> {
-    this.#engine.check()
-    for (const client of this.#engine.store.clients.values()) {
-      if (client.subscriptions.has(topic)) yield client.clientId
-    }
+    return Readable.from(clientList(this.#engine, topic))
   }
 
   async outgoingEnqueue(
@@ -327,29 +297,7 @@ export class JournalPersistence {
     const { context, store } = this.#engine
     const client = store.clients.get(id)
     const reader = client === undefined ? null : new OutgoingReader(context, client)
-    return Readable.from(this.#outgoing(client, reader))
-  }
-
-  async *#outgoing(
-    client: StoredClient | undefined,
-    reader: OutgoingReader | null
-  ): AsyncGenerator<PersistedPacket, void, void> {
-    this.#engine.check()
-    if (client === undefined || reader === null) return
-    const { context } = this.#engine
-    for (let entry = await reader.next(); entry !== null; entry = await reader.next()) {
-      const packet = await packetOfEntry(context, client, entry)
-      if (packet !== null) yield packet
-      else this.#dropDamaged(client, entry.sequence)
-      this.#engine.check()
-    }
-  }
-
-  #dropDamaged(client: StoredClient, sequence: number): void {
-    this.#engine.context.log('error', 'a queued packet is damaged on the disk: it is lost', {
-      client: client.clientId
-    })
-    if (!client.isEnded) this.#engine.settle(client, KIND.settle, sequence)
+    return Readable.from(outgoingPackets(this.#engine, client, reader))
   }
 
   async incomingStorePacket({ id }: PersistedClient, packet: PersistedPacket): Promise<void> {
@@ -385,9 +333,11 @@ export class JournalPersistence {
     const { context } = this.#engine
     const body = this.#known(id)?.incoming.get(messageIdOf(packet) ?? -1)
     if (body === undefined) throw noSuchPacket()
-    const reading = this.#read(body)
+    const reading = readBody(this.#engine.context, body)
     if (body.ticket > context.journal.durableTicket) await this.#engine.durable()
-    return await reading
+    const found = await reading
+    if (found === null) throw noSuchPacket()
+    return found
   }
 
   async incomingDelPacket({ id }: PersistedClient, packet: PersistedPacket): Promise<void> {
@@ -442,7 +392,7 @@ export class JournalPersistence {
 
   async getWill({ id }: PersistedClient): Promise<PersistedPacket | undefined> {
     const will = this.#known(id)?.will ?? null
-    return will === null ? undefined : await this.#read(will)
+    return will === null ? undefined : ((await readBody(this.#engine.context, will)) ?? undefined)
   }
 
   async delWill({ id }: PersistedClient): Promise<PersistedPacket | undefined> {
@@ -452,42 +402,18 @@ export class JournalPersistence {
       await this.#engine.durable()
       return undefined
     }
-    const reading = this.#read(client.will)
+    const reading = readBody(this.#engine.context, client.will)
     context.begin().varint(client.number)
     context.append(OWN.willDelete, AWAITED)
     store.deleteWill(client)
     this.#engine.tidy(client)
     await this.#engine.durable()
-    return await reading
+    return (await reading) ?? undefined
   }
 
   /** The wills of clients whose broker is not among `brokers`. */
   streamWill(brokers: Readonly<Record<string, unknown>> = {}): Readable {
-    return Readable.from(this.#wills(brokers))
-  }
-
-  async *#wills(
-    brokers: Readonly<Record<string, unknown>>
-  ): AsyncGenerator<PersistedPacket, void, void> {
-    this.#engine.check()
-    for (const client of [...this.#engine.store.willed]) {
-      const { will } = client
-      if (will === null) continue
-      // A will that was there at the start is of a broker that is gone, though its id may have come back.
-      const isOld = will.ticket === 0 && will.brokerId === this.#broker?.id
-      if (brokers[will.brokerId] && !isOld) continue
-      const packet = await this.#read(will)
-      if (isOld) packet.brokerId = `${will.brokerId} before its restart`
-      yield packet
-    }
-  }
-
-  /** Begins to read at once: what is ended in the same turn is still there. */
-  async #read(body: Body): Promise<PersistedPacket> {
-    const { journal } = this.#engine.context
-    const packet = await readRecord(journal, body.segment, body.offset, decodeBody)
-    if (packet === null) throw new PersistenceError('damaged', 'the packet is damaged on the disk')
-    return packet
+    return Readable.from(wills(this.#engine, this.#broker?.id, brokers))
   }
 
   /** Writes a checkpoint, syncs and unlocks the folder; the data stays. Call it when the broker is closed. */

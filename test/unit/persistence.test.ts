@@ -135,7 +135,7 @@ describe('a queue', () => {
 })
 
 describe('a queue of which most lies on the disk', () => {
-  const COUNT = 15_000
+  const COUNT = 12_000
 
   test('is read in order, updated, released and cleared, over a restart', async () => {
     const { disk, persistence } = await openPersistence({ hotEntriesMax: 0 })
