@@ -5,6 +5,7 @@
  * goes during the pass has records of its own.
  */
 import type { Binding, Exchange } from '../core/exchange.ts'
+import type { Move } from '../core/move.ts'
 import type { Queue } from '../core/queue.ts'
 import { writeBinding, writeExchange, writeQueue } from '../core/records/definitions.ts'
 import { KIND } from '../core/records/kinds.ts'
@@ -12,8 +13,10 @@ import { writeCold, writeEntries } from '../core/records/queue-entries.ts'
 import { writeRetained } from '../core/records/retained.ts'
 import { writeSession, writeSubscription, writeWill } from '../core/records/session.ts'
 import { writeInbound } from '../core/records/settle.ts'
+import { writeGroup, writeMember, writeMove } from '../core/records/shared-group.ts'
 import { writeUser } from '../core/records/user.ts'
 import type { Session } from '../core/session.ts'
+import type { SharedGroup } from '../core/shared-group.ts'
 import type { Vhost } from '../core/vhost.ts'
 import { LAZY } from '../journal/journal.ts'
 import { append } from './append.ts'
@@ -67,6 +70,11 @@ export class Checkpoint {
     for (const vhost of [...state.vhosts.values()]) yield* this.#vhost(vhost)
     for (const queue of [...state.queues.values()]) {
       if (queue.isDeleted || !queue.isDurable) continue
+      const group = state.groups.get(queue.id)
+      if (group !== undefined) {
+        yield* this.#group(group)
+        continue
+      }
       const session = queue.isSession ? state.sessions.get(queue.id) : undefined
       if (session === undefined) writeQueue(broker.writer, queue)
       else writeSession(broker.writer, session, connectionOf(session) !== null)
@@ -136,8 +144,14 @@ export class Checkpoint {
     for (const subscription of [...session.subscriptions.values()]) {
       if (!session.isLasting) return
       if (session.subscriptions.get(subscription.filter) !== subscription) continue
-      writeSubscription(writer, session.id, subscription.filter, subscription)
-      this.#append(KIND.subscribe)
+      const group = this.#broker.state.groups.get(subscription.groupId)
+      if (group === undefined) {
+        writeSubscription(writer, session.id, subscription.filter, subscription)
+        this.#append(KIND.subscribe)
+      } else {
+        writeMember(writer, session, group, subscription)
+        this.#append(KIND.sharedMember)
+      }
       yield
     }
   }
@@ -147,6 +161,35 @@ export class Checkpoint {
     const { id, clientId, vhost, user, will } = session
     writeWill(writer, id, clientId, vhost, user, will!)
     this.#append(KIND.will)
+  }
+
+  /** A shared group: what its members hold, too, for records of messages name it as the group's. */
+  *#group(group: SharedGroup): Generator<void, void, void> {
+    const { queue } = group
+    writeGroup(this.#broker.writer, group)
+    this.#append(KIND.sharedGroup)
+    yield
+    for (const [sequence, move] of [...(queue.moves ?? [])]) {
+      if (queue.moves?.get(sequence) !== move || !queue.isDurable) continue
+      if (!this.#move(move)) continue
+      yield
+    }
+    yield* this.#entries(queue)
+  }
+
+  /** False: its session ends with its connection. */
+  #move(move: Move): boolean {
+    const { state, writer } = this.#broker
+    const queue = state.queues.get(move.sessionId)
+    if (queue === undefined || !queue.isDurable) return false
+    if (queue.find(move.sequence)) {
+      writeMove(writer, move, queue.segment, queue.offset, queue.bytes, queue.flags)
+    } else {
+      // After a restart its entry may be cold: its session's records say where it is.
+      writeMove(writer, move, 0, 0, 0, 0)
+    }
+    this.#append(KIND.sharedMove)
+    return true
   }
 
   *#entries(queue: Queue): Generator<void, void, void> {

@@ -3,7 +3,7 @@
  * still open, and each owner learns the new position (journal.md §5).
  */
 import { Message } from '../core/message.ts'
-import type { Chunk } from '../core/chunk.ts'
+import { type Chunk, hasMoved } from '../core/chunk.ts'
 import type { Queue } from '../core/queue.ts'
 import { ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
 import { KIND } from '../core/records/kinds.ts'
@@ -33,6 +33,9 @@ interface Survivor {
   queue: Queue
   sequence: number
   flags: number
+  /** As the record names it: of what a shared group gave to a member, its place in the group. */
+  ownerId: number
+  ownerSequence: number
   identifiers: number[] | null
 }
 
@@ -94,11 +97,15 @@ export class Compaction implements BlockWaiter {
     const vhost = this.#record.vhost
     let at = journal.begin(bytes)
     at = writeMessage(journal.buffer, at, message, 0, retainedSequence, vhost)
-    for (const { queue, sequence, flags, identifiers } of survivors) {
+    let isKept = kind === KIND.message
+    for (const { queue, flags, ownerId, ownerSequence, identifiers } of survivors) {
+      const { buffer } = journal
       const isTransient = !queue.isDurable
-      at = writeDestination(journal.buffer, at, queue.id, sequence, flags, isTransient, identifiers)
+      // A queue in memory may have come to last since: then so must the record.
+      if (!isTransient) isKept = true
+      at = writeDestination(buffer, at, ownerId, ownerSequence, flags, isTransient, identifiers)
     }
-    journal.end(kind, at, LAZY)
+    journal.end(isKept ? KIND.message : KIND.transient, at, LAZY)
     const to = { segment: journal.segment, offset: journal.offset }
     const shares = Math.min(survivors.length + (slot === null ? 0 : 1), 0xffff) << ENTRY_SHARE_SHIFT
     const payload = message.payloadEnd - message.payloadStart
@@ -120,13 +127,22 @@ export class Compaction implements BlockWaiter {
     const destinations = this.#destinations
     destinations.open(buffer, this.#record.destinationsStart, end)
     while (destinations.next()) {
-      const queue = this.#broker.state.queues.get(destinations.queueId)
+      const { queueId: ownerId, sequence: ownerSequence } = destinations
+      let { identifiers } = destinations
+      let queue = this.#broker.state.queues.get(ownerId)
+      let sequence = ownerSequence
+      const move = queue?.moves?.get(ownerSequence)
+      if (move !== undefined && move.groupId === ownerId) {
+        queue = this.#broker.state.queues.get(move.sessionId)
+        sequence = move.sequence
+        identifiers = move.identifier === 0 ? null : [move.identifier]
+      }
       if (queue === undefined) continue
-      const { sequence, identifiers } = destinations
       const cold = queue.coldChunkOf(sequence)
       if (cold !== null && !this.#warm(queue, cold)) return null
       if (!queue.find(sequence) || queue.segment !== segment || queue.offset !== offset) continue
-      survivors.push({ queue, sequence, flags: queue.flags, identifiers })
+      const { flags } = queue
+      survivors.push({ queue, sequence, flags, ownerId, ownerSequence, identifiers })
     }
     return survivors
   }
@@ -170,6 +186,6 @@ export class Compaction implements BlockWaiter {
     const words = readIndex(reader, chunk)
     if (words === null) return
     this.#broker.state.warm(queue, chunk, words)
-    cool(this.#broker, queue, chunk)
+    if (!hasMoved(chunk, queue.moves)) cool(this.#broker, queue, chunk)
   }
 }

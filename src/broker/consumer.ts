@@ -34,6 +34,10 @@ export interface Consumer {
 
 /** The connection of an MQTT session. */
 export interface SessionConnection extends Consumer, Publisher {
+  /** Unacknowledged deliveries that the client may have at once. */
+  readonly inflightMax: number
+  /** It was passed over for want of credit: `wakeSession` is to be called when something is settled. */
+  onStarved(): void
   /** QoS 0, from no queue. False: not sent (buffer full); the caller counts the drop. */
   deliverDirect(
     message: Message,

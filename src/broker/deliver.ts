@@ -100,7 +100,11 @@ function deliverOne(
   }
   let identifiers: number[] | null = null
   if ((queue.flags & ENTRY_HAS_IDS) !== 0) {
-    identifiers = identifiersOf(message.source, message, viewed.end, queue.id)
+    const move = queue.moves?.get(sequence)
+    identifiers =
+      move === undefined
+        ? identifiersOf(message.source, message, viewed.end, queue.id)
+        : [move.identifier]
   }
   hand(broker, consumers, consumer, message, sequence, identifiers)
   return true

@@ -13,7 +13,7 @@ import { isValidTopic } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import { DELIVER_QOS, DELIVER_RETAIN, type Publisher, type SessionConnection } from './consumer.ts'
-import { ready } from './deliver.ts'
+import { wakeSession } from './group-member.ts'
 import { publish } from './publish.ts'
 import { replayRetained } from './retained-replay.ts'
 import { topicOf } from './routing.ts'
@@ -293,9 +293,13 @@ export class LocalSubscription implements SessionConnection {
     this.session = null
   }
 
+  get inflightMax(): number {
+    return this.#broker.limits.inflightMax
+  }
+
   hasCredit(): boolean {
     const { session } = this
-    return session !== null && session.queue.unackedCount < this.#broker.limits.inflightMax
+    return session !== null && session.queue.unackedCount < this.inflightMax
   }
 
   deliver(message: Message, queue: Queue, sequence: number, flags: number): void {
@@ -365,7 +369,7 @@ export class LocalSubscription implements SessionConnection {
     const { session } = this
     if (sequence < 0 || session === null) return
     settle(broker, session.queue, sequence)
-    ready(broker, session.queue)
+    wakeSession(broker, session)
   }
 
   resendRelease(): void {
@@ -390,6 +394,8 @@ export class LocalSubscription implements SessionConnection {
     this.close()
   }
 
+  /** `wakeSession` is called after each settlement as it is. */
+  onStarved(): void {}
   onDurable(): void {}
   onPause(): void {}
   onResume(): void {}

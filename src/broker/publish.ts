@@ -16,9 +16,11 @@ import type { Queue } from '../core/queue.ts'
 import { ENTRY_COUNT_SHIFT, ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
 import { entryFlags, messageBytesMax } from '../core/records/message.ts'
 import { type Route, type SessionTarget, withoutNoLocal } from '../core/route.ts'
+import type { SharedGroup } from '../core/shared-group.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import { connectionOf, type Publisher } from './consumer.ts'
+import { giveDirect, isAttended } from './group-member.ts'
 import { makeRoom } from './overflow.ts'
 import { routeKey, routeTopic, topicOf } from './routing.ts'
 import { store, targets } from './store.ts'
@@ -87,11 +89,10 @@ export function publishOwn(broker: Broker, message: Message, publisher: Publishe
 }
 
 function send(broker: Broker, message: Message, publisher: Publisher, route: Route): number {
-  const count = route.sessions.length + route.queues.length
-  broker.matched = count > 0
-  broker.turns.deliveries += count
+  broker.matched = route.count > 0
+  broker.turns.deliveries += route.count
   const inbound = message.packetId > 0 && message.qos === 2 ? publisher.session : null
-  const isDirect = message.qos === 0 && !message.retain && route.queues.length === 0
+  const isDirect = message.qos === 0 && !message.retain && route.isToSessions
   if (isDirect && !broker.limits.queueQos0) {
     if (!broker.matched) broker.counters.drop('no_match')
     sendDirect(broker, message, publisher, route)
@@ -120,8 +121,11 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
   targets.clear()
   for (const target of route.sessions) addSession(broker, message, publisher, target, lasts)
   let isRejected = false
-  for (const queue of route.queues) {
-    if (!addQueue(broker, message, queue, lasts)) isRejected = true
+  if (!route.isToSessions) {
+    for (const queue of route.queues) {
+      if (!addQueue(broker, message, queue, lasts)) isRejected = true
+    }
+    for (const group of route.groups) addGroup(broker, message, group, lasts)
   }
   const retains = lasts && isRetained(message)
   if (!broker.matched && !retains) broker.counters.drop('no_match')
@@ -241,6 +245,24 @@ function deliverUnstored(
 /** Memory is full, and the disk takes nothing that memory has no room for. */
 function lacksMemory(broker: Broker, bytes: number): boolean {
   return broker.refusal !== 0 && broker.slabs.bytes + bytes > broker.limits.memoryBytesMax
+}
+
+/** Into a shared group's queue; QoS 0 to the member whose turn it is, in no queue. */
+function addGroup(broker: Broker, message: Message, group: SharedGroup, lasts: boolean): void {
+  const { queue } = group
+  const { queueQos0, sharedMessagesMax, sharedBytesMax } = broker.limits
+  if (message.qos === 0 && !(queueQos0 && lasts && queue.isDurable && !isAttended(queue))) {
+    giveDirect(broker, group, message)
+    return
+  }
+  const bytes = message.payloadEnd - message.payloadStart
+  if (lacksMemory(broker, bytes)) {
+    broker.counters.dropFrom(queue.name, 'memory')
+    return
+  }
+  makeRoom(broker, queue, bytes, sharedMessagesMax, sharedBytesMax)
+  const flags = entryFlags(message.qos, message.retain, false, message.expiresAt > 0)
+  targets.add(queue, flags, queue.isDurable, null)
 }
 
 /** False: the queue refuses it. */

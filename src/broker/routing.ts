@@ -7,6 +7,7 @@ import type { Queue } from '../core/queue.ts'
 import { compileRoute, Route } from '../core/route.ts'
 import { Routes, routeAll } from '../core/route-all.ts'
 import type { Session, Subscription } from '../core/session.ts'
+import type { SharedGroup } from '../core/shared-group.ts'
 import { isMqttTopic, swapSeparators } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
@@ -109,7 +110,7 @@ function compile(
 ): Route {
   found.clear()
   routeAll(exchange, key, headers, found, moreKeys)
-  let subscriptions = found.subscriptions as unknown as Subscription[]
+  let subscriptions = found.subscriptions as unknown as (Subscription | SharedGroup)[]
   if (subscriptions.length > 0 && !isMqttTopic(topic, broker.limits)) {
     broker.counters.drop('topic_not_mqtt', subscriptions.length)
     subscriptions = []

@@ -9,12 +9,12 @@ import { mayFilter, mayTopic } from '../core/permissions.ts'
 import type { Principal } from '../core/principal.ts'
 import { NOTHING } from '../core/entries.ts'
 import { Queue } from '../core/queue.ts'
-import { ENTRY_COUNT, ENTRY_STATE, READY, RELEASED, UNACKED } from '../core/queue-entry.ts'
+import { ENTRY_STATE, RELEASED, UNACKED } from '../core/queue-entry.ts'
 import { sessionQueueOptions } from '../core/queue-options.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeSession, writeSubscription, writeUnsubscribe } from '../core/records/session.ts'
 import { Session } from '../core/session.ts'
-import { hasWildcard, isValidFilter } from '../core/topic.ts'
+import { hasWildcard, isValidFilter, parseSharedFilter } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Will } from '../core/will.ts'
 import { AWAITED } from '../journal/journal.ts'
@@ -23,6 +23,9 @@ import { append } from './append.ts'
 import type { Broker, Timed } from './broker.ts'
 import { connectionOf, type SessionConnection } from './consumer.ts'
 import { consumersOf, ready } from './deliver.ts'
+import { attend, unattend } from './group-member.ts'
+import { neverDelivered } from './never-delivered.ts'
+import { giveBackAll, join, leaveAll, settleGroups } from './shared-groups.ts'
 import { cancelOrphans, keepWill, triggerWill } from './wills.ts'
 
 /** Characters that the filters of a client may have on the average: a single one may have 65,535. */
@@ -119,10 +122,13 @@ function changeLasting(broker: Broker, session: Session, isLasting: boolean): nu
   session.isLasting = isLasting
   session.queue.isDurable = isLasting
   broker.state.vhost(session.vhost)?.forgetRoutes()
-  if (isLasting) return 0
+  const groups = isLasting ? null : giveBackAll(broker, session)
+  if (groups === null) return 0
   // First what hangs on it: behind its end nothing may name it.
   keepWill(broker, session, null)
-  return recordEnd(broker, session)
+  const ticket = recordEnd(broker, session)
+  settleGroups(broker, groups)
+  return ticket
 }
 
 function takeOver(broker: Broker, session: Session, isDiscarded: boolean): void {
@@ -142,6 +148,7 @@ function takeOver(broker: Broker, session: Session, isDiscarded: boolean): void 
 /** Takes the connection off its session: what was in flight is to be sent again, in order. */
 function detach(broker: Broker, session: Session, connection: SessionConnection): void {
   session.connection = null
+  if (session.shared !== null) for (const each of session.shared) unattend(broker, each)
   const consumers = consumersOf(broker, session.queue)
   consumers.remove(connection)
   const { queue } = session
@@ -169,6 +176,7 @@ export function resume(broker: Broker, session: Session): void {
   const consumers = consumersOf(broker, queue)
   if (!consumers.list.includes(connection)) consumers.add(connection, 0)
   ready(broker, queue)
+  if (session.shared !== null) for (const each of session.shared) attend(broker, each)
 }
 
 /** The connection ended. `expirySeconds` null: as it was. Ignored when another connection has the session. */
@@ -227,20 +235,11 @@ class SessionDue implements Timed {
   }
 }
 
-/** How many of the ready messages were never handed to anybody: the others count as delivered. */
-function neverDelivered(queue: Queue): number {
-  let count = queue.readyCount
-  if (queue.lastTaken === 0) return count
-  for (let at = queue.after(0); at !== NOTHING && at <= queue.lastTaken; at = queue.after(at)) {
-    const isReady = (queue.flags & ENTRY_STATE) === READY
-    if (isReady && (queue.flags & ENTRY_COUNT) !== 0) count--
-  }
-  return count
-}
-
 /** Ends a session with all that it holds, counted. Returns the ticket of the record. */
 export function endSession(broker: Broker, session: Session, reason: string): number {
   const connection = connectionOf(session)
+  const hasShared = session.shared !== null || session.queue.moves !== null
+  const groups = hasShared ? leaveAll(broker, session) : null
   const waiting = neverDelivered(session.queue)
   if (waiting > 0) broker.counters.drop('session_ended', waiting)
   unscheduleEnd(broker, session)
@@ -249,7 +248,9 @@ export function endSession(broker: Broker, session: Session, reason: string): nu
   session.connection = null
   connection?.onSessionEnded()
   broker.events.emit('sessionEnded', { clientId: session.clientId, reason })
-  return session.isLasting ? recordEnd(broker, session) : 0
+  const ticket = session.isLasting ? recordEnd(broker, session) : 0
+  if (groups !== null) settleGroups(broker, groups)
+  return ticket
 }
 
 function record(broker: Broker, session: Session, isConnected: boolean): number {
@@ -285,9 +286,12 @@ export function subscribe(
 ): number {
   const connection = connectionOf(session)
   const { limits } = broker
-  if (!isValidFilter(filter, limits)) return -ERROR_CODES.filterInvalid
+  const shared = parseSharedFilter(filter, limits)
+  if (shared === 'invalid') return -ERROR_CODES.filterInvalid
+  if (shared === null && !isValidFilter(filter, limits)) return -ERROR_CODES.filterInvalid
   if (connection === null) return -ERROR_CODES.notAllowed
-  if (mayFilter(connection.principal, filter, session.clientId) === 'none') {
+  const inner = shared === null ? filter : shared.filter
+  if (mayFilter(connection.principal, inner, session.clientId) === 'none') {
     return -ERROR_CODES.notAuthorized
   }
   const isKnown = session.subscriptions.has(filter)
@@ -301,6 +305,11 @@ export function subscribe(
   }
   if (session.isLasting && broker.refusal !== 0 && (!isKnown || broker.journal.failed)) {
     return -broker.refusal
+  }
+  if (shared !== null) {
+    // Nothing that is retained is sent for it (MQTT 5 §4.8.2).
+    const code = join(broker, session, filter, request)
+    return code < 0 ? code : request.qos
   }
   const isNew = broker.state.subscribe(session, filter, request)
   const { retainHandling } = request
@@ -317,11 +326,17 @@ export function subscribe(
 
 /** Returns whether there was one. `session.ticket` says what UNSUBACK waits for. */
 export function unsubscribe(broker: Broker, session: Session, filter: string): boolean {
-  if (!broker.state.unsubscribe(session, filter)) return false
+  const subscription = session.subscriptions.get(filter)
+  if (subscription === undefined) return false
+  const group = broker.state.groups.get(subscription.groupId) ?? null
+  if (group !== null) unattend(broker, subscription)
+  broker.state.unsubscribe(session, filter)
   if (session.isLasting) {
     // Also behind a failed journal: its ticket never becomes durable, so no UNSUBACK leaves.
     writeUnsubscribe(broker.writer, session.id, filter)
     session.ticket = append(broker, KIND.unsubscribe, AWAITED)
   }
+  // What it has begun to get it gets to the end [MQTT-3.10.4-3].
+  if (group !== null) settleGroups(broker, new Set([group]))
   return true
 }

@@ -11,6 +11,7 @@ import type { Broker, Timed } from './broker.ts'
 import { connectionOf } from './consumer.ts'
 import { afterIndexRead } from './deliver.ts'
 import { scheduleEnd } from './sessions.ts'
+import { wakeGroups } from './shared-groups.ts'
 import { GROWTH_NOTED, spill } from './spill.ts'
 import { OrphanWillDue, scheduleWill } from './wills.ts'
 
@@ -22,6 +23,7 @@ export function startBroker(broker: Broker): void {
   if (broker.journal.level === 'red') broker.diskAlarm = true
   broker.judge()
   for (const session of broker.state.sessions.values()) wake(broker, session)
+  wakeGroups(broker)
   wakeOrphans(broker)
   for (const queue of broker.state.queues.values()) {
     for (const chunk of queue.chunks) {

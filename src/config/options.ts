@@ -99,6 +99,15 @@ const LIMITS = {
     'most messages that wait for a session; the oldest are dropped'
   ),
   sessionBytesMax: bytes(64 * MIB, 'most bytes that wait for a session; the oldest are dropped'),
+  sharedMessagesMax: count(
+    100_000,
+    'most messages that wait for a shared subscription; the oldest are dropped'
+  ),
+  sharedBytesMax: bytes(
+    64 * MIB,
+    'most bytes that wait for a shared subscription; the oldest are dropped'
+  ),
+  sharedMembersMax: count(1_000, 'most sessions of a shared subscription'),
   inflightMax: count(1_000, 'most open deliveries to an MQTT client', 1, 65_535),
   receiveMaximum: count(1_000, 'receive maximum announced to MQTT 5 clients', 1, 65_535),
   topicAliasMax: count(100, 'most topic aliases of an MQTT 5 connection, each way', 0, 65_535),

@@ -121,9 +121,20 @@ export function applyPatch(words: Uint32Array, chunk: Chunk, patches: number[], 
   }
 }
 
-/** All that is live is ready, and its bodies are in the journal. */
-export function isCoolable(chunk: Chunk): boolean {
+/** Some sequence in it is that of a message which a shared group gave to a member. */
+export function hasMoved(chunk: Chunk, moves: ReadonlyMap<number, unknown> | null): boolean {
+  if (moves === null || moves.size === 0) return false
+  for (let at = chunk.start; at < chunk.start + chunk.count; at++) if (moves.has(at)) return true
+  return false
+}
+
+/**
+ * All that is live is ready, and its bodies are in the journal. What was moved may come back: a cold chunk
+ * could not tell such an entry from one that it holds.
+ */
+export function isCoolable(chunk: Chunk, moves: ReadonlyMap<number, unknown> | null): boolean {
   const words = chunk.words!
+  if (hasMoved(chunk, moves)) return false
   for (let at = 3; at < chunk.count * WORDS; at += WORDS) {
     const state = words[at]! & ENTRY_STATE
     if (state === SETTLED) continue

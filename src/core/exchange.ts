@@ -37,6 +37,8 @@ export const QUEUE_BINDING = 0
 export const EXCHANGE_BINDING = 1
 /** An MQTT subscription. */
 export const SUBSCRIPTION = 2
+/** A shared subscription: one queue, several sessions. */
+export const SHARED_GROUP = 3
 
 export class Binding implements TopicTarget {
   readonly kind: 0 | 1

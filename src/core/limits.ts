@@ -19,6 +19,11 @@ export interface Limits {
   bindingsMax: number
   sessionMessagesMax: number
   sessionBytesMax: number
+  /** Of what waits in the queue of a shared subscription. */
+  sharedMessagesMax: number
+  sharedBytesMax: number
+  /** Sessions of one shared subscription. */
+  sharedMembersMax: number
   inflightMax: number
   /** What we announce to version 5 publishers. */
   receiveMaximum: number
@@ -67,6 +72,9 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   bindingsMax: 1_000_000,
   sessionMessagesMax: 100_000,
   sessionBytesMax: 64 * MIB,
+  sharedMessagesMax: 100_000,
+  sharedBytesMax: 64 * MIB,
+  sharedMembersMax: 1_000,
   inflightMax: 1_000,
   receiveMaximum: 1_000,
   topicAliasMax: 100,

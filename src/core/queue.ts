@@ -34,6 +34,7 @@ import {
   ENTRY_COUNT_SHIFT,
   ENTRY_COUNT
 } from './queue-entry.ts'
+import type { Move } from './move.ts'
 import type { QueueOptions } from './queue-options.ts'
 
 /** `next()`: the next entries are in the journal: see `coldChunk`. */
@@ -59,6 +60,8 @@ export class Queue extends Entries {
   owner: object | null
   /** Its consumers: the broker's business, see broker/consumers.ts. */
   attached: object | null
+  /** What a shared group's queue gave to sessions, or a session's queue has of groups; by its sequence here. */
+  moves: Map<number, Move> | null
   nextSequence: number
   readyCount: number
   /** Payload bytes of the ready messages. */
@@ -88,6 +91,7 @@ export class Queue extends Entries {
     this.dropsOldest = false
     this.owner = null
     this.attached = null
+    this.moves = null
     this.nextSequence = 1
     this.readyCount = 0
     this.readyBytes = 0
@@ -353,14 +357,14 @@ export class Queue extends Entries {
     for (let i = chunks.length - 3; i >= 2; i--) {
       const chunk = chunks[i]!
       if (chunk.words === null || chunk.live === 0 || chunk.isLoading) continue
-      if (chunk.start <= this.#cursor || !isCoolable(chunk)) continue
+      if (chunk.start <= this.#cursor || !isCoolable(chunk, this.moves)) continue
       return chunk
     }
     return null
   }
 
   isCoolable(chunk: Chunk): boolean {
-    return chunk.words !== null && chunk.live > 0 && isCoolable(chunk)
+    return chunk.words !== null && chunk.live > 0 && isCoolable(chunk, this.moves)
   }
 
   /** The chunk's entries are in the journal now, at this position; `shares` as in `Chunk`. */

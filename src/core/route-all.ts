@@ -4,6 +4,7 @@ import {
   type Exchange,
   QUEUE_BINDING,
   type QueueTarget,
+  SHARED_GROUP,
   SUBSCRIPTION,
   type TopicTarget
 } from './exchange.ts'
@@ -17,7 +18,7 @@ const SET_FROM = 16
 export class Routes {
   /** Each queue once. */
   readonly queues: QueueTarget[]
-  /** Each matching subscription once; a session may have several. */
+  /** Each matching subscription once, shared ones too; a session may have several. */
   readonly subscriptions: TopicTarget[]
   /** Scratch of `routeAll`. */
   readonly matched: TopicTarget[]
@@ -100,7 +101,7 @@ function addMatched(matched: readonly TopicTarget[], out: Routes): boolean {
   let isRouted = false
   for (let i = 0; i < matched.length; i++) {
     const target = matched[i] as TopicTarget
-    if (target.kind === SUBSCRIPTION) {
+    if (target.kind === SUBSCRIPTION || target.kind === SHARED_GROUP) {
       out.addSubscription(target)
       isRouted = true
       continue

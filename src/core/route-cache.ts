@@ -77,7 +77,7 @@ export class RouteCache {
    * topics is looked up in as little memory as one with ten, and what is small stays in the processor's cache.
    */
   #shared(route: Route): Route {
-    if (route.sessions.length !== 1 || route.queues.length > 0) return route
+    if (route.sessions.length !== 1 || !route.isToSessions) return route
     const target = route.sessions[0]!
     if (target.noLocal !== null || target.identifiers !== null) return route
     const known = this.#alone.get(target.session)
@@ -110,6 +110,5 @@ export class RouteCache {
 }
 
 function weightOf(key: string, route: Route): number {
-  const destinations = route.sessions.length + route.queues.length
-  return destinations * DESTINATION_WEIGHT + key.length * CHARACTER_WEIGHT
+  return route.count * DESTINATION_WEIGHT + key.length * CHARACTER_WEIGHT
 }

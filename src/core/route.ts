@@ -4,8 +4,10 @@
  * published if any asks for it, all subscription identifiers; no local drops a match, not the message
  * (design.md §2).
  */
+import { SHARED_GROUP } from './exchange.ts'
 import type { Queue } from './queue.ts'
 import type { Session, Subscription } from './session.ts'
+import type { SharedGroup } from './shared-group.ts'
 
 export class SessionTarget {
   readonly session: Session
@@ -38,37 +40,62 @@ export class SessionTarget {
 export class Route {
   readonly sessions: SessionTarget[]
   readonly queues: Queue[]
+  readonly groups: readonly SharedGroup[]
+  /** Destinations in all. */
+  readonly count: number
+  /** No queues, no groups. */
+  readonly isToSessions: boolean
   /** Version of the exchanges when it was compiled. */
   readonly version: number
   /** Some queue keeps messages over a restart, at any QoS. */
   readonly hasDurableQueue: boolean
-  /** Some session that outlives its connection takes QoS > 0. */
+  /** Some session that outlives its connection takes QoS > 0, or some group that has such a member. */
   readonly hasLastingSession: boolean
 
-  constructor(sessions: SessionTarget[], queues: Queue[], version: number) {
+  constructor(
+    sessions: SessionTarget[],
+    queues: Queue[],
+    version: number,
+    groups: readonly SharedGroup[] = NO_GROUPS
+  ) {
     // Remembered for long: a copy holds no room for more.
     this.sessions = sessions.slice()
     this.queues = queues
+    this.groups = groups
+    this.count = sessions.length + queues.length + groups.length
+    this.isToSessions = queues.length === 0 && groups.length === 0
     this.version = version
     this.hasDurableQueue = queues.some(queue => queue.isDurable)
-    this.hasLastingSession = sessions.some(target => target.session.isLasting && target.qos > 0)
+    this.hasLastingSession =
+      sessions.some(target => target.session.isLasting && target.qos > 0) ||
+      groups.some(group => group.queue.isDurable)
   }
 
   get isEmpty(): boolean {
-    return this.sessions.length === 0 && this.queues.length === 0
+    return this.count === 0
   }
 }
 
-/** Joins the matches of each session. `mayRead` leaves out sessions whose user may not read the topic. */
+const NO_GROUPS: readonly SharedGroup[] = []
+
+/**
+ * Joins the matches of each session. `mayRead` leaves out sessions whose user may not read the topic, and
+ * groups all of whose members may not. A session's own subscriptions and its shared ones count apart.
+ */
 export function compileRoute(
-  subscriptions: readonly Subscription[],
+  matches: readonly (Subscription | SharedGroup)[],
   queues: Queue[],
   version: number,
   mayRead: (session: Session) => boolean
 ): Route {
   const targets: SessionTarget[] = []
+  const groups: SharedGroup[] = []
   const bySession = new Map<Session, Subscription[]>()
-  for (const subscription of subscriptions) {
+  for (const subscription of matches) {
+    if (subscription.kind === SHARED_GROUP) {
+      if ([...subscription.members.keys()].some(mayRead)) groups.push(subscription)
+      continue
+    }
     const list = bySession.get(subscription.session)
     if (list === undefined) bySession.set(subscription.session, [subscription])
     else list.push(subscription)
@@ -80,7 +107,7 @@ export function compileRoute(
     if (list.some(subscription => subscription.noLocal)) target.noLocal = list
     targets.push(target)
   }
-  return new Route(targets, queues, version)
+  return new Route(targets, queues, version, groups.length === 0 ? NO_GROUPS : groups)
 }
 
 /** What the publisher's own session gets: its matches without no local. Null: nothing. */

@@ -26,8 +26,12 @@ export class Subscription {
   wantsReplay: boolean
   /** What was retained with a higher sequence reached this subscription as a live message. */
   retainedBefore: number
+  /** Of a shared subscription: the group's id, which stands in the trie in its place; else 0. */
+  readonly groupId: number
+  /** What takes from the group for it: the broker's business, see broker/group-member.ts. */
+  taker: object | null
 
-  constructor(session: Session, filter: string, options: SubscribeOptions) {
+  constructor(session: Session, filter: string, options: SubscribeOptions, groupId = 0) {
     this.session = session
     this.filter = filter
     this.qos = options.qos
@@ -37,6 +41,8 @@ export class Subscription {
     this.identifier = options.identifier
     this.wantsReplay = false
     this.retainedBefore = 0
+    this.groupId = groupId
+    this.taker = null
   }
 }
 
@@ -64,6 +70,8 @@ export class Session {
   /** Store time in milliseconds at which it ends; 0 while connected. */
   endsAt: number
   readonly subscriptions: Map<string, Subscription>
+  /** Those of them that are shared; null: none. */
+  shared: Subscription[] | null
   wildcardCount: number
   /** Characters of all filters together. */
   filterChars: number
@@ -93,6 +101,7 @@ export class Session {
     this.expirySeconds = 0
     this.endsAt = 0
     this.subscriptions = new Map()
+    this.shared = null
     this.wildcardCount = 0
     this.filterChars = 0
     this.inbound = null

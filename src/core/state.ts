@@ -5,12 +5,14 @@
  */
 import type { Exchange } from './exchange.ts'
 import type { FieldTable } from './field-table.ts'
+import type { Move } from './move.ts'
 import type { User } from './principal.ts'
 import type { Chunk } from './chunk.ts'
 import type { Queue } from './queue.ts'
 import { ENTRY_STATE, RELEASED, SETTLED, shareOf } from './queue-entry.ts'
 import type { RetainedSlot } from './retained.ts'
 import { type Session, type SubscribeOptions, Subscription } from './session.ts'
+import type { SharedGroup } from './shared-group.ts'
 import { hasWildcard } from './topic.ts'
 import { Vhost } from './vhost.ts'
 import type { Will } from './will.ts'
@@ -36,6 +38,8 @@ export class State {
   readonly vhosts: Map<string, Vhost>
   readonly queues: Map<number, Queue>
   readonly sessions: Map<number, Session>
+  /** Shared groups, by their queue's id. */
+  readonly groups: Map<number, SharedGroup>
   readonly users: Map<string, User>
   readonly orphanWills: Map<number, OrphanWill>
   /** The next id of a queue or session: never used twice, also over restarts. */
@@ -47,6 +51,7 @@ export class State {
     this.vhosts = new Map([['/', new Vhost('/')]])
     this.queues = new Map()
     this.sessions = new Map()
+    this.groups = new Map()
     this.users = new Map()
     this.orphanWills = new Map()
     this.nextId = 1
@@ -233,9 +238,11 @@ export class State {
   endSession(session: Session): void {
     const vhost = this.vhosts.get(session.vhost)
     for (const subscription of session.subscriptions.values()) {
-      vhost?.topicExchange.unsubscribe(subscription.filter, subscription)
+      if (subscription.groupId !== 0) this.#leave(subscription)
+      else vhost?.topicExchange.unsubscribe(subscription.filter, subscription)
     }
     session.subscriptions.clear()
+    session.shared = null
     if (vhost?.sessions.get(session.clientId) === session) vhost.sessions.delete(session.clientId)
     this.sessions.delete(session.id)
     this.removeQueue(session.queue)
@@ -248,20 +255,102 @@ export class State {
     if (old !== undefined) {
       // Taken out and put in again: so routes that are remembered learn of the new options.
       exchange.unsubscribe(filter, old)
-      old.qos = options.qos
-      old.noLocal = options.noLocal
-      old.retainAsPublished = options.retainAsPublished
-      old.retainHandling = options.retainHandling
-      old.identifier = options.identifier
+      replaceOptions(old, options)
       exchange.subscribe(filter, old)
       return false
     }
     const subscription = new Subscription(session, filter, options)
-    session.subscriptions.set(filter, subscription)
-    if (hasWildcard(filter)) session.wildcardCount++
-    session.filterChars += filter.length
+    enterSubscription(session, subscription)
     exchange.subscribe(filter, subscription)
     return true
+  }
+
+  addGroup(group: SharedGroup): void {
+    if (group.id >= this.nextId) this.nextId = group.id + 1
+    this.queues.set(group.id, group.queue)
+    this.groups.set(group.id, group)
+    this.vhosts.get(group.vhost)?.groups.set(group.text, group)
+  }
+
+  /** Ends a group without members, with all that it holds. */
+  removeGroup(group: SharedGroup): void {
+    this.groups.delete(group.id)
+    const vhost = this.vhosts.get(group.vhost)
+    if (vhost?.groups.get(group.text) === group) vhost.groups.delete(group.text)
+    vhost?.topicExchange.unsubscribe(group.filter, group)
+    this.removeQueue(group.queue)
+    group.queue.moves = null
+  }
+
+  /** Makes a session a member of a group, or replaces its options. Returns whether it was new. */
+  joinGroup(session: Session, group: SharedGroup, options: SubscribeOptions): boolean {
+    const old = group.members.get(session)
+    if (old !== undefined) {
+      replaceOptions(old, options)
+      return false
+    }
+    const subscription = new Subscription(session, group.text, options, group.id)
+    enterSubscription(session, subscription)
+    if (session.shared === null) session.shared = [subscription]
+    else session.shared.push(subscription)
+    group.members.set(session, subscription)
+    this.enterGroup(group)
+    return true
+  }
+
+  #leave(subscription: Subscription): void {
+    const group = this.groups.get(subscription.groupId)
+    if (group === undefined) return
+    group.members.delete(subscription.session)
+    this.enterGroup(group)
+  }
+
+  /** Its members have changed, or whether it lasts: routes that are remembered learn of it. */
+  enterGroup(group: SharedGroup): void {
+    const exchange = this.vhosts.get(group.vhost)!.topicExchange
+    exchange.unsubscribe(group.filter, group)
+    if (group.members.size > 0) exchange.subscribe(group.filter, group)
+  }
+
+  /**
+   * A message leaves its group's queue for a member's. `segment`, `offset`, `bytes` and `flags` are the new
+   * entry's, segment 0: the session's own records tell of it. At replay one of the two queues may not be known
+   * yet: then it brings what belongs there itself.
+   */
+  move(move: Move, segment: number, offset: number, bytes: number, flags: number): void {
+    const from = this.queueOf(move.groupId)
+    const to = this.queueOf(move.sessionId)
+    if (to !== null) {
+      if (segment !== 0) this.insertEntry(to, move.sequence, segment, offset, bytes, flags)
+      this.link(to, move.sequence, move)
+    }
+    if (from === null) return
+    this.settleEntry(from, move.groupSequence)
+    this.link(from, move.groupSequence, move)
+  }
+
+  /** What was moved goes back to its old place; `flags` are those of the group's entry. */
+  moveBack(move: Move, segment: number, offset: number, bytes: number, flags: number): void {
+    const from = this.queueOf(move.groupId)
+    const to = this.queueOf(move.sessionId)
+    if (from !== null) {
+      this.insertEntry(from, move.groupSequence, segment, offset, bytes, flags)
+      from.moves?.delete(move.groupSequence)
+    }
+    if (to === null) return
+    this.settleEntry(to, move.sequence)
+    to.moves?.delete(move.sequence)
+  }
+
+  link(queue: Queue, sequence: number, move: Move): void {
+    queue.moves ??= new Map()
+    queue.moves.set(sequence, move)
+  }
+
+  /** A message that was moved or lent is finished: neither end knows of it any more. */
+  unlink(move: Move): void {
+    this.queues.get(move.sessionId)?.moves?.delete(move.sequence)
+    this.queues.get(move.groupId)?.moves?.delete(move.groupSequence)
   }
 
   unsubscribe(session: Session, filter: string): boolean {
@@ -270,6 +359,12 @@ export class State {
     session.subscriptions.delete(filter)
     if (hasWildcard(filter)) session.wildcardCount--
     session.filterChars -= filter.length
+    if (subscription.groupId !== 0) {
+      const left = session.shared!.filter(each => each !== subscription)
+      session.shared = left.length === 0 ? null : left
+      this.#leave(subscription)
+      return true
+    }
     this.vhosts.get(session.vhost)!.topicExchange.unsubscribe(filter, subscription)
     return true
   }
@@ -346,6 +441,21 @@ export class State {
   isReleased(queue: Queue, sequence: number): boolean {
     return queue.find(sequence) && (queue.flags & ENTRY_STATE) === RELEASED
   }
+}
+
+function replaceOptions(subscription: Subscription, options: SubscribeOptions): void {
+  subscription.qos = options.qos
+  subscription.noLocal = options.noLocal
+  subscription.retainAsPublished = options.retainAsPublished
+  subscription.retainHandling = options.retainHandling
+  subscription.identifier = options.identifier
+}
+
+function enterSubscription(session: Session, subscription: Subscription): void {
+  const { filter } = subscription
+  session.subscriptions.set(filter, subscription)
+  if (hasWildcard(filter)) session.wildcardCount++
+  session.filterChars += filter.length
 }
 
 function holdsSome(chunk: Chunk, sequences: ReadonlySet<number>): boolean {

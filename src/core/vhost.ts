@@ -4,6 +4,7 @@ import type { Queue } from './queue.ts'
 import { Retained } from './retained.ts'
 import { RouteCache } from './route-cache.ts'
 import type { Session } from './session.ts'
+import type { SharedGroup } from './shared-group.ts'
 
 /** What every vhost has (AMQP 0-9-1 §3.1.3, RabbitMQ): the name and kind. */
 const PREDECLARED: readonly (readonly [string, ExchangeKind])[] = [
@@ -26,6 +27,8 @@ export class Vhost {
   readonly queues: Map<string, Queue>
   /** By client identifier. */
   readonly sessions: Map<string, Session>
+  /** By `$share/NAME/FILTER`. */
+  readonly groups: Map<string, SharedGroup>
   readonly retained: Retained
   readonly topicExchange: Exchange
   readonly topicRoutes: RouteCache
@@ -37,6 +40,7 @@ export class Vhost {
     this.exchanges = new Map()
     this.queues = new Map()
     this.sessions = new Map()
+    this.groups = new Map()
     this.retained = new Retained()
     this.#routes = new Map()
     this.bindingCount = 0

@@ -19,8 +19,7 @@ export function tell(
   const properties: ConnackProperties = {
     receiveMaximum: limits.receiveMaximum,
     maximumPacketSize: limits.mqttPacketBytesMax,
-    topicAliasMaximum: limits.topicAliasMax,
-    sharedSubscriptionAvailable: false
+    topicAliasMaximum: limits.topicAliasMax
   }
   const { authentication } = connection
   if (authentication !== null) {

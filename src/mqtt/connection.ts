@@ -12,7 +12,7 @@ import {
   DELIVER_REDELIVERED,
   DELIVER_RETAIN
 } from '../broker/consumer.ts'
-import { ready } from '../broker/deliver.ts'
+import { wakeSession } from '../broker/group-member.ts'
 import { OwedAcks, type OwedVisitor } from '../broker/owed.ts'
 import { disconnect } from '../broker/sessions.ts'
 import { settle } from '../broker/settle.ts'
@@ -213,6 +213,10 @@ export class MqttConnection
     return false
   }
 
+  onStarved(): void {
+    this.isStarved = true
+  }
+
   deliver(
     message: Message,
     queue: Queue,
@@ -311,7 +315,7 @@ export class MqttConnection
   wake(session: Session): void {
     if (!this.isStarved && session.queue.readyCount === 0) return
     this.isStarved = false
-    ready(this.context.broker, session.queue)
+    wakeSession(this.context.broker, session)
   }
 
   pause(why: number): void {

@@ -2,7 +2,6 @@
 import { replayRetained } from '../broker/retained-replay.ts'
 import { subscribe, unsubscribe } from '../broker/sessions.ts'
 import type { Session } from '../core/session.ts'
-import { parseSharedFilter } from '../core/topic.ts'
 import { type OwedTask, oweTask, send } from './answers.ts'
 import { type FilterRequest, readSubscribe, readUnsubscribe } from './codec/packet.ts'
 import { writeSuback, writeUnsuback } from './codec/write.ts'
@@ -95,10 +94,6 @@ function subscribeOne(
   identifier: number
 ): number {
   const { broker } = connection.context
-  const shared = parseSharedFilter(request.filter, broker.limits)
-  if (shared === 'invalid') return REASON.topicFilterInvalid
-  // Announced in the CONNACK as not available.
-  if (shared !== null) return REASON.sharedNotSupported
   const { qos, noLocal, retainAsPublished, retainHandling } = request
   const options = { qos, noLocal, retainAsPublished, retainHandling, identifier }
   const result = subscribe(broker, session, request.filter, options)

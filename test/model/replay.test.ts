@@ -18,6 +18,7 @@ import {
 } from '../../src/broker/definitions.ts'
 import { ready } from '../../src/broker/deliver.ts'
 import { get } from '../../src/broker/get.ts'
+import { wakeSession } from '../../src/broker/group-member.ts'
 import { replayRetained } from '../../src/broker/retained-replay.ts'
 import { subscribe, unsubscribe } from '../../src/broker/sessions.ts'
 import { received, reject, release, requeue, settle } from '../../src/broker/settle.ts'
@@ -49,6 +50,7 @@ import {
 const CLIENTS = ['a', 'b', 'c']
 const TOPICS = ['t', 't/u', 't/u/v', 'w', 'w/x']
 const FILTERS = ['t', 't/#', '+/u', 'w', 'w/x', '#', 't/u/v']
+const SHARED = ['$share/g/t/#', '$share/g/w', '$share/h/t/#']
 const QUEUES = ['q', 'r', 's', 'full']
 const EXCHANGES = ['d', 'f', 'x']
 const KINDS = ['direct', 'fanout', 'topic']
@@ -62,7 +64,12 @@ const JOURNAL = {
   deadBytesMax: 1
 }
 
-const LIMITS = { hotEntriesMax: 100, sessionMessagesMax: 60, retainedMax: 4 }
+const LIMITS = {
+  hotEntriesMax: 100,
+  sessionMessagesMax: 60,
+  sharedMessagesMax: 70,
+  retainedMax: 4
+}
 
 type Verb = (run: Run, a: number, b: number) => void | Promise<void>
 
@@ -202,7 +209,7 @@ function acknowledge(rig: Rig, session: Session, a: number): void {
   const isReleased = (queue.flags & ENTRY_STATE) === RELEASED
   if (qos === 2 && !isReleased) received(rig.broker, session, sequence)
   else settle(rig.broker, queue, sequence)
-  ready(rig.broker, queue)
+  wakeSession(rig.broker, session)
 }
 
 const TABLES: FieldTable[] = [
@@ -231,7 +238,7 @@ const VERBS = {
   subscribe(run, a, b) {
     const client = run.client(a)
     if (client === null) return
-    const filter = pick(FILTERS, b)
+    const filter = pick(a % 2 === 0 ? FILTERS : SHARED, b)
     subscribe(run.rig.broker, client.session!, filter, {
       qos: a % 3,
       noLocal: b % 5 === 0,
@@ -243,7 +250,8 @@ const VERBS = {
   },
   unsubscribe(run, a, b) {
     const client = run.client(a)
-    if (client !== null) unsubscribe(run.rig.broker, client.session!, pick(FILTERS, b))
+    if (client === null) return
+    unsubscribe(run.rig.broker, client.session!, pick(a % 2 === 0 ? FILTERS : SHARED, b))
   },
   publish(run, a, b) {
     const client = run.client(a)
@@ -442,6 +450,7 @@ const PRELUDE = [
   ['connect', 0, 1],
   ['connect', 1, 4],
   ['subscribe', 2, 1],
+  ['subscribe', 1, 3],
   ['subscribe', 1, 5],
   ['declare', 0, 1],
   ['declare', 1, 1],

@@ -190,7 +190,7 @@ describe('SUBSCRIBE', () => {
         '00'
       )
     )
-    expect(hex(await five.next())).toBe(hex(packet(0x90, '00 07 00 01 8f 9e 02 97')))
+    expect(hex(await five.next())).toBe(hex(packet(0x90, '00 07 00 01 8f 00 97 97')))
     const four = await connectTo(gateway, 4, 'four')
     four.send(packet(0x82, '00 07', text('a'), '01', text('#/a'), '00'))
     expect(hex(await four.next())).toBe('90040007' + '0180')

@@ -27,8 +27,7 @@ describe('CONNECT', () => {
       reasonCode: 0,
       properties: {
         receiveMaximum: 1000,
-        maximumPacketSize: 2 * 1024 * 1024,
-        sharedSubscriptionAvailable: false
+        maximumPacketSize: 2 * 1024 * 1024
       }
     })
   })

@@ -348,6 +348,10 @@ export class Client implements SessionConnection {
     this.resent.push(sequence)
   }
 
+  onStarved(): void {
+    // Tests call `wakeSession` themselves.
+  }
+
   onTakenOver(): void {
     this.events.push('taken over')
     this.session = null

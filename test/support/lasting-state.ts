@@ -74,10 +74,37 @@ async function entryLine(broker: Broker, queue: Queue, entry: Entry): Promise<st
   if (view(broker, segment, offset) !== VIEWED) return `${head} is no message`
   const { stored } = broker
   const { source, payloadStart, payloadEnd } = stored
-  const ids =
-    (flags & ENTRY_HAS_IDS) === 0 ? null : identifiersOf(source, stored, viewed.end, queue.id)
+  const ids = (flags & ENTRY_HAS_IDS) === 0 ? null : idsOf(broker, queue, sequence)
   const payload = source.toString('utf8', payloadStart, Math.min(payloadEnd, payloadStart + 12))
   return `${head} ${stored.keyText()} ${payload} ${payloadEnd - payloadStart} ${stored.expiresAt} ${ids}`
+}
+
+/** Of what a shared group gave, the move tells them: at replay before a start only the group knows of it. */
+function idsOf(broker: Broker, queue: Queue, sequence: number): number[] | null {
+  for (const group of broker.state.groups.values()) {
+    for (const move of group.queue.moves?.values() ?? []) {
+      if (move.sessionId === queue.id && move.sequence === sequence) return [move.identifier]
+    }
+  }
+  const { stored } = broker
+  return identifiersOf(stored.source, stored, viewed.end, queue.id)
+}
+
+/** A group's members that last, and what they hold of it. */
+function groupLines(broker: Broker, lines: string[]): void {
+  for (const { id, text, filter, members, queue } of broker.state.groups.values()) {
+    if (!queue.isDurable) continue
+    lines.push(`group ${id} ${text} ${filter}`)
+    for (const session of members.keys()) {
+      if (session.isLasting) lines.push(`member ${id} ${session.id}`)
+    }
+    for (const move of queue.moves?.values() ?? []) {
+      const { groupSequence, sessionId, sequence, flags, identifier } = move
+      if (!broker.state.sessions.get(sessionId)?.isLasting) continue
+      const kept = flags & KEPT
+      lines.push(`move ${id} ${groupSequence} ${sessionId} ${sequence} ${kept} ${identifier}`)
+    }
+  }
 }
 
 async function queueLines(broker: Broker, queue: Queue, lines: string[]): Promise<void> {
@@ -124,6 +151,7 @@ export async function lastingState(broker: Broker): Promise<string[]> {
     if (queue.isDurable) await queueLines(broker, queue, lines)
   }
   for (const session of state.sessions.values()) sessionLines(session, lines)
+  groupLines(broker, lines)
   for (const { sessionId, clientId, user, will } of state.orphanWills.values()) {
     lines.push(willLine(sessionId, clientId, user, will))
   }

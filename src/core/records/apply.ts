@@ -10,6 +10,7 @@ import * as entries from './queue-entries.ts'
 import * as retained from './retained.ts'
 import * as sessions from './session.ts'
 import * as settles from './settle.ts'
+import * as shared from './shared-group.ts'
 import * as users from './user.ts'
 
 const message = new Message()
@@ -62,6 +63,11 @@ const COLD: Readonly<Record<number, (state: State, reader: BytesReader) => boole
   [KIND.willClear]: sessions.applyWillClear,
   [KIND.retained]: retained.applyRetained,
   [KIND.retainedClear]: retained.applyRetainedClear,
+  [KIND.sharedGroup]: shared.applyGroup,
+  [KIND.sharedGroupEnd]: shared.applyGroupEnd,
+  [KIND.sharedMember]: shared.applyMember,
+  [KIND.sharedMove]: shared.applyMove,
+  [KIND.sharedMoveBack]: shared.applyMoveBack,
   [KIND.user]: users.applyUser,
   [KIND.userDelete]: users.applyUserDelete,
   [KIND.counters]: (state, reader) => {

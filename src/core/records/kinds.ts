@@ -35,6 +35,14 @@ export const KIND = {
   willClear: 37,
   retained: 40,
   retainedClear: 41,
+  sharedGroup: 42,
+  sharedGroupEnd: 43,
+  /** A session's place in a shared group: its `unsubscribe` is the usual one. */
+  sharedMember: 44,
+  /** Messages of a group that were moved to a member's queue. */
+  sharedMove: 45,
+  /** Back to the group, in their old places. */
+  sharedMoveBack: 46,
   user: 48,
   userDelete: 49,
   counters: 56

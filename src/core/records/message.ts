@@ -355,12 +355,23 @@ export function applyMessage(
   reader.open(buffer, from, end)
   while (reader.next()) {
     const queue = state.queueOf(reader.queueId)
+    // A queue that did not last then may last by now: what it held in those days is gone all the same.
+    if (reader.isTransient) continue
     if (queue === null) {
-      if (!reader.isTransient) isKnown = false
+      isKnown = false
       continue
     }
     const flags = READY | reader.flags | expires | share
-    state.insertEntry(queue, reader.sequence, segment, offset, bytes, flags)
+    const move = queue.moves?.get(reader.sequence)
+    if (move === undefined) {
+      state.insertEntry(queue, reader.sequence, segment, offset, bytes, flags)
+      continue
+    }
+    // The copy of what a shared group gave to a member: it is there that it lies.
+    const holder = state.queueOf(move.sessionId)
+    if (holder !== null) {
+      state.insertEntry(holder, move.sequence, segment, offset, bytes, flags)
+    }
   }
   return isKnown
 }

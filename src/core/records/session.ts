@@ -75,6 +75,10 @@ export function writeSubscription(
 ): void {
   writer.varint(sessionId)
   writer.longString(filter)
+  writeOptions(writer, options)
+}
+
+export function writeOptions(writer: ByteWriter, options: SubscribeOptions): void {
   writer.u8(
     options.qos |
       (options.noLocal ? 4 : 0) |
@@ -84,19 +88,23 @@ export function writeSubscription(
   writer.varint(options.identifier)
 }
 
-export function applySubscribe(state: State, reader: BytesReader): boolean {
-  const session = state.sessions.get(reader.varint())
-  const filter = reader.longString()
+export function readOptions(reader: BytesReader): SubscribeOptions {
   const flags = reader.u8()
-  const identifier = reader.varint()
-  if (session === undefined) return false
-  state.subscribe(session, filter, {
+  return {
     qos: flags & 3,
     noLocal: (flags & 4) !== 0,
     retainAsPublished: (flags & 8) !== 0,
     retainHandling: (flags >> 4) & 3,
-    identifier
-  })
+    identifier: reader.varint()
+  }
+}
+
+export function applySubscribe(state: State, reader: BytesReader): boolean {
+  const session = state.sessions.get(reader.varint())
+  const filter = reader.longString()
+  const options = readOptions(reader)
+  if (session === undefined) return false
+  state.subscribe(session, filter, options)
   return true
 }
 

@@ -29,7 +29,12 @@ export function applySettle(state: State, buffer: Buffer, start: number, end: nu
     const queue = state.queueOf(id)
     // A message that is not there was settled before the checkpoint saw its queue: nothing to do.
     if (queue === null) isKnown = false
-    else state.settleEntry(queue, sequence)
+    else {
+      state.settleEntry(queue, sequence)
+      // Of a shared group's message: neither its group nor its member knows of it any more.
+      const move = queue.moves?.get(sequence)
+      if (move !== undefined) state.unlink(move)
+    }
   }
   return isKnown
 }

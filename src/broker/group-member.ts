@@ -1,0 +1,257 @@
+/**
+ * A session as a consumer of a shared group's queue: it takes from it while it has credit, in turn with the
+ * others (MQTT 5 §4.8.2). The QoS, the retain flag and the identifier are those of its own subscription.
+ */
+import type { Message } from '../core/message.ts'
+import { Move } from '../core/move.ts'
+import { mayTopic } from '../core/permissions.ts'
+import type { Queue } from '../core/queue.ts'
+import {
+  ENTRY_COUNT_SHIFT,
+  ENTRY_EXPIRES,
+  ENTRY_HAS_IDS,
+  ENTRY_QOS,
+  ENTRY_QOS_SHIFT,
+  ENTRY_RETAIN,
+  ENTRY_SHARE_SHIFT,
+  READY,
+  UNACKED
+} from '../core/queue-entry.ts'
+import { KIND } from '../core/records/kinds.ts'
+import { writeMove } from '../core/records/shared-group.ts'
+import type { Session, Subscription } from '../core/session.ts'
+import type { SharedGroup } from '../core/shared-group.ts'
+import { MEMORY } from '../core/slabs.ts'
+import { AWAITED, LAZY, type Urgency } from '../journal/journal.ts'
+import { append, appendPair } from './append.ts'
+import type { Broker } from './broker.ts'
+import { type Consumer, connectionOf, DELIVER_RETAIN } from './consumer.ts'
+import { consumersOf, deliverNew, ready } from './deliver.ts'
+import { finish } from './finish.ts'
+import { persist } from './group-life.ts'
+import { makeRoom } from './overflow.ts'
+import type { Consumers } from './queue-consumers.ts'
+import { mayRead, topicOf } from './routing.ts'
+
+/** Delivered once. */
+const UNACKED_ONCE = UNACKED | (1 << ENTRY_COUNT_SHIFT)
+const SHARES = 0xffff << ENTRY_SHARE_SHIFT
+
+class GroupMember implements Consumer {
+  /** How what it gets is settled is its own business. */
+  readonly noAck: boolean
+  readonly #broker: Broker
+  readonly #group: SharedGroup
+  readonly #subscription: Subscription
+
+  constructor(broker: Broker, group: SharedGroup, subscription: Subscription) {
+    this.noAck = false
+    this.#broker = broker
+    this.#group = group
+    this.#subscription = subscription
+  }
+
+  hasCredit(): boolean {
+    const { session } = this.#subscription
+    const connection = connectionOf(session)
+    if (connection === null) return false
+    const { queue } = session
+    // What waits for the disk or for the client was sent to it as far as this is concerned.
+    if (
+      queue.unackedCount + queue.readyCount >= connection.inflightMax ||
+      session.isPacketIdOpen(queue.nextSequence)
+    ) {
+      connection.onStarved()
+      return false
+    }
+    return connection.hasCredit()
+  }
+
+  deliver(message: Message, queue: Queue, sequence: number): void {
+    const broker = this.#broker
+    const own = this.#subscription
+    const taker = this.mayRead(message) ? own : findReader(broker, this.#group, message)
+    if (taker === null) {
+      finish(broker, queue, sequence)
+      broker.counters.dropFrom(queue.name, 'not_authorized')
+    } else give(broker, this.#group, taker, message, sequence)
+  }
+
+  /** QoS 0, from no queue. False: it takes nothing now. */
+  takeDirect(message: Message): boolean {
+    const { session, retainAsPublished, identifier } = this.#subscription
+    const ids = identifier === 0 ? null : [identifier]
+    return (
+      connectionOf(session)?.deliverDirect(message, message.retain && retainAsPublished, ids) ??
+      false
+    )
+  }
+
+  /** Routes say that some member may: permissions are a member's own. */
+  mayRead(message: Message): boolean {
+    const { session } = this.#subscription
+    const principal = connectionOf(session)?.principal
+    if (principal === undefined || principal.isUnrestricted) return true
+    const topic = topicOf(message.form, message.keyText())
+    return mayTopic(principal, 'read', topic, session.clientId)
+  }
+
+  onCancelled(): void {
+    // Only its session ends it.
+  }
+}
+
+/**
+ * Who else may read it: whoever has credit, else somebody in whose own queue it can wait, for in the group's
+ * it would hold up what is behind it.
+ */
+function findReader(broker: Broker, group: SharedGroup, message: Message): Subscription | null {
+  const vhost = broker.state.vhost(group.vhost)
+  const topic = topicOf(message.form, message.keyText())
+  let found: Subscription | null = null
+  for (const [session, subscription] of group.members) {
+    if (vhost === null || !mayRead(broker, vhost, session, topic)) continue
+    if (memberOf(broker, group, subscription).hasCredit()) return subscription
+    if (found === null || (session.connection !== null && found.session.connection === null)) {
+      found = subscription
+    }
+  }
+  return found
+}
+
+/** Hands over a message that was taken out of the group's queue. */
+function give(
+  broker: Broker,
+  group: SharedGroup,
+  subscription: Subscription,
+  message: Message,
+  sequence: number
+): void {
+  const { queue } = group
+  if (!queue.find(sequence)) return
+  const { session, retainAsPublished, identifier } = subscription
+  const ids = identifier === 0 ? null : [identifier]
+  const qos = Math.min(subscription.qos, (queue.flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT)
+  const retain = retainAsPublished ? queue.flags & ENTRY_RETAIN : 0
+  const connection = connectionOf(session)
+  if (qos === 0) {
+    const isSent = connection?.deliverDirect(message, retain !== 0, ids) ?? false
+    if (!isSent) broker.counters.drop(connection === null ? 'offline_qos0' : 'slow_consumer')
+    finish(broker, queue, sequence)
+    return
+  }
+  const mode = (qos << ENTRY_QOS_SHIFT) | retain
+  const isMoved = session.isLasting || (qos === 2 && queue.isDurable)
+  if (isMoved || connection === null || !memberOf(broker, group, subscription).hasCredit()) {
+    moveTo(broker, group, session, message, sequence, mode, ids)
+    return
+  }
+  // Its body stays where it is: this session will never be sent it again [MQTT-4.4.0-1].
+  const own = session.queue.push(0, 0, 0, UNACKED_ONCE | mode)
+  const move = new Move(queue.id, sequence, session.id, own, 0, 0, true)
+  broker.state.link(session.queue, own, move)
+  const flags = qos | (retain === 0 ? 0 : DELIVER_RETAIN)
+  connection.deliver(message, session.queue, own, flags, ids)
+}
+
+/**
+ * Into the session's own queue, by one record; for QoS 2 that is durable before the PUBLISH leaves: after a
+ * crash no other member may get it [MQTT-4.8.2-5].
+ */
+function moveTo(
+  broker: Broker,
+  group: SharedGroup,
+  session: Session,
+  message: Message,
+  sequence: number,
+  mode: number,
+  ids: readonly number[] | null
+): void {
+  const { queue: from } = group
+  if (from.segment >= MEMORY && session.isLasting) persist(broker, from, sequence)
+  const { segment, offset, bytes } = from
+  const kept = from.flags & (ENTRY_QOS | ENTRY_RETAIN | ENTRY_EXPIRES)
+  const flags =
+    READY | mode | (from.flags & (ENTRY_EXPIRES | SHARES)) | (ids === null ? 0 : ENTRY_HAS_IDS)
+  const { queue } = session
+  if (session.connection === null) {
+    const { sessionMessagesMax, sessionBytesMax } = broker.limits
+    makeRoom(broker, queue, bytes, sessionMessagesMax, sessionBytesMax)
+  }
+  const own = queue.nextSequence
+  const move = new Move(from.id, sequence, session.id, own, kept, ids?.[0] ?? 0, false)
+  broker.state.move(move, segment, offset, bytes, flags)
+  const record = (urgency: Urgency): number => {
+    // Of a session that ends with its connection nothing lasts: for the journal the message is done.
+    if (!session.isLasting) return appendPair(broker, KIND.settle, from.id, sequence, urgency)
+    writeMove(broker.writer, move, segment, offset, bytes, flags)
+    return append(broker, KIND.sharedMove, urgency)
+  }
+  if ((mode & ENTRY_QOS) >> ENTRY_QOS_SHIFT === 2) {
+    session.heldSequences.push(own)
+    session.heldTickets.push(record(AWAITED))
+    broker.held.add(session)
+    return
+  }
+  // The view of the message does not outlast the next record: first the delivery.
+  deliverNew(broker, queue, message, own, ids)
+  if (queue.moves?.get(own) === move && from.isDurable) record(LAZY)
+}
+
+function memberOf(broker: Broker, group: SharedGroup, subscription: Subscription): GroupMember {
+  subscription.taker ??= new GroupMember(broker, group, subscription)
+  return subscription.taker as GroupMember
+}
+
+/** QoS 0 to the connected member whose turn it is, or another that takes it: in no queue. */
+export function giveDirect(broker: Broker, group: SharedGroup, message: Message): void {
+  const consumers = group.queue.attached as Consumers | null
+  if (consumers === null || consumers.list.length === 0) {
+    broker.counters.drop('offline_qos0')
+    return
+  }
+  const first = consumers.pick()
+  if (first instanceof GroupMember && first.mayRead(message) && first.takeDirect(message)) {
+    consumers.passTurn()
+    return
+  }
+  let someMay = false
+  for (const member of consumers.list) {
+    if (!(member instanceof GroupMember && member.mayRead(message))) continue
+    if (member.takeDirect(message)) return
+    someMay = true
+  }
+  broker.counters.drop(someMay ? 'slow_consumer' : 'not_authorized')
+}
+
+/** Somebody is there who takes from it. */
+export function isAttended(queue: Queue): boolean {
+  return queue.attached !== null && (queue.attached as Consumers).list.length > 0
+}
+
+/** A member's client is there: it takes from the group in a later turn, so behind what is answered now. */
+export function attend(broker: Broker, subscription: Subscription): void {
+  const group = broker.state.groups.get(subscription.groupId)
+  if (group === undefined) return
+  const consumers = consumersOf(broker, group.queue)
+  const member = memberOf(broker, group, subscription)
+  if (!consumers.list.includes(member)) consumers.add(member, 0)
+  if (group.queue.readyCount > 0) consumers.schedule()
+}
+
+/** It takes nothing any more. */
+export function unattend(broker: Broker, subscription: Subscription): void {
+  const attached = broker.state.groups.get(subscription.groupId)?.queue.attached
+  if (attached === null || attached === undefined || subscription.taker === null) return
+  ;(attached as Consumers).remove(subscription.taker as GroupMember)
+}
+
+/** A session has credit again: its own queue goes on, then its groups'. */
+export function wakeSession(broker: Broker, session: Session): void {
+  ready(broker, session.queue)
+  if (session.shared === null) return
+  for (const { groupId } of session.shared) {
+    const group = broker.state.groups.get(groupId)
+    if (group !== undefined) ready(broker, group.queue)
+  }
+}

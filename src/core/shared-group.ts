@@ -1,0 +1,51 @@
+/**
+ * A shared subscription: `$share/NAME/FILTER`, one queue and the sessions that take from it in turn
+ * (MQTT 5 §4.8.2). The name and the filter together are its identity: the same name with another filter is
+ * another group.
+ *
+ * It stands in the topic exchange's trie while it has members. Its queue is a queue like any other, so
+ * that whoever can consume a queue can take from it.
+ */
+import { SHARED_GROUP } from './exchange.ts'
+import type { Queue } from './queue.ts'
+import type { Session, Subscription } from './session.ts'
+
+export class SharedGroup {
+  readonly kind = SHARED_GROUP
+  /** As in SUBSCRIBE. */
+  readonly text: string
+  /** The inner filter. */
+  readonly filter: string
+  readonly vhost: string
+  /** Its id is the group's. */
+  readonly queue: Queue
+  readonly members: Map<Session, Subscription>
+
+  constructor(text: string, vhost: string, queue: Queue) {
+    this.text = text
+    this.filter = sharedFilterOf(text)
+    this.vhost = vhost
+    this.queue = queue
+    this.members = new Map()
+  }
+
+  get id(): number {
+    return this.queue.id
+  }
+
+  /** Some member's session outlives its connection. */
+  get hasLastingMember(): boolean {
+    for (const session of this.members.keys()) if (session.isLasting) return true
+    return false
+  }
+
+  /** Nobody takes from it, and nobody holds anything of it: it is to end. */
+  get isSpent(): boolean {
+    return this.members.size === 0 && (this.queue.moves?.size ?? 0) === 0
+  }
+}
+
+/** The inner filter of a valid `$share/NAME/FILTER`. */
+export function sharedFilterOf(text: string): string {
+  return text.substring(text.indexOf('/', '$share/'.length) + 1)
+}
