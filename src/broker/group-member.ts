@@ -2,6 +2,7 @@
  * A session as a consumer of a shared group's queue: it takes from it while it has credit, in turn with the
  * others (MQTT 5 §4.8.2). The QoS, the retain flag and the identifier are those of its own subscription.
  */
+import type { DropReason } from '../core/errors.ts'
 import type { Message } from '../core/message.ts'
 import { Move } from '../core/move.ts'
 import { mayTopic } from '../core/permissions.ts'
@@ -203,25 +204,22 @@ function memberOf(broker: Broker, group: SharedGroup, subscription: Subscription
   return subscription.taker as GroupMember
 }
 
-/** QoS 0 to the connected member whose turn it is, or another that takes it: in no queue. */
-export function giveDirect(broker: Broker, group: SharedGroup, message: Message): void {
+/** QoS 0 to the connected member whose turn it is, or another that takes it: in no queue. Null: it is sent. */
+export function giveDirect(group: SharedGroup, message: Message): DropReason | null {
   const consumers = group.queue.attached as Consumers | null
-  if (consumers === null || consumers.list.length === 0) {
-    broker.counters.drop('offline_qos0')
-    return
-  }
+  if (consumers === null || consumers.list.length === 0) return 'offline_qos0'
   const first = consumers.pick()
   if (first instanceof GroupMember && first.mayRead(message) && first.takeDirect(message)) {
     consumers.passTurn()
-    return
+    return null
   }
   let someMay = false
   for (const member of consumers.list) {
     if (!(member instanceof GroupMember && member.mayRead(message))) continue
-    if (member.takeDirect(message)) return
+    if (member.takeDirect(message)) return null
     someMay = true
   }
-  broker.counters.drop(someMay ? 'slow_consumer' : 'not_authorized')
+  return someMay ? 'slow_consumer' : 'not_authorized'
 }
 
 /** Somebody is there who takes from it. */

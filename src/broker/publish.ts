@@ -252,7 +252,8 @@ function addGroup(broker: Broker, message: Message, group: SharedGroup, lasts: b
   const { queue } = group
   const { queueQos0, sharedMessagesMax, sharedBytesMax } = broker.limits
   if (message.qos === 0 && !(queueQos0 && lasts && queue.isDurable && !isAttended(queue))) {
-    giveDirect(broker, group, message)
+    const lost = giveDirect(group, message)
+    if (lost !== null) broker.counters.drop(lost)
     return
   }
   const bytes = message.payloadEnd - message.payloadStart

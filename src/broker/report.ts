@@ -112,6 +112,7 @@ function addSession(
     sessionMessages: number
     sessionBytes: number
     subscriptions: number
+    sharedSubscriptions: number
   },
   session: Session
 ): void {
@@ -120,6 +121,7 @@ function addSession(
   sums.sessionMessages += session.queue.readyCount
   sums.sessionBytes += session.queue.readyBytes
   sums.subscriptions += session.subscriptions.size
+  sums.sharedSubscriptions += session.shared?.length ?? 0
 }
 
 function triple(counts: readonly number[]): [number, number, number] {

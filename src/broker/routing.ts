@@ -30,7 +30,7 @@ export function routeSys(broker: Broker, vhost: Vhost, topic: string): Route {
   const exchange = vhost.topicExchange
   found.clear()
   routeAll(exchange, topic, null, found, null)
-  const subscriptions = found.subscriptions as unknown as Subscription[]
+  const subscriptions = found.subscriptions as unknown as (Subscription | SharedGroup)[]
   const route = compileRoute(subscriptions, [], exchange.version, session =>
     mayRead(broker, vhost, session, topic)
   )

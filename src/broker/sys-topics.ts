@@ -6,11 +6,13 @@
  */
 import { FORM_MQTT, Message } from '../core/message.ts'
 import type { Session, Subscription } from '../core/session.ts'
+import { sharedFilterOf } from '../core/shared-group.ts'
 import { filterMatches, hasWildcard } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import { ClientStates } from './client-states.ts'
 import { connectionOf, type SessionConnection } from './consumer.ts'
+import { giveDirect } from './group-member.ts'
 import { mayRead, routeSys } from './routing.ts'
 import type { StatsSource } from './stats.ts'
 import { SysLoad } from './sys-load.ts'
@@ -132,6 +134,7 @@ export class SysTopics {
     for (const session of vhost.sessions.values()) {
       for (const filter of session.subscriptions.keys()) {
         if (filter.startsWith('$SYS')) return true
+        if (filter.startsWith('$share/') && sharedFilterOf(filter).startsWith('$SYS')) return true
       }
     }
     this.#unheard.set(vhost, version)
@@ -146,12 +149,13 @@ export class SysTopics {
 
   #publish(vhost: Vhost, topic: string, payload: string): void {
     const route = routeSys(this.#broker, vhost, topic)
-    if (route.sessions.length === 0) return
+    if (route.isEmpty) return
     const message = messageOf(topic, payload)
     for (const { session, retainAsPublished, identifiers } of route.sessions) {
       // Who is away or slow gets the next value.
       connectionOf(session)?.deliverDirect(message, retainAsPublished, identifiers)
     }
+    for (const group of route.groups) giveDirect(group, message)
   }
 }
 

@@ -315,31 +315,33 @@ export class State {
   /**
    * A message leaves its group's queue for a member's. `segment`, `offset`, `bytes` and `flags` are the new
    * entry's, segment 0: the session's own records tell of it. At replay one of the two queues may not be known
-   * yet: then it brings what belongs there itself.
+   * yet: then it brings what belongs there itself. False: neither is.
    */
-  move(move: Move, segment: number, offset: number, bytes: number, flags: number): void {
+  move(move: Move, segment: number, offset: number, bytes: number, flags: number): boolean {
     const from = this.queueOf(move.groupId)
     const to = this.queueOf(move.sessionId)
     if (to !== null) {
       if (segment !== 0) this.insertEntry(to, move.sequence, segment, offset, bytes, flags)
       this.link(to, move.sequence, move)
     }
-    if (from === null) return
+    if (from === null) return to !== null
     this.settleEntry(from, move.groupSequence)
     this.link(from, move.groupSequence, move)
+    return true
   }
 
   /** What was moved goes back to its old place; `flags` are those of the group's entry. */
-  moveBack(move: Move, segment: number, offset: number, bytes: number, flags: number): void {
+  moveBack(move: Move, segment: number, offset: number, bytes: number, flags: number): boolean {
     const from = this.queueOf(move.groupId)
     const to = this.queueOf(move.sessionId)
     if (from !== null) {
       this.insertEntry(from, move.groupSequence, segment, offset, bytes, flags)
       from.moves?.delete(move.groupSequence)
     }
-    if (to === null) return
+    if (to === null) return from !== null
     this.settleEntry(to, move.sequence)
     to.moves?.delete(move.sequence)
+    return true
   }
 
   link(queue: Queue, sequence: number, move: Move): void {

@@ -40,7 +40,7 @@ function delivery(raw: RawMqtt, payload: string, id: number, first = 0x32): stri
 }
 
 describe('a shared subscription', () => {
-  it('is announced by silence, and granted to version 5 and 3.1.1 alike [MQTT-4.8.2-1]', async () => {
+  it('is announced by silence, and granted to version 5 and 3.1.1 alike, v5 [MQTT-4.8.2-1]', async () => {
     const gateway = await startGateway()
     const raw = await gateway.dial()
     const connack = await raw.connect(5, { clientId: 'five' })
@@ -51,7 +51,7 @@ describe('a shared subscription', () => {
     expect(hex(await raw.next())).toBe(hex(packet(0xb0, '00 08 00 00 11 11')))
   })
 
-  it('needs a name without wildcards and a filter behind it [MQTT-4.8.2-2]', async () => {
+  it('needs a name without wildcards and a filter behind it, v5 [MQTT-4.8.2-2]', async () => {
     const gateway = await startGateway()
     const raw = await connectTo(gateway, 5, 'five')
     const bad = ['$share/', '$share//a', '$share/g', '$share/g/', '$share/g+/a', '$share/#/a']
@@ -62,14 +62,14 @@ describe('a shared subscription', () => {
     await subscribed(raw, '$share/$x/ /#', 1)
   })
 
-  it('with no local is a protocol error [MQTT-3.8.3-4]', async () => {
+  it('with no local is a protocol error, v5 [MQTT-3.8.3-4]', async () => {
     const gateway = await startGateway()
     const raw = await connectTo(gateway, 5, 'five')
     subscribe(raw, JOBS, 0x05)
     expect((await raw.rest()).map(hex)).toEqual(['e00182'])
   })
 
-  it('gives each message to one member in turn, with its granted QoS [MQTT-4.8.2-3]', async () => {
+  it('gives each message to one member in turn, with its granted QoS, v5 [MQTT-4.8.2-3]', async () => {
     const gateway = await startGateway()
     const one = await member(gateway, 5, 'one', 2)
     const two = await member(gateway, 4, 'two', 0)
@@ -84,7 +84,7 @@ describe('a shared subscription', () => {
     await two.quiet()
   })
 
-  it('gives nothing to a member whose receive maximum is used up [MQTT-3.3.4-9]', async () => {
+  it('gives nothing to a member whose receive maximum is used up, v5 [MQTT-3.3.4-9]', async () => {
     const gateway = await startGateway()
     const one = await member(gateway, 5, 'one', 1, { properties: { receiveMaximum: 1 } })
     const from = await connectTo(gateway, 4, 'from')
@@ -103,7 +103,7 @@ describe('a shared subscription', () => {
     expect(hex(await one.next())).toBe(delivery(one, 'd', 3))
   })
 
-  it('drops what a member refuses, and sends it to nobody else [MQTT-4.8.2-6]', async () => {
+  it('drops what a member refuses, and sends it to nobody else, v5 [MQTT-4.8.2-6]', async () => {
     const gateway = await startGateway()
     const one = await member(gateway, 5, 'one', 2)
     const from = await connectTo(gateway, 5, 'from')
@@ -120,7 +120,7 @@ describe('a shared subscription', () => {
     expect(gateway.broker.vhosts.get('/')!.groups.get(JOBS)!.queue.count).toBe(0)
   })
 
-  it('hands what a lost session had not acknowledged to another, QoS 2 to nobody [MQTT-4.8.2-5]', async () => {
+  it('hands what a lost session had not acknowledged to another, QoS 2 to nobody, v5 [MQTT-4.8.2-5]', async () => {
     const gateway = await startGateway()
     const one = await member(gateway, 5, 'one', 2)
     const from = await connectTo(gateway, 5, 'from')
@@ -134,7 +134,7 @@ describe('a shared subscription', () => {
     await two.quiet()
   })
 
-  it('completes QoS 2 with a client that comes back, the same packet again [MQTT-4.8.2-4]', async () => {
+  it('completes QoS 2 with a client that comes back, the same packet again, v5 [MQTT-4.8.2-4]', async () => {
     const gateway = await startGateway()
     const one = await member(gateway, 4, 'one', 2, lasting)
     const two = await member(gateway, 4, 'two', 2, lasting)

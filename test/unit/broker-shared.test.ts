@@ -90,7 +90,7 @@ describe('a shared subscription', () => {
     expect(group().queue.readyCount).toBe(0)
   })
 
-  it('grants each member its own QoS, identifier and retain flag [MQTT-4.8.2-3]', () => {
+  it('grants each member its own QoS, identifier and retain flag, v5 [MQTT-4.8.2-3]', () => {
     const a = member('a', false, { qos: 2, identifier: 7, retainAsPublished: true })
     const b = member('b', false, { qos: 1, identifier: 9 })
     const c = member('c', false, { qos: 0 })
@@ -215,7 +215,7 @@ describe('what a member has not acknowledged', () => {
     expect(text(c)).toBe('uv')
   })
 
-  it('never goes to another with QoS 2 [MQTT-4.8.2-5]', async () => {
+  it('never goes to another with QoS 2, v5 [MQTT-4.8.2-5]', async () => {
     const a = member('a', true, { qos: 2 })
     send(publisher(), 'uv', 2)
     await rig.flush()
@@ -233,7 +233,7 @@ describe('what a member has not acknowledged', () => {
     expect(group().queue.count).toBe(0)
   })
 
-  it('of QoS 2 is completed with its client when that is back [MQTT-4.8.2-4]', async () => {
+  it('of QoS 2 is completed with its client when that is back, v5 [MQTT-4.8.2-4]', async () => {
     const a = member('a', true, { qos: 2 })
     const b = member('b', true, { qos: 2 })
     send(publisher(), 'uv', 2)
@@ -272,7 +272,7 @@ describe('what a member has not acknowledged', () => {
     expect(text(a)).toBe('uv')
   })
 
-  it('is completed with a client that unsubscribed, then the group is gone [MQTT-3.10.4-3]', async () => {
+  it('is completed with a client that unsubscribed, then the group is gone, v5 [MQTT-3.10.4-3]', async () => {
     const a = member('a', true)
     send(publisher(), 'uv')
     unsubscribe(rig.broker, a.session!, JOBS)

@@ -127,17 +127,19 @@ export function writeMove(
 
 /** Replay of one or more moves out of groups. */
 export function applyMove(state: State, reader: BytesReader): boolean {
-  while (reader.remaining > 0) applyOne(state, reader, true)
-  return true
+  let isKnown = true
+  while (reader.remaining > 0) isKnown = applyOne(state, reader, true) && isKnown
+  return isKnown
 }
 
 /** Replay of one or more moves back into their groups. */
 export function applyMoveBack(state: State, reader: BytesReader): boolean {
-  while (reader.remaining > 0) applyOne(state, reader, false)
-  return true
+  let isKnown = true
+  while (reader.remaining > 0) isKnown = applyOne(state, reader, false) && isKnown
+  return isKnown
 }
 
-function applyOne(state: State, reader: BytesReader, isOut: boolean): void {
+function applyOne(state: State, reader: BytesReader, isOut: boolean): boolean {
   const groupId = reader.varint()
   const groupSequence = reader.varint()
   const sessionId = reader.varint()
@@ -158,6 +160,7 @@ function applyOne(state: State, reader: BytesReader, isOut: boolean): void {
     ((bits & TO_RETAIN) !== 0 ? ENTRY_RETAIN : 0) |
     (hasId ? ENTRY_HAS_IDS : 0)
   const move = new Move(groupId, groupSequence, sessionId, sequence, from, identifier, false)
-  if (isOut) state.move(move, segment, offset, bytes, to)
-  else state.moveBack(move, segment, offset, bytes, from)
+  return isOut
+    ? state.move(move, segment, offset, bytes, to)
+    : state.moveBack(move, segment, offset, bytes, from)
 }
