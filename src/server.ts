@@ -33,8 +33,11 @@ import { LoopLag } from './lib/loop-lag.ts'
 import { VERSION } from './lib/version.ts'
 import { MqttServer } from './mqtt/server.ts'
 import { Admission, connectionsByDescriptors } from './net/admission.ts'
+import { type Arrival, type ListenAddress, Lobby, type Stage } from './net/arrival.ts'
 import { type Listener, openListeners } from './net/listener.ts'
+import { proxyStage } from './net/proxy-protocol.ts'
 import { Sockets } from './net/socket.ts'
+import { WebSockets } from './net/web-sockets.ts'
 
 /** What a start found in the data folder. */
 export interface StoredCounts {
@@ -139,7 +142,11 @@ class Server implements RunningServer {
   readonly #http: AdminServer
   /** What a metrics listener shows may be asked for under any name. */
   readonly #metrics: AdminServer
+  /** Admin API on Unix sockets: no web page reaches them, whatever Host it names. */
+  readonly #httpUnix: AdminServer
+  readonly #webSockets: WebSockets
   readonly #admission: Admission
+  readonly #lobby: Lobby
   readonly #lag = new LoopLag()
   readonly #report: Report
   readonly #sys: SysTopics
@@ -180,13 +187,25 @@ class Server implements RunningServer {
     const byDescriptors = connectionsByDescriptors()
     const connectionsMax = max === 0 ? byDescriptors : Math.min(byDescriptors, max)
     this.#admission = new Admission({ connectionsMax, perSecond, burst })
+    this.#lobby = new Lobby({
+      deadlineMs: options.limits.loginTimeoutMs,
+      budget: this.#sockets,
+      bytesMax: options.limits.preLoginTotalBytesMax,
+      log: fields => log.info(fields, 'refused')
+    })
+    this.#webSockets = new WebSockets({
+      origins: options.websocket.origins,
+      hasUsers: () => this.usersCount > 0,
+      packetBytesMax: options.limits.mqttPacketBytesMax,
+      preLoginBytesMax: options.limits.preLoginBytesMax,
+      preLoginTotalBytesMax: options.limits.preLoginTotalBytesMax,
+      budget: this.#sockets
+    })
     this.#report = new Report(broker, () => this.#counts())
     this.#sys = new SysTopics(broker, this.#report, VERSION, options.sys)
-    this.#http = new AdminServer({
-      routes: [...this.#healthRoutes(), ...metricsRoutes(this.#report, VERSION)],
-      hosts: options.http.hosts,
-      onBug: this.#onBug
-    })
+    const routes = [...this.#healthRoutes(), ...metricsRoutes(this.#report, VERSION)]
+    this.#http = new AdminServer({ routes, hosts: options.http.hosts, onBug: this.#onBug })
+    this.#httpUnix = new AdminServer({ routes, hosts: null, onBug: this.#onBug })
     this.#metrics = new AdminServer({
       routes: metricsRoutes(this.#report, VERSION),
       hosts: null,
@@ -212,11 +231,12 @@ class Server implements RunningServer {
     await this.#journal.flush()
     this.#lag.start()
     this.#sys.start()
-    const { listeners, skipped } = await openListeners(
-      options.listeners,
-      this.#admission,
-      (socket, listener) => this.#accept(socket, listener)
-    )
+    const { listeners, skipped } = await openListeners(options.listeners, {
+      admission: this.#admission,
+      lobby: this.#lobby,
+      stagesOf: address => this.#stagesOf(address),
+      onConnection: arrival => this.#accept(arrival)
+    })
     this.#listeners = listeners
     for (const url of skipped) this.#log.info({ url }, 'left out: this machine has no such address')
     this.#adminSocket = await openAdminSocket(options.data, {
@@ -239,7 +259,10 @@ class Server implements RunningServer {
   async #stop(): Promise<void> {
     this.#isServing = false
     for (const listener of this.#listeners) listener.close()
+    this.#lobby.close()
+    this.#webSockets.close()
     this.#http.close()
+    this.#httpUnix.close()
     this.#metrics.close()
     this.#sys.close()
     stopBroker(this.broker)
@@ -275,21 +298,36 @@ class Server implements RunningServer {
     })
   }
 
-  #accept(socket: Socket, listener: Listener): void {
-    const { scheme, vhost } = listener.address
-    if (scheme === 'http' || scheme === 'metrics') {
-      const server = scheme === 'http' ? this.#http : this.#metrics
-      server.take(socket, () => listener.release())
+  /** What stands between an accepted socket and its front-end, from the wire inwards. */
+  #stagesOf(address: ListenAddress): readonly Stage[] {
+    const stages: Stage[] = []
+    if (address.proxyFrom.length > 0) stages.push(proxyStage(address.proxyFrom))
+    if (address.isWebSocket) stages.push(this.#webSockets.stage(address))
+    return stages
+  }
+
+  #accept(arrival: Arrival): void {
+    const { stream, address, release } = arrival
+    const { protocol, scheme, vhost } = address
+    if (protocol === 'http' || protocol === 'metrics') {
+      this.#httpServerOf(address).take(stream as Socket, release)
       return
     }
     const peer = {
       vhost: vhost === '' ? this.#options.vhost : vhost,
-      isTrusted: listener.isTrusted(socket.remoteAddress),
+      isTrusted: arrival.isTrusted,
       protocol: scheme,
-      onClosed: () => listener.release()
+      remote: arrival.remote,
+      waitedMs: arrival.waitedMs,
+      onClosed: release
     }
-    if (scheme === 'amqp') this.#amqp.accept(socket, peer)
-    else this.#mqtt.accept(socket, peer)
+    if (protocol === 'amqp') this.#amqp.accept(stream, peer)
+    else this.#mqtt.accept(stream, peer)
+  }
+
+  #httpServerOf({ protocol, unixPath }: ListenAddress): AdminServer {
+    if (protocol === 'metrics') return this.#metrics
+    return unixPath === '' ? this.#http : this.#httpUnix
   }
 
   async #makeFirstUser(): Promise<void> {

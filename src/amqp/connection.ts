@@ -146,7 +146,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.waking = new WakeList()
     this.isBlocked = false
     this.isPublishHeld = false
-    this.stateMs = 0
+    this.stateMs = peer.waitedMs
     this.isTornDown = false
     this.preLoginBytes = 0
   }

@@ -11,6 +11,8 @@ export interface PeerInfo {
   readonly vhost: string
   readonly isTrusted: boolean
   readonly address: string
+  /** How much of the time for its login is over already, milliseconds. */
+  readonly waitedMs: number
 }
 
 /** What the front-end's connections share. */

@@ -7,6 +7,7 @@ import type { FieldTable, FieldValue } from '../core/field-table.ts'
 import { FORM_AMQP } from '../core/message.ts'
 import { Principal } from '../core/principal.ts'
 import { Vhost } from '../core/vhost.ts'
+import type { Remote } from '../net/arrival.ts'
 import { PeerSocket, type Sockets } from '../net/socket.ts'
 import type { ReplyConsumer } from './channel.ts'
 import { CONNECTION, encodeMethod } from './codec/methods.ts'
@@ -28,7 +29,9 @@ export interface AcceptedPeer {
   /** Called once when the connection is gone. */
   readonly onClosed: () => void
   /** For streams that do not know it. */
-  readonly remote?: { address: string; port: number }
+  readonly remote?: Remote | null
+  /** How much of the time for its login is over already, milliseconds. */
+  readonly waitedMs?: number
 }
 
 const CAPABILITIES = [
@@ -61,7 +64,6 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
   /** Stand for principal and vhost until a connection has its own. */
   readonly nobody: Principal
   readonly nowhere: Vhost
-  preLoginBytes: number
   readonly replyConsumers: Map<string, ReplyConsumer>
   readonly connections: Map<AmqpConnection, AcceptedPeer>
   private readonly sockets: Sockets
@@ -88,7 +90,6 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     })
     this.nobody = new Principal('', [], '', [], [], false)
     this.nowhere = new Vhost('')
-    this.preLoginBytes = 0
     this.replyConsumers = new Map()
     this.connections = new Map()
     this.timer = null
@@ -97,11 +98,19 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     broker.propertyDecoders[FORM_AMQP] = decodeProperties
   }
 
+  get preLoginBytes(): number {
+    return this.sockets.preLoginBytes
+  }
+
+  set preLoginBytes(bytes: number) {
+    this.sockets.preLoginBytes = bytes
+  }
+
   /** Takes an accepted socket over; `Listener` hands it over unread. */
   accept(accepted: net.Socket | Duplex, peer: AcceptedPeer): AmqpConnection {
     const address = peer.remote?.address ?? (accepted as net.Socket).remoteAddress ?? ''
-    const { vhost, isTrusted } = peer
-    const connection = new AmqpConnection(this, { vhost, isTrusted, address })
+    const { vhost, isTrusted, waitedMs = 0 } = peer
+    const connection = new AmqpConnection(this, { vhost, isTrusted, address, waitedMs })
     connection.attach(new PeerSocket(accepted, connection, this.sockets, peer.remote))
     connection.log = this.broker.log.child({ protocol: 'amqp', peer: connection.socket.peer })
     this.connections.set(connection, peer)

@@ -1,24 +1,75 @@
-/** Listener URLs: `mqtt://127.0.0.1:1883`, `amqp://[::1]:5672?vhost=/x`, `http://localhost:15672`. */
+/**
+ * Listener URLs: `mqtt://127.0.0.1:1883`, `ws://[::1]:15675`, `amqp://localhost?vhost=/x`,
+ * `mqtt+unix:///run/motemq/mqtt.sock?mode=0660`.
+ */
 import { isIP } from 'node:net'
+import { isAddressRange } from '../lib/address-range.ts'
 import { suggest } from '../lib/suggest.ts'
 import { shown } from './mistake.ts'
 
-export type ListenerScheme = 'mqtt' | 'amqp' | 'http' | 'metrics'
+/** Who serves it. */
+export type ListenerProtocol = 'mqtt' | 'amqp' | 'http' | 'metrics'
 
-export interface ListenerOption {
-  /** As a user would write it, without the query. */
-  readonly url: string
-  readonly scheme: ListenerScheme
-  /** An address or name without brackets. */
-  readonly host: string
-  /** 0: any free one. */
+interface SchemeTraits {
+  readonly protocol: ListenerProtocol
+  /** 0: a Unix socket. */
   readonly port: number
-  /** Only this machine can reach it. */
-  readonly isLoopback: boolean
-  /** Written down that it may be open to everybody. */
+  readonly isTls: boolean
+  readonly isWebSocket: boolean
+}
+
+const traits = (protocol: ListenerProtocol, port: number, isTls = false, isWebSocket = false) => ({
+  protocol,
+  port,
+  isTls,
+  isWebSocket
+})
+
+export const SCHEMES = {
+  mqtt: traits('mqtt', 1883),
+  mqtts: traits('mqtt', 8883, true),
+  ws: traits('mqtt', 15675, false, true),
+  wss: traits('mqtt', 15676, true, true),
+  amqp: traits('amqp', 5672),
+  amqps: traits('amqp', 5671, true),
+  http: traits('http', 15672),
+  https: traits('http', 15671, true),
+  metrics: traits('metrics', 15692),
+  'mqtt+unix': traits('mqtt', 0),
+  'ws+unix': traits('mqtt', 0, false, true),
+  'amqp+unix': traits('amqp', 0),
+  'http+unix': traits('http', 0)
+} as const satisfies Record<string, SchemeTraits>
+
+export type ListenerScheme = keyof typeof SCHEMES
+
+/** What the file says of a listener beside its URL. */
+export interface ListenerSettings {
   readonly insecure: boolean
   /** '' for the default one. */
   readonly vhost: string
+  /** Origins of web pages that a WebSocket listener serves; null: those of `websocket.origins`. */
+  readonly origins: readonly string[] | null
+  /** Addresses whose connections begin with a PROXY protocol header; none: nobody's do. */
+  readonly proxyFrom: readonly string[]
+}
+
+export interface ListenerOption extends ListenerSettings, SchemeTraits {
+  /** As a user would write it, without the query. */
+  readonly url: string
+  readonly scheme: ListenerScheme
+  /** An address or name without brackets; '' for a Unix socket. */
+  readonly host: string
+  /** 0: any free one. */
+  readonly port: number
+  /** '' for TCP. */
+  readonly unixPath: string
+  /** Rights of the Unix socket's file. */
+  readonly mode: number
+  /** A WebSocket path that is served beside the usual ones; '' for none. */
+  readonly path: string
+  /** Only this machine can reach it. */
+  readonly isLoopback: boolean
   /** Left out, with a line in the log, when this machine does not have the address. */
   readonly isOptional: boolean
 }
@@ -27,29 +78,21 @@ export type ListenerUrl =
   | { readonly ok: true; readonly listeners: readonly ListenerOption[] }
   | { readonly ok: false; readonly why: string }
 
-export const DEFAULT_PORTS: Readonly<Record<ListenerScheme, number>> = {
-  mqtt: 1883,
-  amqp: 5672,
-  http: 15672,
-  metrics: 15692
+export const DEFAULT_SETTINGS: ListenerSettings = {
+  insecure: false,
+  vhost: '',
+  origins: null,
+  proxyFrom: []
 }
-const NOT_YET: readonly string[] = [
-  'mqtts',
-  'ws',
-  'wss',
-  'amqps',
-  'https',
-  'mqtt+unix',
-  'amqp+unix',
-  'http+unix'
-]
+const DEFAULT_MODE = 0o660
+const NOT_YET: readonly string[] = ['mqtts', 'wss', 'amqps', 'https']
 
 const bad = (why: string): ListenerUrl => ({ ok: false, why })
 
 /** What is listened on when nothing is configured: loopback only. */
 export function defaultListeners(): readonly ListenerOption[] {
   const found: ListenerOption[] = []
-  for (const scheme of ['mqtt', 'amqp', 'http'] as const) {
+  for (const scheme of ['mqtt', 'amqp', 'ws', 'http'] as const) {
     const parsed = parseListenerUrl(`${scheme}://localhost`)
     if (parsed.ok) found.push(...parsed.listeners)
   }
@@ -57,7 +100,10 @@ export function defaultListeners(): readonly ListenerOption[] {
 }
 
 /** Reads a URL. `localhost` stands for 127.0.0.1 and, where the machine has it, ::1. */
-export function parseListenerUrl(url: string, insecure = false, vhost = ''): ListenerUrl {
+export function parseListenerUrl(
+  url: string,
+  settings: Partial<ListenerSettings> = {}
+): ListenerUrl {
   const head = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/.exec(url.trim())
   if (head === null) return bad(`${shown(url)} is no URL such as mqtt://127.0.0.1:1883`)
   const scheme = head[1]!.toLowerCase()
@@ -65,16 +111,33 @@ export function parseListenerUrl(url: string, insecure = false, vhost = ''): Lis
     return bad(`${shown(url)}: this version does not serve ${scheme}:// yet`)
   }
   if (!isScheme(scheme)) {
-    const near = suggest(scheme, Object.keys(DEFAULT_PORTS))
-    const hint = near === null ? 'known are mqtt, amqp, http and metrics' : `did you mean ${near}?`
+    const near = suggest(scheme, Object.keys(SCHEMES))
+    const hint =
+      near === null ? 'known are mqtt, ws, amqp, http and metrics' : `did you mean ${near}?`
     return bad(`${shown(url)}: ${scheme}:// is not known; ${hint}`)
   }
-  const rest = /^(?:(.*)@)?(\[[^\]]*\]|[^/?#:@]*)(?::([^/?#]*))?(\/[^?#]*)?(?:\?([^#]*))?$/.exec(
-    head[2]!
-  )
+  const query = readQuery(url, scheme, /\?(.*)$/.exec(head[2]!)?.[1] ?? '', {
+    ...DEFAULT_SETTINGS,
+    ...settings
+  })
+  if (typeof query === 'string') return bad(query)
+  const rest = head[2]!.split('?')[0]!
+  return isUnix(scheme)
+    ? unixListener(url, scheme, rest, query)
+    : tcpListener(url, scheme, rest, query)
+}
+
+function tcpListener(
+  url: string,
+  scheme: ListenerScheme,
+  text: string,
+  query: QuerySettings
+): ListenerUrl {
+  const rest = /^(?:(.*)@)?(\[[^\]]*\]|[^/?#:@]*)(?::([^/?#]*))?(\/[^?#]*)?$/.exec(text)
   if (rest === null) return bad(`${shown(url)} is no URL such as ${scheme}://127.0.0.1:1883`)
   if (rest[1] !== undefined) return bad(`${shown(url)}: a listener has no user or password`)
-  if (rest[4] !== undefined && rest[4] !== '/') {
+  const path = rest[4] ?? ''
+  if (path !== '' && path !== '/' && !SCHEMES[scheme].isWebSocket) {
     return bad(`${shown(url)}: an ${scheme}:// listener has no path`)
   }
   const host = readHost(rest[2]!)
@@ -83,15 +146,50 @@ export function parseListenerUrl(url: string, insecure = false, vhost = ''): Lis
       `${shown(url)} has no host; write 127.0.0.1 for this machine, 0.0.0.0 for every IPv4 address, [::] for every address`
     )
   }
-  const port = rest[3] === undefined ? DEFAULT_PORTS[scheme] : readPort(rest[3])
+  const port = rest[3] === undefined ? SCHEMES[scheme].port : readPort(rest[3])
   if (port === null) return bad(`${shown(url)}: the port is no number from 0 to 65535`)
-  const query = readQuery(url, rest[5] ?? '', insecure, vhost)
-  if (typeof query === 'string') return bad(query)
-  return { ok: true, listeners: expand(scheme, host, port, query.insecure, query.vhost) }
+  return { ok: true, listeners: expand(scheme, host, port, path === '/' ? '' : path, query) }
+}
+
+function unixListener(
+  url: string,
+  scheme: ListenerScheme,
+  text: string,
+  query: QuerySettings
+): ListenerUrl {
+  let path: string
+  try {
+    path = decodeURIComponent(text)
+  } catch (error) {
+    if (error instanceof URIError) return bad(`${shown(url)}: the path is not encoded as in a URL`)
+    throw error
+  }
+  if (!path.startsWith('/') || path.endsWith('/') || path.includes('\0')) {
+    return bad(
+      `${shown(url)} names no file; write ${scheme}:///run/motemq/${SCHEMES[scheme].protocol}.sock`
+    )
+  }
+  const listener: ListenerOption = {
+    ...SCHEMES[scheme],
+    ...query,
+    url: `${scheme}://${text}`,
+    scheme,
+    host: '',
+    port: 0,
+    unixPath: path,
+    path: '',
+    isLoopback: true,
+    isOptional: false
+  }
+  return { ok: true, listeners: [listener] }
 }
 
 function isScheme(scheme: string): scheme is ListenerScheme {
-  return Object.hasOwn(DEFAULT_PORTS, scheme)
+  return Object.hasOwn(SCHEMES, scheme)
+}
+
+function isUnix(scheme: ListenerScheme): boolean {
+  return scheme.endsWith('+unix')
 }
 
 function readHost(text: string): string | null {
@@ -109,36 +207,64 @@ function readPort(text: string): number | null {
   return port <= 65_535 ? port : null
 }
 
+interface QuerySettings extends ListenerSettings {
+  readonly mode: number
+}
+
 function readQuery(
   url: string,
+  scheme: ListenerScheme,
   query: string,
-  insecure: boolean,
-  vhost: string
-): { insecure: boolean; vhost: string } | string {
+  settings: ListenerSettings
+): QuerySettings | string {
+  let { insecure, vhost } = settings
+  let mode = DEFAULT_MODE
+  const origins = settings.origins === null ? [] : [...settings.origins]
+  const proxyFrom = [...settings.proxyFrom]
   for (const [key, value] of new URLSearchParams(query)) {
     if (key === 'insecure' && (value === 'true' || value === 'false')) insecure = value === 'true'
     else if (key === 'vhost' && value !== '') vhost = value
-    else
-      return `${shown(url)}: ${shown(`${key}=${value}`)} is not known; known are insecure=true and vhost=NAME`
+    else if (key === 'mode' && isUnix(scheme) && /^0?[0-7]{3}$/.test(value)) {
+      mode = Number.parseInt(value, 8)
+    } else if (key === 'origin' && isOrigin(value)) origins.push(value)
+    else if (key === 'proxyProtocol' && isAddressRange(value)) proxyFrom.push(value)
+    else {
+      return `${shown(url)}: ${shown(`${key}=${value}`)} is not known; known are insecure=true, vhost=NAME, mode=0660 of a Unix socket, origin=URL of a WebSocket, proxyProtocol=ADDRESS`
+    }
   }
-  return { insecure, vhost }
+  if (origins.length > 0 && !SCHEMES[scheme].isWebSocket) {
+    return `${shown(url)}: only WebSocket listeners have origins`
+  }
+  const isListed = origins.length > 0 || settings.origins !== null
+  return { insecure, vhost, origins: isListed ? origins : null, proxyFrom, mode }
+}
+
+/** What a browser sends as Origin: `https://example.org`, `http://localhost:8080`; `null` of local files; `*` for any. */
+export function isOrigin(text: string): boolean {
+  return (
+    text === '*' ||
+    text === 'null' ||
+    /^[a-z][a-z0-9+.-]*:\/\/(?:\[[0-9a-f:.]+\]|[^\s/?#@[\]:]+)(?::\d{1,5})?$/i.test(text)
+  )
 }
 
 function expand(
   scheme: ListenerScheme,
   host: string,
   port: number,
-  insecure: boolean,
-  vhost: string
+  path: string,
+  query: QuerySettings
 ): ListenerOption[] {
   const one = (address: string, isOptional: boolean): ListenerOption => ({
+    ...SCHEMES[scheme],
+    ...query,
     url: `${scheme}://${isIP(address) === 6 || address.includes(':') ? `[${address}]` : address}:${port}`,
     scheme,
     host: address,
     port,
+    unixPath: '',
+    path,
     isLoopback: isLoopbackAddress(address),
-    insecure,
-    vhost,
     isOptional
   })
   if (host !== 'localhost') return [one(host, false)]

@@ -7,7 +7,12 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { suggest } from '../lib/suggest.ts'
-import { defaultListeners, type ListenerOption, parseListenerUrl } from './listener-url.ts'
+import {
+  defaultListeners,
+  isOrigin,
+  type ListenerOption,
+  parseListenerUrl
+} from './listener-url.ts'
 import { Mistakes, shown } from './mistake.ts'
 import {
   type FirstUser,
@@ -219,7 +224,7 @@ function readList(
 /** Looks for what stands twice in the lists of the files, then takes the places off. */
 function checkTwice(found: Map<string, Found>, mistakes: Mistakes): void {
   const identify: Readonly<Record<string, (value: never) => string | null>> = {
-    listeners: (listener: ListenerOption) => (listener.port === 0 ? null : listener.url),
+    listeners: identityOf,
     users: (user: UserOption) => `user ${shown(user.name)}`,
     queues: (queue: QueueOption) => `queue ${shown(queue.name)} of vhost ${shown(queue.vhost)}`,
     topics: () => null
@@ -296,7 +301,8 @@ function takeText(
       const parsed = parseListenerUrl(url)
       if (!parsed.ok) mistakes.add(where, parsed.why)
       for (const listener of parsed.ok ? parsed.listeners : []) {
-        const isTwice = listener.port !== 0 && listeners.some(known => known.url === listener.url)
+        const isTwice =
+          identityOf(listener) !== null && listeners.some(known => known.url === listener.url)
         if (isTwice) mistakes.add(where, `${listener.url} is listed twice`)
         else listeners.push(listener)
       }
@@ -323,6 +329,15 @@ function readFirstUser(environment: Environment, mistakes: Mistakes): FirstUser 
 
 /** What is right alone and wrong together. */
 function checkTogether(found: Map<string, Found>, mistakes: Mistakes): void {
+  const { value: origins, source } = found.get('websocket.origins')!
+  for (const origin of origins as readonly string[]) {
+    if (isOrigin(origin)) continue
+    const where = source.replace(/^(flag|variable) /, '')
+    mistakes.add(
+      where,
+      `websocket.origins: ${shown(origin)} is no origin such as https://example.org`
+    )
+  }
   const order = [
     ['disk.redFreeBytes', 'disk.yellowFreeBytes'],
     ['limits.preLoginBytesMax', 'limits.preLoginTotalBytesMax'],
@@ -339,6 +354,11 @@ function checkTogether(found: Map<string, Found>, mistakes: Mistakes): void {
       `${lowKey} (${low.value}) is more than ${highKey} (${high.value})`
     )
   }
+}
+
+/** What may be listened on once only; null: a free port. */
+function identityOf(listener: ListenerOption): string | null {
+  return listener.port === 0 && listener.unixPath === '' ? null : listener.url
 }
 
 function assemble(group: OptionGroup, prefix: string, found: Map<string, Found>): object {

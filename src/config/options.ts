@@ -144,6 +144,13 @@ export const OPTIONS = {
   http: {
     hosts: new Option<readonly string[]>('texts', [], 'Host names answered besides loopback names')
   },
+  websocket: {
+    origins: new Option<readonly string[]>(
+      'texts',
+      [],
+      'origins of web pages that may connect; none: any, but loopback ones while there are no users'
+    )
+  },
   amqp: {
     product: text('RabbitMQ', 'product told to AMQP clients; some stall with any other'),
     version: text('3.13.7', 'version told to AMQP clients')

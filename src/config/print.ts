@@ -49,9 +49,7 @@ function comment(line: string, source: string): string {
 /** A thing of a list in the shape in which a file has it. */
 function printable(key: string, item: unknown): unknown {
   if (key === 'listeners') {
-    const { url, insecure, vhost } = item as ListenerOption
-    if (!insecure && vhost === '') return url
-    return { url, ...(insecure ? { insecure } : {}), ...(vhost === '' ? {} : { vhost }) }
+    return printableListener(item as ListenerOption)
   }
   if (key === 'users') {
     const { name, tags, topics, resources, passwordHash } = item as UserOption
@@ -59,4 +57,17 @@ function printable(key: string, item: unknown): unknown {
     return { name, tags, passwordHash: hidden, topics, permissions: resources }
   }
   return item
+}
+
+function printableListener(listener: ListenerOption): unknown {
+  const { insecure, vhost, origins, proxyFrom, unixPath, mode, path } = listener
+  const rights = unixPath === '' ? '' : `?mode=0${mode.toString(8)}`
+  const url = `${listener.url}${path}${rights}`
+  const settings = {
+    ...(insecure ? { insecure } : {}),
+    ...(vhost === '' ? {} : { vhost }),
+    ...(origins === null ? {} : { origins }),
+    ...(proxyFrom.length === 0 ? {} : { proxyProtocol: { from: proxyFrom } })
+  }
+  return Object.keys(settings).length === 0 ? url : { url, ...settings }
 }

@@ -23,18 +23,18 @@ export class StartRefusedError extends Error {
 }
 
 export function judgeStart(
-  listeners: readonly Pick<ListenerOption, 'url' | 'scheme' | 'isLoopback' | 'insecure'>[],
+  listeners: readonly Pick<ListenerOption, 'url' | 'protocol' | 'isLoopback' | 'insecure'>[],
   usersCount: number
 ): StartVerdict {
   const refusals: string[] = []
   const warnings: string[] = []
   for (const listener of listeners) {
     if (listener.isLoopback) continue
-    if (listener.scheme === 'http') {
+    if (listener.protocol === 'http') {
       refusals.push(
         `${listener.url} would open the admin API to the network without TLS; listen on 127.0.0.1 and reach it through a tunnel (ssh -L 15672:127.0.0.1:15672 HOST)`
       )
-    } else if (listener.scheme === 'metrics') {
+    } else if (listener.protocol === 'metrics') {
       const shows = 'the metrics to everybody who reaches it'
       if (listener.insecure) warnings.push(`${listener.url} shows ${shows} (insecure: true)`)
       else {

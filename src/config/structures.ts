@@ -1,5 +1,12 @@
 /** The options that are lists of things: users, topic rules, queues. Written in files only. */
-import { type ListenerOption, parseListenerUrl } from './listener-url.ts'
+import { isAddressRange } from '../lib/address-range.ts'
+import {
+  DEFAULT_SETTINGS,
+  isOrigin,
+  type ListenerOption,
+  type ListenerSettings,
+  parseListenerUrl
+} from './listener-url.ts'
 import { shown } from './mistake.ts'
 import type { YamlFile } from './yaml-node.ts'
 
@@ -46,6 +53,7 @@ export interface Placed<T> {
 }
 
 const NAME_BYTES_MAX = 255
+const LISTENER_KEYS = ['insecure', 'vhost', 'origins', 'proxyProtocol'] as const
 const ACCESS = ['read', 'write', 'readwrite'] as const
 
 export function readListeners(yaml: YamlFile, node: unknown): Placed<ListenerOption>[] {
@@ -59,28 +67,66 @@ export function readListeners(yaml: YamlFile, node: unknown): Placed<ListenerOpt
 function readListener(yaml: YamlFile, item: unknown): readonly ListenerOption[] {
   let url: string | null = null
   let urlNode = item
-  let insecure: boolean | null = false
-  let vhost: string | null = ''
+  let settings: Partial<ListenerSettings> | null = DEFAULT_SETTINGS
   if (yaml.isScalar(item)) url = yaml.text(item, 'a listener')
   else {
-    const entries = yaml.entries(item, 'a listener', ['url', 'insecure', 'vhost'])
+    const entries = yaml.entries(item, 'a listener', ['url', ...LISTENER_KEYS])
     if (entries === null) return []
     for (const { key, value } of entries) {
-      if (key === 'insecure') insecure = yaml.boolean(value, 'insecure')
-      else if (key === 'vhost') vhost = yaml.text(value, 'vhost')
-      else {
+      if (key === 'url') {
         url = yaml.text(value, 'url')
         urlNode = value
         if (url === null) return []
+        continue
       }
+      const setting = readSetting(yaml, key as (typeof LISTENER_KEYS)[number], value)
+      settings = settings === null || setting === null ? null : { ...settings, ...setting }
     }
     if (url === null) yaml.mistake(item, 'this listener has no url')
   }
-  if (url === null || insecure === null || vhost === null) return []
-  const parsed = parseListenerUrl(url, insecure, vhost)
+  if (url === null || settings === null) return []
+  const parsed = parseListenerUrl(url, settings)
   if (parsed.ok) return parsed.listeners
   yaml.mistake(urlNode, parsed.why)
   return []
+}
+
+/** What a listener says beside its URL; null: a mistake. */
+function readSetting(
+  yaml: YamlFile,
+  key: (typeof LISTENER_KEYS)[number],
+  node: unknown
+): Partial<ListenerSettings> | null {
+  switch (key) {
+    case 'insecure': {
+      const insecure = yaml.boolean(node, key)
+      return insecure === null ? null : { insecure }
+    }
+    case 'vhost': {
+      const vhost = yaml.text(node, key)
+      return vhost === null ? null : { vhost }
+    }
+    case 'origins': {
+      const origins = readTexts(yaml, node, key)
+      const wrong = origins.find(origin => !isOrigin(origin))
+      if (wrong === undefined) return { origins }
+      return yaml.mistake(node, `${shown(wrong)} is no origin such as https://example.org`)
+    }
+    case 'proxyProtocol':
+      return readProxyProtocol(yaml, node)
+  }
+}
+
+function readProxyProtocol(yaml: YamlFile, node: unknown): Partial<ListenerSettings> | null {
+  const entries = yaml.entries(node, 'proxyProtocol', ['from'])
+  if (entries === null) return null
+  const proxyFrom = entries.flatMap(({ value }) => readTexts(yaml, value, 'from'))
+  const wrong = proxyFrom.find(text => !isAddressRange(text))
+  if (wrong !== undefined) {
+    return yaml.mistake(node, `${shown(wrong)} is no address such as 10.0.0.7 or 10.0.0.0/8`)
+  }
+  if (proxyFrom.length > 0) return { proxyFrom }
+  return yaml.mistake(node, 'proxyProtocol names no address that the header is taken from')
 }
 
 export function readTexts(yaml: YamlFile, node: unknown, name: string): string[] {

@@ -5,6 +5,7 @@
  * on the fields of this class, each through an interface that names the parts it needs.
  */
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { Logger } from 'pino'
 import {
   type SessionConnection,
@@ -115,7 +116,7 @@ export class MqttConnection
 
   constructor(
     context: MqttContext,
-    accepted: Socket,
+    accepted: Socket | Duplex,
     options: AcceptOptions,
     vhost: Vhost,
     handle: PacketFunction
@@ -137,7 +138,7 @@ export class MqttConnection
     this.isClosed = false
     this.keepaliveMs = 0
     this.seenMs = context.liveMs
-    this.openedMs = context.liveMs
+    this.openedMs = context.liveMs - (options.waitedMs ?? 0)
     this.encoding = ENCODE_3
     this.aliases = null
     this.outputPacketBytesMax = UNLIMITED
@@ -155,7 +156,7 @@ export class MqttConnection
     this.paused = 0
     this.preLoginBytes = 0
     this.isStarved = false
-    this.socket = new PeerSocket(accepted, this, context.sockets)
+    this.socket = new PeerSocket(accepted, this, context.sockets, options.remote)
   }
 
   /** For the log; a logger of its own would cost each connection a kilobyte. */
@@ -199,7 +200,7 @@ export class MqttConnection
   }
 
   onClosed(): void {
-    this.close('connection lost', 0, 'lost')
+    this.close(this.socket.closeReason || 'connection lost', 0, 'lost')
     const lost = this.socket.lostUnits(countPublishes)
     this.context.broker.counters.loseMqtt(lost, this.delivered?.isDeleted === true)
     this.options.onClosed()
@@ -305,6 +306,7 @@ export class MqttConnection
     this.isOpen = true
     this.seenMs = liveMs
     this.keepaliveMs = keepaliveSeconds * KEEPALIVE_MS_A_SECOND
+    this.socket.loggedIn()
     this.countPreLogin()
     broker.publishers.add(this)
     broker.counters.mqttConnections++
@@ -387,10 +389,11 @@ export class MqttConnection
 
   private countPreLogin(): void {
     const { context } = this
+    const { sockets } = context
     const bytes = this.isOpen || this.isClosed ? 0 : this.splitter.bufferedBytes
-    context.preLoginBytes += bytes - this.preLoginBytes
+    sockets.preLoginBytes += bytes - this.preLoginBytes
     this.preLoginBytes = bytes
-    if (bytes > 0 && context.preLoginBytes > context.broker.limits.preLoginTotalBytesMax) {
+    if (bytes > 0 && sockets.preLoginBytes > context.broker.limits.preLoginTotalBytesMax) {
       this.close('too many bytes before login', 0, 'lost')
     }
   }

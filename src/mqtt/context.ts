@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { Authenticator } from '../auth/authenticator.ts'
 import type { Broker } from '../broker/broker.ts'
 import type { Message } from '../core/message.ts'
+import type { Remote } from '../net/arrival.ts'
 import type { Sockets } from '../net/socket.ts'
 import type { Outbound } from './outbound.ts'
 
@@ -21,8 +22,6 @@ export interface MqttContext {
   readonly message: Message
   /** Milliseconds that the loop was alive: a stall of ours does not count against any peer. */
   liveMs: number
-  /** Bytes buffered for all connections before their login. */
-  preLoginBytes: number
   /** Lines left this second for peers that never log in. */
   strangerLines: number
   /** Lines left this second for what was denied. */
@@ -39,8 +38,12 @@ export interface AcceptOptions {
   readonly vhost: string
   /** Counts as local: the peer is, or its listener is open to everybody on purpose. */
   readonly isTrusted: boolean
-  /** `mqtt`, `mqtts`, `ws`: for the log. */
+  /** The listener's scheme (`mqtt`, `mqtts`, `ws`): for the log. */
   readonly protocol: string
   /** Called once when the connection is gone. */
   readonly onClosed: () => void
+  /** The peer, when a proxy named it. */
+  readonly remote?: Remote | null
+  /** How much of the time for its login is over already, milliseconds. */
+  readonly waitedMs?: number
 }

@@ -1,5 +1,6 @@
 /** The MQTT front-end: takes accepted sockets, keeps the time for all of them, and closes them at the end. */
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { Logger } from 'pino'
 import type { Authenticator } from '../auth/authenticator.ts'
 import type { Broker } from '../broker/broker.ts'
@@ -45,7 +46,6 @@ export class MqttServer {
       log,
       message: new Message(),
       liveMs: 0,
-      preLoginBytes: 0,
       strangerLines: STRANGER_LINES_A_SECOND,
       deniedLines: DENIED_LINES_A_SECOND,
       bugs: 0,
@@ -67,8 +67,8 @@ export class MqttServer {
     return this.context.bugs
   }
 
-  /** Takes a socket of a server with `pauseOnConnect`. */
-  accept(socket: Socket, options: AcceptOptions): void {
+  /** Takes a socket of a server with `pauseOnConnect`, or the stream that came out of the layers around it. */
+  accept(socket: Socket | Duplex, options: AcceptOptions): void {
     const vhost = this.context.broker.vhosts.get(options.vhost)
     if (this.context.isStopping || vhost === undefined) {
       socket.destroy()

@@ -1,5 +1,5 @@
 /**
- * A listening socket: from a URL's parts to accepted, still unread connections.
+ * A listening socket, TCP or Unix: from a URL's parts to accepted, still unread connections.
  *
  * Each accepted socket is handed over paused (`pauseOnConnect`), so that its handle can be taken by the
  * shared read buffer before the first byte is read. It holds a place of the admission: whoever takes it
@@ -8,23 +8,13 @@
  */
 import { type AddressInfo, createServer, isIPv6, type Server, type Socket } from 'node:net'
 import { type Admission, Turnstile } from './admission.ts'
+import { Arrival, type ListenAddress, Lobby, type Stage } from './arrival.ts'
 import { findPortHolder } from './port-holder.ts'
+import { bindUnix } from './unix-server.ts'
 
 /** Node can set the first of TCP's keepalive times only; the kernel's defaults are the other two. */
 const TCP_KEEPALIVE_MS = 60_000
 const BACKLOG = 4_096
-
-export interface ListenAddress {
-  /** As a user wrote it: for messages. */
-  readonly url: string
-  readonly scheme: string
-  readonly host: string
-  /** 0: any free one. */
-  readonly port: number
-  readonly vhost: string
-  /** Its configuration says that it may be open to everybody. */
-  readonly insecure: boolean
-}
 
 /** The world said no: the sentence is for the operator, exit 1. */
 export class ListenError extends Error {
@@ -37,7 +27,21 @@ export class ListenError extends Error {
   }
 }
 
-export type OnConnection = (socket: Socket, listener: Listener) => void
+const NO_LOBBY = new Lobby({
+  deadlineMs: Number.POSITIVE_INFINITY,
+  budget: { preLoginBytes: 0 },
+  bytesMax: Number.POSITIVE_INFINITY,
+  log: () => undefined
+})
+
+export interface ListenOptions {
+  readonly admission: Admission
+  /** Takes what came through all stages. */
+  readonly onConnection: (arrival: Arrival) => void
+  /** What stands between an accepted socket and that; none without it. */
+  readonly lobby?: Lobby
+  readonly stagesOf?: (address: ListenAddress) => readonly Stage[]
+}
 
 export class Listener {
   readonly address: ListenAddress
@@ -51,22 +55,24 @@ export class Listener {
   readonly #server: Server
   readonly #admission: Admission
   readonly #turnstile: Turnstile<Socket>
-  readonly #onConnection: OnConnection
+  readonly #lobby: Lobby
+  readonly #stages: readonly Stage[]
+  readonly #onConnection: (arrival: Arrival) => void
+  readonly #release = () => this.#admission.leave()
   #isClosed = false
 
   /** Use `openListener`. */
-  constructor(
-    server: Server,
-    address: ListenAddress,
-    admission: Admission,
-    onConnection: OnConnection
-  ) {
+  constructor(server: Server, address: ListenAddress, options: ListenOptions) {
+    const { admission } = options
     this.#server = server
     this.address = address
-    this.port = (server.address() as AddressInfo).port
-    this.url = urlWithPort(address, this.port)
+    const isUnix = address.unixPath !== ''
+    this.port = isUnix ? 0 : (server.address() as AddressInfo).port
+    this.url = isUnix ? address.url : urlWithPort(address, this.port)
     this.#admission = admission
-    this.#onConnection = onConnection
+    this.#onConnection = options.onConnection
+    this.#lobby = options.lobby ?? NO_LOBBY
+    this.#stages = options.stagesOf?.(address) ?? []
     this.#turnstile = new Turnstile(admission.perSecond, admission.burst, socket =>
       this.#handOver(socket)
     )
@@ -81,16 +87,6 @@ export class Listener {
     return this.#turnstile.heldCount
   }
 
-  /** Whether a peer counts as local: it is, or this listener is open to everybody on purpose. */
-  isTrusted(remoteAddress: string | undefined): boolean {
-    return this.address.insecure || isLoopbackPeer(remoteAddress)
-  }
-
-  /** Gives the place of one connection back. Called once for each socket that was handed over. */
-  release(): void {
-    this.#admission.leave()
-  }
-
   /** Stops accepting; sockets still held are closed, those handed over live on. Idempotent. */
   close(): void {
     if (this.#isClosed) return
@@ -99,7 +95,8 @@ export class Listener {
       socket.destroy()
       this.#admission.leave()
     }
-    // The port is free when this returns; its callback would wait for every connection to end.
+    // The port is free, the Unix socket's file removed, when this returns; its callback would wait for
+    // every connection to end.
     this.#server.close()
   }
 
@@ -120,7 +117,10 @@ export class Listener {
       return
     }
     this.accepted++
-    this.#onConnection(socket, this)
+    new Arrival(this.address, socket, this.#release, this.#onConnection).enter(
+      this.#lobby,
+      this.#stages
+    )
   }
 }
 
@@ -131,8 +131,7 @@ function ignoreEarlyReset(): void {
 /** Listens. @throws ListenError with a sentence for the operator */
 export async function openListener(
   address: ListenAddress,
-  admission: Admission,
-  onConnection: OnConnection
+  options: ListenOptions
 ): Promise<Listener> {
   const server = createServer({
     pauseOnConnect: true,
@@ -141,17 +140,22 @@ export async function openListener(
     keepAliveInitialDelay: TCP_KEEPALIVE_MS
   })
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen({ host: address.host, port: address.port, backlog: BACKLOG }, () => {
-        server.off('error', reject)
-        resolve()
-      })
-    })
+    if (address.unixPath !== '') await bindUnix(server, address.unixPath, address.mode, BACKLOG)
+    else await bindTcp(server, address)
   } catch (error) {
     throw await explain(address, error as NodeJS.ErrnoException)
   }
-  return new Listener(server, address, admission, onConnection)
+  return new Listener(server, address, options)
+}
+
+async function bindTcp(server: Server, { host, port }: ListenAddress): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ host, port, backlog: BACKLOG }, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
 }
 
 export interface OpenedListeners {
@@ -163,14 +167,13 @@ export interface OpenedListeners {
 /** Opens all, or none. @throws ListenError */
 export async function openListeners(
   addresses: readonly (ListenAddress & { readonly isOptional: boolean })[],
-  admission: Admission,
-  onConnection: OnConnection
+  options: ListenOptions
 ): Promise<OpenedListeners> {
   const listeners: Listener[] = []
   const skipped: string[] = []
   for (const address of addresses) {
     try {
-      listeners.push(await openListener(address, admission, onConnection))
+      listeners.push(await openListener(address, options))
     } catch (error) {
       if (address.isOptional && isAddressMissing(error)) {
         skipped.push(address.url)
@@ -200,7 +203,8 @@ async function explain(address: ListenAddress, error: NodeJS.ErrnoException): Pr
 }
 
 async function reason(address: ListenAddress, error: NodeJS.ErrnoException): Promise<string> {
-  const { port, host } = address
+  const { port, host, unixPath } = address
+  if (unixPath !== '') return error.message
   switch (error.code) {
     case 'EADDRINUSE': {
       const holder = await findPortHolder(port)
@@ -227,11 +231,4 @@ async function reason(address: ListenAddress, error: NodeJS.ErrnoException): Pro
 function urlWithPort(address: ListenAddress, port: number): string {
   const host = address.host.includes(':') ? `[${address.host}]` : address.host
   return `${address.scheme}://${host}:${port}`
-}
-
-/** 127.0.0.0/8 and ::1, also as IPv4 in IPv6. */
-export function isLoopbackPeer(remoteAddress: string | undefined): boolean {
-  if (remoteAddress === undefined) return false
-  const plain = remoteAddress.startsWith('::ffff:') ? remoteAddress.slice(7) : remoteAddress
-  return plain === '::1' || plain.startsWith('127.')
 }

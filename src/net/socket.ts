@@ -19,9 +19,11 @@ import type net from 'node:net'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { allocateBytes, copyBytes } from '../lib/bytes.ts'
+import type { Remote } from './arrival.ts'
 import { DirtyList } from './dirty-list.ts'
 import { isLoopbackAddress } from './loopback.ts'
 import { type CountUnits, type Units, Unsent } from './unsent.ts'
+import { WebSocketStream } from './web-socket-stream.ts'
 
 /** What a connection gets from its socket. */
 export interface SocketHandler {
@@ -67,6 +69,8 @@ export class Sockets {
   readonly closeGraceMs: number
   bytesIn: number
   bytesOut: number
+  /** Buffered for all peers before their login. */
+  preLoginBytes: number
   /** Sockets destroyed because their peer took nothing for `drainTimeoutMs`. */
   stuckCount: number
   /**
@@ -88,6 +92,7 @@ export class Sockets {
     this.closeGraceMs = options.closeGraceMs ?? 1_000
     this.bytesIn = 0
     this.bytesOut = 0
+    this.preLoginBytes = 0
     this.stuckCount = 0
     this.recycled = 0
     this.readBuffer = allocateBytes(READ_BYTES)
@@ -146,6 +151,8 @@ export class Sockets {
 export class PeerSocket {
   /** The peer, `address:port`; `unix` for a Unix domain socket. */
   readonly peer: string
+  /** The same without its port; '' for a Unix domain socket. */
+  readonly address: string
   readonly isLoopback: boolean
   bytesIn: number
   bytesOut: number
@@ -184,11 +191,12 @@ export class PeerSocket {
     accepted: net.Socket | Duplex,
     handler: SocketHandler,
     sockets: Sockets,
-    peer?: { address: string; port: number }
+    peer?: Remote | null
   ) {
     const plain = accepted as net.Socket
     const address = peer?.address ?? plain.remoteAddress ?? ''
     const port = peer?.port ?? plain.remotePort ?? 0
+    this.address = address
     this.peer = address === '' ? 'unix' : `${address}:${port}`
     this.isLoopback = address === '' || isLoopbackAddress(address)
     this.bytesIn = 0
@@ -308,13 +316,21 @@ export class PeerSocket {
     const { _handle: handle } = this.stream as unknown as Internals
     // Behind TLS it counts other bytes.
     if (this.isAdopted && handle !== null) this.unsent?.noteHandle(handle)
+    else if (this.stream instanceof WebSocketStream) this.unsent?.noteBytes(this.stream.sentBytes)
     this.stream.destroy()
+  }
+
+  /** The peer has logged in: what it sends is bounded by what packets may be. */
+  loggedIn(): void {
+    if (this.stream instanceof WebSocketStream) this.stream.loggedIn()
   }
 
   /** Milliseconds without any progress; `elapsedMs` since the last call. For `Sockets`. */
   checkProgress(elapsedMs: number): number {
-    const queued = (this.stream as unknown as Internals)._handle?.writeQueueSize ?? 0
-    const mark = this.bytesOut - this.stream.writableLength - queued
+    const { stream } = this
+    const queued = (stream as unknown as Internals)._handle?.writeQueueSize ?? 0
+    const isWebSocket = stream instanceof WebSocketStream
+    const mark = isWebSocket ? stream.sentBytes : this.bytesOut - stream.writableLength - queued
     if (mark === this.progressMark) this.stalledMs += elapsedMs
     else this.stalledMs = 0
     this.progressMark = mark
@@ -325,9 +341,12 @@ export class PeerSocket {
     const inner = accepted as unknown as Internals
     this.isAdopted = !('encrypted' in accepted) && inner._handle?.useUserBuffer !== undefined
     let stream: Duplex = accepted
+    let early: Buffer | null = null
     if (this.isAdopted) {
       const handle = inner._handle
       inner._handle = null
+      // What came behind a PROXY header.
+      if (accepted.readableLength > 0) early = accepted.read()
       const adopted = new Socket({
         handle,
         manualStart: true,
@@ -353,8 +372,16 @@ export class PeerSocket {
     stream.on('error', () => this.markClosed(this.closeReason))
     stream.on('end', () => this.ended())
     stream.on('close', () => this.closed())
-    stream.resume()
+    if (early === null) stream.resume()
+    else setImmediate(() => this.begin(early))
     return stream
+  }
+
+  /** Reads what had been read when the socket was handed over, then the rest. */
+  private begin(early: Buffer): void {
+    if (this.isGone) return
+    this.read(early, early.length)
+    if (!this.isPaused && !this.isChoked) this.stream.resume()
   }
 
   private read(buffer: Buffer, count: number): boolean {
@@ -456,7 +483,7 @@ export class PeerSocket {
   private ended(): void {
     if (this.isClosed) return
     this.send()
-    this.markClosed('')
+    this.markClosed(this.stream instanceof WebSocketStream ? this.stream.endReason : '')
     this.stream.end()
   }
 

@@ -34,6 +34,11 @@ export class Unsent {
     this.sentBytes = handle.bytesWritten - (handle.writeQueueSize ?? 0)
   }
 
+  /** So many bytes reached the kernel. */
+  noteBytes(bytes: number): void {
+    this.sentBytes = bytes
+  }
+
   /** So many bytes were taken as whole writes. */
   taken(bytes: number): void {
     this.sentBytes = bytes

@@ -13,6 +13,7 @@ import { connectToBroker, RemoteUsers } from '../../src/cli/remote-users.ts'
 import type { User } from '../../src/core/principal.ts'
 import { Admission } from '../../src/net/admission.ts'
 import { type Listener, openListener } from '../../src/net/listener.ts'
+import { listenAddress } from '../support/listen-address.ts'
 
 let listener: Listener
 let admin: AdminServer
@@ -40,16 +41,10 @@ beforeEach(async () => {
     onBug: error => bugs.push(error),
     requestTimeoutMs: 300
   })
-  const address = {
-    url: '',
-    scheme: 'http',
-    host: '127.0.0.1',
-    port: 0,
-    vhost: '',
-    insecure: false
-  }
-  listener = await openListener(address, gate, (socket, from) => {
-    admin.take(socket, () => from.release())
+  const address = listenAddress({ scheme: 'http', protocol: 'http' })
+  listener = await openListener(address, {
+    admission: gate,
+    onConnection: ({ socket, release }) => admin.take(socket, release)
   })
 })
 afterEach(() => {

@@ -1,7 +1,9 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { Admission } from '../../src/net/admission.ts'
+import { Arrival } from '../../src/net/arrival.ts'
 import { type Listener, ListenError, openListener, openListeners } from '../../src/net/listener.ts'
+import { listenAddress } from '../support/listen-address.ts'
 
 const open: { close(): unknown }[] = []
 afterEach(() => {
@@ -9,15 +11,7 @@ afterEach(() => {
 })
 
 function address(port: number, host = '127.0.0.1') {
-  return {
-    url: `mqtt://${host}:${port}`,
-    scheme: 'mqtt',
-    host,
-    port,
-    vhost: '',
-    insecure: false,
-    isOptional: false
-  }
+  return { ...listenAddress({ host, port }), isOptional: false }
 }
 
 function admission(part: Partial<Admission> = {}) {
@@ -26,11 +20,16 @@ function admission(part: Partial<Admission> = {}) {
 
 async function listen(
   gate: Admission,
-  onConnection: (socket: Socket, listener: Listener) => void
+  onConnection: (arrival: Arrival) => void
 ): Promise<Listener> {
-  const listener = await openListener(address(0), gate, onConnection)
+  const listener = await openListener(address(0), { admission: gate, onConnection })
   open.push(listener)
   return listener
+}
+
+/** Nobody comes. */
+function unused() {
+  return { admission: admission(), onConnection: () => undefined }
 }
 
 function client(port: number): Socket {
@@ -62,7 +61,7 @@ async function failureOf(promise: Promise<unknown>): Promise<ListenError> {
 describe('a listener', () => {
   it('knows its real port and hands connections over unread', async () => {
     const taken = new Promise<Socket>(resolve => {
-      void listen(admission(), socket => resolve(socket)).then(listener => {
+      void listen(admission(), ({ socket }) => resolve(socket)).then(listener => {
         expect(listener.url).toBe(`mqtt://127.0.0.1:${listener.port}`)
         client(listener.port).write('hello')
       })
@@ -79,7 +78,7 @@ describe('a listener', () => {
 
   it('on a port in use says which, by whom, and the flag that changes it, in one line', async () => {
     const { port } = await occupied()
-    const error = await failureOf(openListener(address(port), admission(), () => undefined))
+    const error = await failureOf(openListener(address(port), unused()))
     expect(error.code).toBe('EADDRINUSE')
     expect(error.message).toMatch(
       `cannot listen on mqtt://127.0.0.1:${port}: port ${port} is in use by `
@@ -90,9 +89,7 @@ describe('a listener', () => {
   })
 
   it('on an address that this machine does not have says so', async () => {
-    const error = await failureOf(
-      openListener(address(0, '192.0.2.1'), admission(), () => undefined)
-    )
+    const error = await failureOf(openListener(address(0, '192.0.2.1'), unused()))
     expect(error.message).toBe(
       'cannot listen on mqtt://192.0.2.1:0: this machine has no address 192.0.2.1'
     )
@@ -100,21 +97,19 @@ describe('a listener', () => {
 
   it('is left out when its address is missing and it is optional', async () => {
     const optional = { ...address(0, '192.0.2.1'), isOptional: true }
-    const opened = await openListeners([address(0), optional], admission(), () => undefined)
+    const opened = await openListeners([address(0), optional], unused())
     open.push(...opened.listeners)
     expect(opened.listeners).toHaveLength(1)
     expect(opened.skipped).toEqual(['mqtt://192.0.2.1:0'])
   })
 
   it('that fails takes those opened before it with it', async () => {
-    const first = await openListener(address(0), admission(), () => undefined)
+    const first = await openListener(address(0), unused())
     const { port } = first
     first.close()
     const busy = await occupied()
-    await failureOf(
-      openListeners([address(port), address(busy.port)], admission(), () => undefined)
-    )
-    const again = await openListener(address(port), admission(), () => undefined)
+    await failureOf(openListeners([address(port), address(busy.port)], unused()))
+    const again = await openListener(address(port), unused())
     again.close()
   })
 
@@ -124,16 +119,16 @@ describe('a listener', () => {
     await new Promise(resolve => setImmediate(resolve))
     listener.close()
     listener.close()
-    const again = await openListener(address(listener.port), admission(), () => undefined)
+    const again = await openListener(address(listener.port), unused())
     again.close()
   })
 
   it('closes at once what is beyond the most connections, counts it, and recovers', async () => {
     const gate = admission({ connectionsMax: 2 })
     const taken: Socket[] = []
-    const listener = await listen(gate, (socket, from) => {
+    const listener = await listen(gate, ({ socket, release }) => {
       taken.push(socket)
-      socket.once('close', () => from.release()).resume()
+      socket.once('close', release).resume()
     })
     const closed = [0, 1, 2, 3].map(
       () =>
@@ -165,7 +160,7 @@ describe('a listener', () => {
     const gate = admission({ perSecond: 50, burst: 5 })
     let count = 0
     const done = new Promise<void>(resolve => {
-      void listen(gate, socket => {
+      void listen(gate, ({ socket }) => {
         socket.destroy()
         count++
         if (count === 20) resolve()
@@ -178,12 +173,23 @@ describe('a listener', () => {
     expect(gate.delayed).toBeGreaterThan(0)
   })
 
-  it('trusts local peers, and everybody when it is insecure on purpose', async () => {
-    const listener = await listen(admission(), () => undefined)
-    expect([listener.isTrusted('127.0.0.1'), listener.isTrusted('10.0.0.1')]).toEqual([true, false])
-    const insecure = { ...address(0), insecure: true }
-    const other = await openListener(insecure, admission(), () => undefined)
-    open.push(other)
-    expect(other.isTrusted('10.0.0.1')).toBe(true)
+  it('trusts local peers, and everybody when it is insecure on purpose, but nobody behind a proxy', () => {
+    const trusted = (part: object, remoteAddress: string | undefined, isProxied = false) => {
+      const socket = { remoteAddress } as Socket
+      const arrival = new Arrival(listenAddress(part), socket, unheard, unheard)
+      arrival.isProxied = isProxied
+      return arrival.isTrusted
+    }
+    expect(trusted({}, '127.0.0.1')).toBe(true)
+    expect(trusted({}, '10.0.0.1')).toBe(false)
+    expect(trusted({}, undefined)).toBe(false)
+    expect(trusted({ insecure: true }, '10.0.0.1')).toBe(true)
+    expect(trusted({ unixPath: '/run/m.sock' }, undefined)).toBe(true)
+    expect(trusted({}, '127.0.0.1', true)).toBe(false)
+    expect(trusted({ unixPath: '/run/m.sock' }, undefined, true)).toBe(false)
   })
 })
+
+function unheard(): void {
+  // Nothing arrives.
+}

@@ -83,7 +83,8 @@ requireNamespaces('from another host', () => {
   it('nothing of a fresh start is reached: it listens on loopback only', async () => {
     const broker = hosts.motemq(['start'], cwd)
     const urls = await broker.ready()
-    for (const url of urls) expect(url).toMatch(/^(mqtt|amqp|http):\/\/(127\.0\.0\.1|\[::1\]):\d+$/)
+    for (const url of urls)
+      expect(url).toMatch(/^(mqtt|amqp|ws|http):\/\/(127\.0\.0\.1|\[::1\]):\d+$/)
     expect(urls).toEqual(expect.arrayContaining(['mqtt://127.0.0.1:1883', 'amqp://127.0.0.1:5672']))
     expect(await reach(PORTS)).toEqual(PORTS.map(port => `${port} ECONNREFUSED`))
     const here = [process.execPath, '--input-type=module', '-e', AMQP, '--']

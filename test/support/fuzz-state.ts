@@ -43,8 +43,7 @@ export function sizes(rig: Parts): Sizes {
     amqpConnections: amqp.connections.size,
     mqttCounted: counters.mqttConnections,
     amqpCounted: counters.amqpConnections,
-    preLoginMqtt: mqtt['context'].preLoginBytes,
-    preLoginAmqp: amqp.preLoginBytes,
+    preLogin: sockets.preLoginBytes,
     replyConsumers: amqp.replyConsumers.size,
     publishers: broker.publishers.size,
     waiting: broker.waiting.size,
@@ -136,8 +135,7 @@ export function gone(rig: Parts): string {
   if (broker.publishers.size !== 2 * WITNESSES)
     return `${broker.publishers.size} publishers are known`
   if (broker.exclusiveQueues.size !== WITNESSES) return 'a connection that is gone owns queues'
-  if (mqtt['context'].preLoginBytes + amqp.preLoginBytes > 0)
-    return 'bytes from before a login are counted'
+  if (rig.sockets.preLoginBytes > 0) return 'bytes from before a login are counted'
   if (amqp.replyConsumers.size > 0) return 'a channel that is gone awaits answers'
   for (const session of state.sessions.values()) {
     if (session.connection !== null || session.clientId === 'witness') continue

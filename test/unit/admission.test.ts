@@ -5,7 +5,7 @@ import {
   parseOpenFilesLimit,
   Turnstile
 } from '../../src/net/admission.ts'
-import { isLoopbackPeer } from '../../src/net/listener.ts'
+import { isLoopbackAddress } from '../../src/net/loopback.ts'
 import { listeningInodes } from '../../src/net/port-holder.ts'
 import { TokenBucket } from '../../src/lib/token-bucket.ts'
 
@@ -92,10 +92,10 @@ describe('Admission', () => {
 describe('peers', () => {
   it('are local from 127.0.0.0/8 and ::1', () => {
     for (const peer of ['127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1']) {
-      expect(isLoopbackPeer(peer), peer).toBe(true)
+      expect(isLoopbackAddress(peer), peer).toBe(true)
     }
-    for (const peer of ['10.0.0.1', '::', '::ffff:10.0.0.1', 'fe80::1', undefined]) {
-      expect(isLoopbackPeer(peer), peer).toBe(false)
+    for (const peer of ['10.0.0.1', '::', '::ffff:10.0.0.1', 'fe80::1', '']) {
+      expect(isLoopbackAddress(peer), peer).toBe(false)
     }
   })
 

@@ -54,7 +54,13 @@ describe('a listener URL', () => {
     ['http://localhost', ['http://127.0.0.1:15672', 'http://[::1]:15672']],
     ['mqtt://localhost:0', ['mqtt://127.0.0.1:0']],
     ['metrics://127.0.0.1', ['metrics://127.0.0.1:15692']],
-    ['mqtt://gateway.local:1', ['mqtt://gateway.local:1']]
+    ['mqtt://gateway.local:1', ['mqtt://gateway.local:1']],
+    ['ws://localhost', ['ws://127.0.0.1:15675', 'ws://[::1]:15675']],
+    ['ws://0.0.0.0:80/mqtt', ['ws://0.0.0.0:80']],
+    ['mqtt+unix:///run/m.sock?mode=0600', ['mqtt+unix:///run/m.sock']],
+    ['amqp+unix:///run/a%20b.sock', ['amqp+unix:///run/a%20b.sock']],
+    ['http+unix:///run/h.sock', ['http+unix:///run/h.sock']],
+    ['ws+unix:///run/w.sock', ['ws+unix:///run/w.sock']]
   ]
   for (const [url, found] of good) {
     it(`may be ${url}`, () => {
@@ -84,19 +90,23 @@ describe('a listener URL', () => {
     'mqtt://user:pass@127.0.0.1',
     'mqtt://127.0.0.1?inscure=true',
     'mqtt://127.0.0.1#x',
-    'tcp://127.0.0.1:1883'
+    'tcp://127.0.0.1:1883',
+    'mqtt+unix://run/m.sock',
+    'mqtt+unix:///run/',
+    'mqtt+unix:///run/m.sock?mode=0999',
+    'mqtt+unix:///run/%00.sock',
+    'mqtt+unix:///run/%zz.sock',
+    'mqtt://127.0.0.1?mode=0660',
+    'mqtt://127.0.0.1?origin=https://a.example',
+    'ws://127.0.0.1?origin=https://a.example/path',
+    'mqtt://127.0.0.1?proxyProtocol=10.0.0.0/33',
+    'mqtt://127.0.0.1?proxyProtocol=proxy.example'
   ]
   for (const url of bad) {
     it(`may not be "${url}"`, () => expect(parseListenerUrl(url).ok).toBe(false))
   }
 
-  for (const url of [
-    'mqtts://h',
-    'wss://h/mqtt',
-    'ws://h',
-    'amqps://h',
-    'mqtt+unix:///run/m.sock?mode=0660'
-  ]) {
+  for (const url of ['mqtts://h', 'wss://h/mqtt', 'amqps://h', 'https://h']) {
     it(`${url} is known and said not to be served yet`, () => {
       const parsed = parseListenerUrl(url)
       expect(parsed.ok ? '' : parsed.why).toMatch(/this version does not serve [a-z+]+:\/\/ yet$/)
@@ -106,6 +116,26 @@ describe('a listener URL', () => {
   it('says of its query what it does not know', () => {
     const parsed = parseListenerUrl('mqtt://0.0.0.0?insecure=true&vhost=field')
     expect(parsed.ok && parsed.listeners[0]).toMatchObject({ insecure: true, vhost: 'field' })
+  })
+
+  it('says of its query who may speak for others, and which pages may connect', () => {
+    const parsed = parseListenerUrl(
+      'ws://127.0.0.1?proxyProtocol=10.0.0.0/8&proxyProtocol=unix&origin=https://a.example'
+    )
+    expect(parsed.ok && parsed.listeners[0]).toMatchObject({
+      proxyFrom: ['10.0.0.0/8', 'unix'],
+      origins: ['https://a.example']
+    })
+  })
+
+  it('names a Unix socket by its file, with its rights', () => {
+    const parsed = parseListenerUrl('amqp+unix:///run/a%20b.sock?mode=600')
+    expect(parsed.ok && parsed.listeners[0]).toMatchObject({
+      unixPath: '/run/a b.sock',
+      mode: 0o600,
+      isLoopback: true,
+      protocol: 'amqp'
+    })
   })
 
   it('is loopback only for addresses of this machine', () => {

@@ -63,7 +63,7 @@ function row(named: NamedOption): string {
   const { option, key, flag, variable } = named
   const shown =
     key === 'listeners'
-      ? 'mqtt, amqp, http on this machine'
+      ? 'mqtt, amqp, ws, http on this machine'
       : show(option.kind, option.defaultValue)
   const how = flag === '' ? 'file only' : `\`${flag}\` \`${variable}\``
   const help = `${option.help}${describeBounds(named)}`.replaceAll('|', '\\|')
