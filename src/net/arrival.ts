@@ -232,6 +232,7 @@ export class Arrival {
     this.note(reason)
     this.stream.destroy()
     this.socket.destroy()
+    this.#gone()
   }
 
   /** A line in the log for a peer that was told by its own protocol. */

@@ -223,12 +223,6 @@ export class PeerSocket {
     this.stream = this.open(accepted)
   }
 
-  /** The peer's address without the port. */
-  get address(): string {
-    const colon = this.peer.lastIndexOf(':')
-    return colon < 0 ? this.peer : this.peer.slice(0, colon)
-  }
-
   /** Bytes that wait for the peer: in our buffer and handed to Node but not to the kernel. */
   get pendingBytes(): number {
     return this.end + this.stream.writableLength

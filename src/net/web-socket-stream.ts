@@ -17,6 +17,8 @@ const GOING_AWAY = 1001
 const UNSUPPORTED_DATA = 1003
 const POLICY_VIOLATION = 1008
 const TOO_BIG = 1009
+/** Node reads so much at once. */
+const READ_BYTES = 65_536
 /** What a chunk costs beside its bytes. */
 const CHUNK_BYTES = 256
 const BINARY = { binary: true, compress: false } as const
@@ -46,7 +48,9 @@ export class WebSocketStream extends Duplex {
   private readonly context: WebSocketContext
   /** Before its login. */
   private isStranger: boolean
+  /** What its unfinished message costs, and what came of it. */
   private heldBytes: number
+  private unfinishedBytes: number
   /** Messages that ended, modulo 2^31. */
   private messages: number
   private messagesBefore: number
@@ -73,6 +77,7 @@ export class WebSocketStream extends Duplex {
     this.context = context
     this.isStranger = true
     this.heldBytes = 0
+    this.unfinishedBytes = 0
     this.messages = 0
     this.messagesBefore = 0
     this.given = 0
@@ -166,8 +171,12 @@ export class WebSocketStream extends Duplex {
     const { bytesMax, totalBytesMax, budget } = this.context
     const isNew = this.messages !== this.messagesBefore
     this.messagesBefore = this.messages
+    if (isNew) this.unfinishedBytes = 0
+    this.unfinishedBytes += chunk.length
     this.holds((isNew ? 0 : this.heldBytes) + chunk.length + CHUNK_BYTES)
-    if (this.heldBytes > 2 * bytesMax) this.refuse(TOO_BIG, 'too many bytes before login')
+    // The chunk in which a message ends may hold the beginning of a next one.
+    if (!isNew && this.unfinishedBytes > bytesMax + READ_BYTES)
+      this.refuse(TOO_BIG, 'too many bytes before login')
     else if (budget.preLoginBytes > totalBytesMax) {
       this.refuse(POLICY_VIOLATION, 'too many bytes before login')
       this.webSocket.terminate()

@@ -173,7 +173,8 @@ export class WebSockets {
       maxPayload: payloadBytesMax,
       // Text is refused, whatever it is.
       skipUTF8Validation: true,
-      handleProtocols: offered => [...offered].find(name => SUBPROTOCOLS.includes(name)) ?? false,
+      // [MQTT-6.0.0-4]: `mqtt`, wherever it stands in the list.
+      handleProtocols: offered => SUBPROTOCOLS.find(name => offered.has(name)) ?? false,
       ...{
         closeTimeout: GRACE_MS,
         maxPendingAutoPongs: PONGS_MAX,
