@@ -76,6 +76,11 @@ export const CONNECT_RULES = rules(
 export const WILL_RULES = rules(WILL_DELAY, ...APPLICATION)
 export const PUBLISH_RULES = rules(TOPIC_ALIAS, ...APPLICATION)
 PUBLISH_RULES[SUBSCRIPTION_IDENTIFIER] = PROTOCOL_ERROR // [MQTT-3.3.4-6]
+/** A PUBLISH from a server, as a client of ours reads it. */
+export const DELIVERY_RULES = rules(...APPLICATION, TOPIC_ALIAS)
+/** Allowed as often as it comes: one for each subscription that matches [MQTT-3.3.4-4]. */
+const REPEATED = 255
+DELIVERY_RULES[SUBSCRIPTION_IDENTIFIER] = REPEATED
 export const ACK_RULES = rules(REASON_STRING)
 export const SUBSCRIBE_RULES = rules(SUBSCRIPTION_IDENTIFIER)
 export const UNSUBSCRIBE_RULES = rules()
@@ -147,15 +152,18 @@ function walkProperty(
   const id = buffer[at]!
   if (id > 127) throw malformed('unknown property')
   const reason = allowed[id]!
-  if (reason !== 0)
+  if (reason !== 0 && reason !== REPEATED) {
     throw new ProtocolError(reason, `property 0x${id.toString(16)} not allowed here`)
+  }
   if (id === USER_PROPERTY) {
     if (++userProperties > userPropertiesMax) {
       throw new ProtocolError(PACKET_TOO_LARGE, 'too many user properties')
     }
     return walkString(buffer, walkString(buffer, at + 1, stop), stop)
   }
-  if (wasSeen(id)) throw new ProtocolError(PROTOCOL_ERROR, `property 0x${id.toString(16)} repeated`)
+  if (reason === 0 && wasSeen(id)) {
+    throw new ProtocolError(PROTOCOL_ERROR, `property 0x${id.toString(16)} repeated`)
+  }
   if (id < 32) seenLow |= 1 << id
   else seenHigh |= 1 << (id - 32)
   const valueAt = at + 1

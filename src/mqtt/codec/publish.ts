@@ -1,7 +1,7 @@
 /** Reads a client's PUBLISH in place (MQTT 5 §3.3, 3.1.1 §3.3): no byte is copied, no object made. */
 import type { Limits } from '../../core/limits.ts'
 import { FORM_MQTT, type Message } from '../../core/message.ts'
-import { found, PUBLISH_RULES, walkProperties } from './property-rules.ts'
+import { found, type PropertyRules, PUBLISH_RULES, walkProperties } from './property-rules.ts'
 import { IncomingAliases } from './incoming-aliases.ts'
 import {
   MALFORMED,
@@ -38,11 +38,14 @@ export class PublishReader {
   private lastBytes: string
   private lastTopic: string
   private aliases: IncomingAliases | null
+  private readonly rules: PropertyRules
 
-  constructor() {
+  /** `rules`: other ones for what a server sends. */
+  constructor(rules: PropertyRules = PUBLISH_RULES) {
     this.lastBytes = ''
     this.lastTopic = ''
     this.aliases = null
+    this.rules = rules
   }
 
   /**
@@ -83,7 +86,7 @@ export class PublishReader {
         message.propertiesStart = ++at
         message.propertiesEnd = at
       } else {
-        at = readProperties(message, buffer, at, end, limits, clock)
+        at = readProperties(message, buffer, at, end, this.rules, limits, clock)
         alias = found.topicAlias
       }
     }
@@ -144,10 +147,11 @@ function readProperties(
   buffer: Buffer,
   at: number,
   end: number,
+  rules: PropertyRules,
   limits: Limits,
   clock: StoreClock
 ): number {
-  at = walkProperties(buffer, at, end, PUBLISH_RULES, limits.userPropertiesMax)
+  at = walkProperties(buffer, at, end, rules, limits.userPropertiesMax)
   message.propertiesStart = found.start
   message.propertiesEnd = found.end
   if (found.expirySeconds >= 0) {

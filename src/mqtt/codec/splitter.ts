@@ -40,6 +40,18 @@ function firstBytes(version: number): Uint8Array {
   return reasons
 }
 
+/** The same for what a server sends to a client of ours. */
+export function serverFirstBytes(version: number): Uint8Array {
+  const reasons = new Uint8Array(256).fill(MALFORMED)
+  for (let flags = 0; flags < 16; flags++) {
+    if ((flags & 6) !== 6) reasons[0x30 | flags] = 0
+  }
+  for (const first of [0x20, 0x40, 0x50, 0x62, 0x70, 0x90, 0xb0, 0xd0]) reasons[first] = 0
+  if (version === 3) reasons[0x6a] = 0
+  if (version === 5) for (const first of [0xe0, 0xf0]) reasons[first] = 0
+  return reasons
+}
+
 const BEFORE_CONNECT = firstBytes(0)
 const DURING_AUTHENTICATION = firstBytes(0).fill(PROTOCOL_ERROR)
 DURING_AUTHENTICATION[0xe0] = 0
@@ -59,10 +71,10 @@ export class Splitter {
   private isHalted: boolean
   private isClosed: boolean
 
-  constructor(handler: PacketHandler, packetBytesMax: number) {
+  constructor(handler: PacketHandler, packetBytesMax: number, allowed = BEFORE_CONNECT) {
     this.packetBytesMax = packetBytesMax
     this.handler = handler
-    this.allowed = BEFORE_CONNECT
+    this.allowed = allowed
     this.rest = NONE
     this.restEnd = 0
     this.needed = 0
