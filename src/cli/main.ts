@@ -9,6 +9,7 @@ import { addDataFlags, addOptionFlags, readFlags } from './flags.ts'
 export async function main(argv: readonly string[]): Promise<void> {
   const program = makeProgram()
   const words = argv.slice(2)
+  if (await ranMosquittoCommand(words)) return
   const unknown = unknownCommand(program, words[0])
   if (unknown !== null) {
     printLines([unknown])
@@ -26,6 +27,21 @@ export async function main(argv: readonly string[]): Promise<void> {
     printLines(lines)
     process.exitCode = exitCode
   }
+}
+
+/** Their flags are Mosquitto's, such as `-h` for the host: commander must not read them. */
+async function ranMosquittoCommand([name, ...words]: readonly string[]): Promise<boolean> {
+  if (name === 'pub') {
+    const { publish } = await import('./pub.ts')
+    await publish(words)
+    return true
+  }
+  if (name === 'sub') {
+    const { subscribe } = await import('./sub.ts')
+    await subscribe(words)
+    return true
+  }
+  return false
 }
 
 /** With a default command commander would take a mistyped command for an argument of it. */
@@ -50,6 +66,9 @@ function makeProgram(): Command {
   addStart(program)
   addUsers(program)
   addConfig(program)
+  // For the list of commands: `ranMosquittoCommand` runs them.
+  program.command('pub').description('publish messages: the flags of mosquitto_pub')
+  program.command('sub').description('print messages: the flags of mosquitto_sub')
   program
     .command('version')
     .description('show the version')
