@@ -234,17 +234,16 @@ class Subscriber implements ClientHandler {
     if (flags.hasNewline) output.write(NEWLINE)
   }
 
-  /** In the order of the packet: the reader had taken the expiry out. */
+  /** In the order of the packet: the reader had taken expiry and alias out. */
   private propertiesOf(message: Message): readonly Property[] {
-    const { source, propertiesStart, propertiesEnd } = message
+    const { source, propertiesStart: start, propertiesEnd: end } = message
     const at = this.client?.expiryOffset ?? -1
-    if (at < 0) return decodeProperties(source, propertiesStart, propertiesEnd)
-    const value = Math.floor(message.expiresAt / 1_000)
-    return [
-      ...decodeProperties(source, propertiesStart, propertiesStart + at),
-      { id: ID.messageExpiry, value },
-      ...decodeProperties(source, propertiesStart + at, propertiesEnd)
-    ]
+    const alias = this.client?.topicAlias ?? 0
+    const list: Property[] = alias === 0 ? [] : [{ id: ID.topicAlias, value: alias }]
+    if (at < 0) return [...list, ...decodeProperties(source, start, end)]
+    list.push(...decodeProperties(source, start, start + at))
+    list.push({ id: ID.messageExpiry, value: Math.floor(message.expiresAt / 1_000) })
+    return [...list, ...decodeProperties(source, start + at, end)]
   }
 }
 
