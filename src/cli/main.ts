@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { suggest } from '../lib/suggest.ts'
 import { VERSION } from '../lib/version.ts'
+import { addCerts } from './certs-flags.ts'
 import { EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
 import { addDataFlags, addOptionFlags, readFlags } from './flags.ts'
 
@@ -69,6 +70,7 @@ function makeProgram(): Command {
   // For the list of commands: `ranMosquittoCommand` runs them.
   program.command('pub').description('publish messages: the flags of mosquitto_pub')
   program.command('sub').description('print messages: the flags of mosquitto_sub')
+  addCerts(program)
   program
     .command('version')
     .description('show the version')
