@@ -24,6 +24,7 @@ import { startBroker, stopBroker } from './broker/start.ts'
 import { SysTopics } from './broker/sys-topics.ts'
 import { limitsOf, type Options } from './config/options.ts'
 import { judgeStart, StartRefusedError } from './config/start-rules.ts'
+import { takesIdentities, tlsOfListeners } from './config/tls.ts'
 import type { Principal } from './core/principal.ts'
 import { realDisk } from './journal/disk.ts'
 import type { Journal, Recovery } from './journal/journal.ts'
@@ -37,6 +38,8 @@ import { type Arrival, type ListenAddress, Lobby, type Stage } from './net/arriv
 import { type Listener, openListeners } from './net/listener.ts'
 import { proxyStage } from './net/proxy-protocol.ts'
 import { Sockets } from './net/socket.ts'
+import { type TlsSettings, TlsFilesError } from './net/tls-files.ts'
+import { TlsListeners } from './net/tls-listeners.ts'
 import { WebSockets } from './net/web-sockets.ts'
 
 /** What a start found in the data folder. */
@@ -54,6 +57,8 @@ export interface RunningServer {
   readonly stored: StoredCounts
   readonly usersCount: number
   readonly broker: Broker
+  /** Reads the files of TLS again; false when some cannot be used: then the old ones go on. */
+  reloadTls(): boolean
   /** Resolves when all open work is on the disk. Idempotent. */
   close(): Promise<void>
 }
@@ -147,6 +152,8 @@ class Server implements RunningServer {
   readonly #webSockets: WebSockets
   readonly #admission: Admission
   readonly #lobby: Lobby
+  readonly #tls: TlsListeners
+  #tlsSettings: ReadonlyMap<ListenAddress, TlsSettings> = new Map()
   readonly #lag = new LoopLag()
   readonly #report: Report
   readonly #sys: SysTopics
@@ -193,6 +200,14 @@ class Server implements RunningServer {
       bytesMax: options.limits.preLoginTotalBytesMax,
       log: fields => log.info(fields, 'refused')
     })
+    this.#tls = new TlsListeners(options.connections.handshakes, {
+      onReloaded: files => log.info({ files }, 'new TLS files in use'),
+      onRefused: mistake => log.warn({ mistake }, 'TLS files not taken, the old ones go on'),
+      onWarning: warning => log.warn(warning)
+    })
+    if (options.listeners.some(({ tls }) => takesIdentities({ ...options.tls, ...tls }))) {
+      authenticator.takeIdentities()
+    }
     this.#webSockets = new WebSockets({
       origins: options.websocket.origins,
       hasUsers: () => this.usersCount > 0,
@@ -222,8 +237,8 @@ class Server implements RunningServer {
     startBroker(this.broker)
     await this.#makeFirstUser()
     this.#usersChanged()
-    const { refusals, warnings } = judgeStart(options.listeners, this.usersCount)
-    const all = [...refusals, ...this.#unknownVhosts()]
+    const { refusals, warnings } = judgeStart(options.listeners, this.usersCount, options.tls)
+    const all = [...refusals, ...this.#unknownVhosts(), ...(await this.#openTls())]
     if (all.length > 0) throw new StartRefusedError(all)
     for (const warning of warnings) this.#log.warn(warning)
     declareConfigured(this.broker, options.queues)
@@ -251,6 +266,24 @@ class Server implements RunningServer {
     this.#isServing = true
   }
 
+  reloadTls(): boolean {
+    return this.#tls.reload()
+  }
+
+  /** Reads certificates and keys; a sentence for each that cannot be used. */
+  async #openTls(): Promise<readonly string[]> {
+    const { listeners, tls, data } = this.#options
+    const { settings, mistakes } = tlsOfListeners(listeners, tls, data)
+    this.#tlsSettings = settings
+    try {
+      await this.#tls.open([...settings.values()])
+    } catch (error) {
+      if (!(error instanceof TlsFilesError)) throw error
+      return [...mistakes, ...error.mistakes]
+    }
+    return mistakes
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#stop()
     return this.#closing
@@ -260,6 +293,7 @@ class Server implements RunningServer {
     this.#isServing = false
     for (const listener of this.#listeners) listener.close()
     this.#lobby.close()
+    this.#tls.close()
     this.#webSockets.close()
     this.#http.close()
     this.#httpUnix.close()
@@ -302,6 +336,8 @@ class Server implements RunningServer {
   #stagesOf(address: ListenAddress): readonly Stage[] {
     const stages: Stage[] = []
     if (address.proxyFrom.length > 0) stages.push(proxyStage(address.proxyFrom))
+    const settings = this.#tlsSettings.get(address)
+    if (settings !== undefined) stages.push(this.#tls.stage({ scheme: address.scheme, settings }))
     if (address.isWebSocket) stages.push(this.#webSockets.stage(address))
     return stages
   }
@@ -319,6 +355,7 @@ class Server implements RunningServer {
       protocol: scheme,
       remote: arrival.remote,
       waitedMs: arrival.waitedMs,
+      identity: arrival.identity,
       onClosed: release
     }
     if (protocol === 'amqp') this.#amqp.accept(stream, peer)

@@ -61,12 +61,7 @@ const FRAME_TOLERANCE_BYTES = 8
 
 export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConnection {
   readonly context: AmqpContext<AmqpConnection>
-  /** The vhost of the listener: the first login is for it. */
-  readonly defaultVhost: string
-  /** The peer counts as local. */
-  readonly isTrusted: boolean
-  /** The peer's address, without its port. */
-  readonly address: string
+  readonly peer: PeerInfo
   /** Kept until connection.open, which may name another vhost. */
   login: Login | null
   readonly broker: Broker
@@ -110,9 +105,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
 
   constructor(context: AmqpContext<AmqpConnection>, peer: PeerInfo) {
     this.context = context
-    this.defaultVhost = peer.vhost
-    this.isTrusted = peer.isTrusted
-    this.address = peer.address
+    this.peer = peer
     this.login = null
     this.broker = context.broker
     this.decoders = context.broker.propertyDecoders

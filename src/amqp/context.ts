@@ -8,11 +8,16 @@ import type { AmqpOptions } from './options.ts'
 
 /** Who connected, and where. */
 export interface PeerInfo {
+  /** Of its listener: the first login is for it. */
   readonly vhost: string
+  /** It counts as local. */
   readonly isTrusted: boolean
+  /** Without its port. */
   readonly address: string
   /** How much of the time for its login is over already, milliseconds. */
   readonly waitedMs: number
+  /** The user that TLS has verified. */
+  readonly identity: string | null
 }
 
 /** What the front-end's connections share. */

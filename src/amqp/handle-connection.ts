@@ -87,7 +87,7 @@ function handleStartOk(connection: AmqpConnection, buffer: Buffer, at: number, e
   authenticate(
     connection,
     login,
-    connection.defaultVhost,
+    connection.peer.vhost,
     () => sendTune(connection),
     () => refuseLogin(connection, mechanism)
   )
@@ -119,8 +119,9 @@ function authenticate(
     password: login.password,
     clientId: connection.client.name,
     vhost,
-    peer: connection.address,
-    isLoopback: connection.isTrusted
+    peer: connection.peer.address,
+    isLoopback: connection.peer.isTrusted,
+    identity: connection.peer.identity
   }
   authenticator
     .authenticate(credentials)
@@ -185,7 +186,7 @@ function handleOpen(connection: AmqpConnection, name: string): void {
   if (!connection.broker.vhosts.has(name)) {
     throw new AmqpError(REPLY.notAllowed, `vhost ${name} not found`)
   }
-  if (name === connection.defaultVhost || login === null) {
+  if (name === connection.peer.vhost || login === null) {
     finishOpen(connection, name)
     return
   }

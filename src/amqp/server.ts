@@ -32,6 +32,8 @@ export interface AcceptedPeer {
   readonly remote?: Remote | null
   /** How much of the time for its login is over already, milliseconds. */
   readonly waitedMs?: number
+  /** The user that TLS has verified. */
+  readonly identity?: string | null
 }
 
 const CAPABILITIES = [
@@ -109,8 +111,8 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
   /** Takes an accepted socket over; `Listener` hands it over unread. */
   accept(accepted: net.Socket | Duplex, peer: AcceptedPeer): AmqpConnection {
     const address = peer.remote?.address ?? (accepted as net.Socket).remoteAddress ?? ''
-    const { vhost, isTrusted, waitedMs = 0 } = peer
-    const connection = new AmqpConnection(this, { vhost, isTrusted, address, waitedMs })
+    const { vhost, isTrusted, waitedMs = 0, identity = null } = peer
+    const connection = new AmqpConnection(this, { vhost, isTrusted, address, waitedMs, identity })
     connection.attach(new PeerSocket(accepted, connection, this.sockets, peer.remote))
     connection.log = this.broker.log.child({ protocol: 'amqp', peer: connection.socket.peer })
     this.connections.set(connection, peer)

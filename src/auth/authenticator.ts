@@ -11,6 +11,8 @@ export interface Credentials {
   readonly peer: string
   /** The address is of this machine, or the listener says `insecure: true` (`Listener.isTrusted`). */
   readonly isLoopback: boolean
+  /** The user that TLS has verified: by a certificate or a pre-shared key; null: nobody was. */
+  readonly identity?: string | null
 }
 
 export type AuthenticationResult =

@@ -42,6 +42,9 @@ export class UserAuthenticator implements Authenticator {
   #users: ReadonlyMap<string, User> = new Map()
   #topics: readonly TopicRule[] = []
   #isUnrestricted = true
+  #takesIdentities = false
+  /** Users that were taken away since the start: their connections and sessions are nobody's. */
+  readonly #removed = new Set<string>()
 
   constructor(hasher: Hasher, nowMs: () => number = () => performance.now()) {
     this.#passwords = new PasswordChecker(hasher)
@@ -55,8 +58,11 @@ export class UserAuthenticator implements Authenticator {
   /** Takes the users, and the topic rules that hold for each of them, from now on. */
   setUsers(users: ReadonlyMap<string, User>, topics: readonly TopicRule[] = this.#topics): void {
     for (const name of this.#users.keys()) {
-      if (!users.has(name)) this.#passwords.forget(name)
+      if (users.has(name)) continue
+      this.#passwords.forget(name)
+      this.#removed.add(name)
     }
+    for (const name of users.keys()) this.#removed.delete(name)
     this.#users = users
     this.#topics = topics
     this.#isUnrestricted = topics.length === 0
@@ -80,7 +86,10 @@ export class UserAuthenticator implements Authenticator {
   principalOf(name: string, vhost: string): Principal | null {
     if (name === '') return this.#users.size === 0 ? this.#anonymous(vhost) : null
     const user = this.#users.get(name)
-    if (user === undefined) return null
+    if (user === undefined) {
+      const isStranger = this.#takesIdentities && !this.#removed.has(name)
+      return isStranger ? this.#stranger(name, vhost) : null
+    }
     const topics = this.#topics.length === 0 ? user.topics : [...user.topics, ...this.#topics]
     return new Principal(name, user.tags, vhost, user.resources, topics, this.#isUnrestricted)
   }
@@ -105,7 +114,7 @@ export class UserAuthenticator implements Authenticator {
 
   #finish(scram: ScramServer, data: Uint8Array, credentials: Credentials): ExchangeStep {
     const { user } = scram
-    const { peer, username, vhost } = credentials
+    const { peer, username, vhost, identity } = credentials
     if (!this.#backoff.begin(peer, user, this.#nowMs())) {
       this.counters.busy++
       return { state: 'failed', reason: 'busy' }
@@ -113,7 +122,8 @@ export class UserAuthenticator implements Authenticator {
     const answer = scram.final(data)
     // The user may have been taken away between the two messages.
     const principal = this.principalOf(user, vhost)
-    if (answer === null || principal === null || (username !== null && username !== user)) {
+    const isOther = (username ?? user) !== user || (identity ?? user) !== user
+    if (answer === null || principal === null || isOther) {
       this.#backoff.fail(peer, user, this.#nowMs())
       return this.#failed()
     }
@@ -127,7 +137,29 @@ export class UserAuthenticator implements Authenticator {
     return { state: 'failed', reason: 'bad-credentials' }
   }
 
+  /** A listener takes users whom TLS has verified: names that are nobody's here are users without rules of their own. */
+  takeIdentities(): void {
+    this.#takesIdentities = true
+  }
+
+  /** Its authority, or its key, answers for it; a user of that name need not be. */
+  #admitIdentity(credentials: Credentials, identity: string): AuthenticationResult {
+    const { username, vhost } = credentials
+    if (username !== null && username !== identity) return NOT_AUTHORIZED
+    // Whom it answers for may have been a user once.
+    this.#removed.delete(identity)
+    const principal = this.principalOf(identity, vhost)
+    return principal === null ? NOT_AUTHORIZED : { ok: true, principal }
+  }
+
+  #stranger(name: string, vhost: string): Principal {
+    return new Principal(name, [], vhost, [], this.#topics, this.#isUnrestricted)
+  }
+
   async #decide(credentials: Credentials): Promise<AuthenticationResult> {
+    if (typeof credentials.identity === 'string') {
+      return this.#admitIdentity(credentials, credentials.identity)
+    }
     if (this.#users.size === 0) return this.#admitLocal(credentials)
     const { username, peer } = credentials
     if (username === null) return NOT_AUTHORIZED

@@ -6,6 +6,7 @@ import { isIP } from 'node:net'
 import { isAddressRange } from '../lib/address-range.ts'
 import { suggest } from '../lib/suggest.ts'
 import { shown } from './mistake.ts'
+import type { ListenerTls } from './tls-option.ts'
 
 /** Who serves it. */
 export type ListenerProtocol = 'mqtt' | 'amqp' | 'http' | 'metrics'
@@ -52,6 +53,8 @@ export interface ListenerSettings {
   readonly origins: readonly string[] | null
   /** Addresses whose connections begin with a PROXY protocol header; none: nobody's do. */
   readonly proxyFrom: readonly string[]
+  /** What differs from the `tls` of all listeners; null: nothing. */
+  readonly tls: ListenerTls | null
 }
 
 export interface ListenerOption extends ListenerSettings, SchemeTraits {
@@ -82,10 +85,10 @@ export const DEFAULT_SETTINGS: ListenerSettings = {
   insecure: false,
   vhost: '',
   origins: null,
-  proxyFrom: []
+  proxyFrom: [],
+  tls: null
 }
 const DEFAULT_MODE = 0o660
-const NOT_YET: readonly string[] = ['mqtts', 'wss', 'amqps', 'https']
 
 const bad = (why: string): ListenerUrl => ({ ok: false, why })
 
@@ -107,13 +110,12 @@ export function parseListenerUrl(
   const head = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/.exec(url.trim())
   if (head === null) return bad(`${shown(url)} is no URL such as mqtt://127.0.0.1:1883`)
   const scheme = head[1]!.toLowerCase()
-  if (NOT_YET.includes(scheme)) {
-    return bad(`${shown(url)}: this version does not serve ${scheme}:// yet`)
-  }
   if (!isScheme(scheme)) {
     const near = suggest(scheme, Object.keys(SCHEMES))
     const hint =
-      near === null ? 'known are mqtt, ws, amqp, http and metrics' : `did you mean ${near}?`
+      near === null
+        ? 'known are mqtt, mqtts, ws, wss, amqp, amqps, http, https and metrics'
+        : `did you mean ${near}?`
     return bad(`${shown(url)}: ${scheme}:// is not known; ${hint}`)
   }
   const query = readQuery(url, scheme, /\?(.*)$/.exec(head[2]!)?.[1] ?? '', {
@@ -236,7 +238,7 @@ function readQuery(
     return `${shown(url)}: only WebSocket listeners have origins`
   }
   const isListed = origins.length > 0 || settings.origins !== null
-  return { insecure, vhost, origins: isListed ? origins : null, proxyFrom, mode }
+  return { insecure, vhost, origins: isListed ? origins : null, proxyFrom, mode, tls: settings.tls }
 }
 
 /** What a browser sends as Origin: `https://example.org`, `http://localhost:8080`; `null` of local files; `*` for any. */

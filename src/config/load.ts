@@ -34,6 +34,7 @@ import {
   type QueueOption,
   type UserOption
 } from './structures.ts'
+import { withPaths } from './tls.ts'
 import { parseValue } from './values.ts'
 import type { YamlFile } from './yaml-node.ts'
 
@@ -85,6 +86,12 @@ export async function loadOptions(input: LoadInput): Promise<LoadedOptions> {
   const options = assemble(OPTIONS, '', found) as unknown as Options
   options.firstUser = firstUser
   options.data = resolve(input.directory, options.data)
+  options.tls = withPaths(options.tls, input.directory)
+  options.listeners = options.listeners.map(listener =>
+    listener.tls === null
+      ? listener
+      : { ...listener, tls: withPaths(listener.tls, input.directory) }
+  )
   const sources = new Map([...found].map(([key, entry]) => [key, entry.source]))
   return { options, sources, files, warnings }
 }

@@ -7,6 +7,7 @@
  * unit (`10s`, `64 MiB`) is taken as well.
  */
 import type { ListenerOption } from './listener-url.ts'
+import { IDENTITIES, TLS_VERSIONS } from './tls-option.ts'
 import type { QueueOption, TopicRuleOption, UserOption } from './structures.ts'
 
 export type OptionKind =
@@ -58,6 +59,8 @@ const DAY_SECONDS = 86_400
 const TIMER_MAX_MS = 2 ** 31 - 1
 
 const text = (value: string, help: string) => new Option<string>('text', value, help)
+/** '' is none. */
+const file = (help: string) => new Option<string>('text', '', help)
 const flag = (value: boolean, help: string) => new Option<boolean>('boolean', value, help)
 const choice = <const C extends string>(choices: readonly C[], value: C, help: string) =>
   new Option<C>('choice', value, help, { choices })
@@ -151,6 +154,18 @@ export const OPTIONS = {
       'origins of web pages that may connect; none: any, but loopback ones while there are no users'
     )
   },
+  tls: {
+    cert: file('certificate of the broker, PEM, with what is between it and the authority'),
+    key: file('its private key, PEM'),
+    ca: file('authorities whose certificates clients may show, PEM'),
+    crl: file('certificates that are refused, PEM'),
+    requireCert: flag(false, 'a client must show a certificate'),
+    useIdentity: choice(IDENTITIES, 'none', "where a certificate has the user's name"),
+    psk: file('pre-shared keys instead of certificates, a line identity:hexkey each'),
+    usePskIdentity: flag(false, "the identity of a pre-shared key is the user's name"),
+    minVersion: choice(TLS_VERSIONS, 'TLSv1.2', 'oldest version of TLS'),
+    ciphers: file('ciphers, as OpenSSL names them, instead of our choice')
+  },
   amqp: {
     product: text('RabbitMQ', 'product told to AMQP clients; some stall with any other'),
     version: text('3.13.7', 'version told to AMQP clients')
@@ -158,7 +173,8 @@ export const OPTIONS = {
   connections: {
     max: count(0, 'most connections; 0: the limit on open files less 64', 0),
     perSecond: count(5_000, 'new connections a second of a listener; more wait'),
-    burst: count(10_000, 'new connections of a listener taken at once')
+    burst: count(10_000, 'new connections of a listener taken at once'),
+    handshakes: count(500, 'TLS handshakes under way at once; more wait')
   },
   disk: {
     yellowFreeBytes: bytes(

@@ -60,14 +60,15 @@ function printable(key: string, item: unknown): unknown {
 }
 
 function printableListener(listener: ListenerOption): unknown {
-  const { insecure, vhost, origins, proxyFrom, unixPath, mode, path } = listener
+  const { insecure, vhost, origins, proxyFrom, unixPath, mode, path, tls } = listener
   const rights = unixPath === '' ? '' : `?mode=0${mode.toString(8)}`
   const url = `${listener.url}${path}${rights}`
   const settings = {
     ...(insecure ? { insecure } : {}),
     ...(vhost === '' ? {} : { vhost }),
     ...(origins === null ? {} : { origins }),
-    ...(proxyFrom.length === 0 ? {} : { proxyProtocol: { from: proxyFrom } })
+    ...(proxyFrom.length === 0 ? {} : { proxyProtocol: { from: proxyFrom } }),
+    ...(tls === null ? {} : { tls })
   }
   return Object.keys(settings).length === 0 ? url : { url, ...settings }
 }

@@ -8,6 +8,7 @@ import {
   parseListenerUrl
 } from './listener-url.ts'
 import { shown } from './mistake.ts'
+import { readListenerTls } from './tls.ts'
 import type { YamlFile } from './yaml-node.ts'
 
 export interface TopicRuleOption {
@@ -53,7 +54,7 @@ export interface Placed<T> {
 }
 
 const NAME_BYTES_MAX = 255
-const LISTENER_KEYS = ['insecure', 'vhost', 'origins', 'proxyProtocol'] as const
+const LISTENER_KEYS = ['insecure', 'vhost', 'origins', 'proxyProtocol', 'tls'] as const
 const ACCESS = ['read', 'write', 'readwrite'] as const
 
 export function readListeners(yaml: YamlFile, node: unknown): Placed<ListenerOption>[] {
@@ -114,6 +115,8 @@ function readSetting(
     }
     case 'proxyProtocol':
       return readProxyProtocol(yaml, node)
+    case 'tls':
+      return { tls: readListenerTls(yaml, node) }
   }
 }
 

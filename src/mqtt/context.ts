@@ -46,4 +46,6 @@ export interface AcceptOptions {
   readonly remote?: Remote | null
   /** How much of the time for its login is over already, milliseconds. */
   readonly waitedMs?: number
+  /** The user that TLS has verified. */
+  readonly identity?: string | null
 }

@@ -46,7 +46,8 @@ export function handleConnect(
     clientId,
     vhost: options.vhost,
     peer: connection.socket.address,
-    isLoopback: options.isTrusted
+    isLoopback: options.isTrusted,
+    identity: options.identity ?? null
   } as const
   const { authenticationMethod: method, authenticationData: data } = packet
   if (method !== null) {

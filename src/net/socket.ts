@@ -21,6 +21,7 @@ import type { Duplex } from 'node:stream'
 import { allocateBytes, copyBytes } from '../lib/bytes.ts'
 import type { Remote } from './arrival.ts'
 import { DirtyList } from './dirty-list.ts'
+import { bytesTaken, type Internals } from './internals.ts'
 import { isLoopbackAddress } from './loopback.ts'
 import { type CountUnits, type Units, Unsent } from './unsent.ts'
 import { WebSocketStream } from './web-socket-stream.ts'
@@ -54,13 +55,6 @@ const KEEPALIVE_MS = 60_000
 /** Times `outputBytesMax`: deliveries alone, the last one of them large, seldom come so far. */
 const ANSWERS_FACTOR = 4
 const EMPTY = Buffer.alloc(0)
-
-/** The parts of Node's sockets that have no public name. */
-interface Internals {
-  _handle: { useUserBuffer?: unknown; writeQueueSize?: number; bytesWritten?: number } | null
-  _server: unknown
-  server: unknown
-}
 
 /** What all sockets of a process share: read buffer, dirty list, buffer pool, the watch for stuck peers. */
 export class Sockets {
@@ -322,9 +316,11 @@ export class PeerSocket {
   /** Milliseconds without any progress; `elapsedMs` since the last call. For `Sockets`. */
   checkProgress(elapsedMs: number): number {
     const { stream } = this
-    const queued = (stream as unknown as Internals)._handle?.writeQueueSize ?? 0
+    const { _handle: handle } = stream as unknown as Internals
     const isWebSocket = stream instanceof WebSocketStream
-    const mark = isWebSocket ? stream.sentBytes : this.bytesOut - stream.writableLength - queued
+    const mark = isWebSocket
+      ? stream.sentBytes
+      : bytesTaken(handle, this.bytesOut, stream.writableLength)
     if (mark === this.progressMark) this.stalledMs += elapsedMs
     else this.stalledMs = 0
     this.progressMark = mark

@@ -235,7 +235,7 @@ describe('a start that cannot be', () => {
 
   it('is told all mistakes of its config, its environment and its flags at once', async () => {
     writeFileSync(join(cwd, 'm.yaml'), 'sync: never\nlimits: { retainedMax: many }\nqueue: []\n')
-    const words = ['--config', 'm.yaml', '--data', 'd', '--listen', 'mqtts://0.0.0.0']
+    const words = ['--config', 'm.yaml', '--data', 'd', '--listen', 'coap://0.0.0.0']
     const env = { MOTEMQ_LOG_LEVEL: 'loud' }
     const ended = await runMotemq(words, { cwd, env })
     expect(ended).toMatchObject({ code: 2, stdout: '' })
@@ -245,7 +245,7 @@ describe('a start that cannot be', () => {
     expect(lines[1]).toMatch(/^motemq: m\.yaml:2: limits\.retainedMax: /)
     expect(lines[2]).toMatch(/^motemq: m\.yaml:3: the key "queue" .*did you mean "queues"/)
     expect(lines[3]).toContain('MOTEMQ_LOG_LEVEL')
-    expect(lines[4]).toMatch(/--listen: .*mqtts/)
+    expect(lines[4]).toMatch(/--listen: .*coap/)
     expect(readdirSync(cwd)).toEqual(['m.yaml'])
   })
 })

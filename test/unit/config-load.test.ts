@@ -108,12 +108,12 @@ describe('a config file', () => {
     ['with two documents is refused', 'data: x\n---\ndata: y\n', [/^c\.yaml:2: no valid YAML: /]],
     [
       'with listeners that are none is refused',
-      'listeners:\n  - mqt://127.0.0.1\n  - url: mqtt://0.0.0.0:70000\n  - insecure: true\n  - mqtts://127.0.0.1\n  - url: mqtt://127.0.0.1\n    insecure: yes please\n',
+      'listeners:\n  - mqt://127.0.0.1\n  - url: mqtt://0.0.0.0:70000\n  - insecure: true\n  - coap://127.0.0.1\n  - url: mqtt://127.0.0.1\n    insecure: yes please\n',
       [
         'c.yaml:2: "mqt://127.0.0.1": mqt:// is not known; did you mean mqtt?',
         'c.yaml:3: "mqtt://0.0.0.0:70000": the port is no number from 0 to 65535',
         'c.yaml:4: this listener has no url',
-        'c.yaml:5: "mqtts://127.0.0.1": this version does not serve mqtts:// yet',
+        /^c\.yaml:5: "coap:.*coap:\/\/ is not known; known are mqtt, mqtts/,
         'c.yaml:7: insecure is "yes please", which is neither true nor false'
       ]
     ],

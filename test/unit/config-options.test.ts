@@ -106,12 +106,15 @@ describe('a listener URL', () => {
     it(`may not be "${url}"`, () => expect(parseListenerUrl(url).ok).toBe(false))
   }
 
-  for (const url of ['mqtts://h', 'wss://h/mqtt', 'amqps://h', 'https://h']) {
-    it(`${url} is known and said not to be served yet`, () => {
-      const parsed = parseListenerUrl(url)
-      expect(parsed.ok ? '' : parsed.why).toMatch(/this version does not serve [a-z+]+:\/\/ yet$/)
-    })
-  }
+  it.each([
+    ['mqtts://h', 8883],
+    ['wss://h/mqtt', 15_676],
+    ['amqps://h', 5_671],
+    ['https://h', 15_671]
+  ])('%s is one with TLS', (url, port) => {
+    const parsed = parseListenerUrl(url)
+    expect(parsed.ok && parsed.listeners[0]).toMatchObject({ port, isTls: true, tls: null })
+  })
 
   it('says of its query what it does not know', () => {
     const parsed = parseListenerUrl('mqtt://0.0.0.0?insecure=true&vhost=field')
