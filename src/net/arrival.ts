@@ -133,8 +133,6 @@ export class Arrival {
   waitedMs: number
   /** The user that TLS has verified: the name in its certificate, or of its pre-shared key. */
   identity: string | null
-  /** It has shown a certificate, and it was verified. */
-  hasCertificate: boolean
   #lobby: Lobby | null
   #stages: readonly Stage[]
   #at: number
@@ -157,7 +155,6 @@ export class Arrival {
     this.isCertified = false
     this.waitedMs = 0
     this.identity = null
-    this.hasCertificate = false
     this.#lobby = null
     this.#stages = []
     this.#at = 0

@@ -4,7 +4,7 @@
  * A peer has no TLS state until its first record is there (`client-hello.ts`). Then it waits for its turn: a handshake
  * costs a signature, up to ten milliseconds on a small machine, and those who are connected go on in between. Of those
  * that are under way there is a bound; where it is reached, the oldest gives its place up when its peer has had a
- * second, so that nobody keeps others out by not answering.
+ * second, so that nobody keeps others out by not answering; then the last to come is the next.
  */
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
@@ -33,6 +33,10 @@ interface Internals {
 const STARTS_A_TURN = 2
 /** What a peer has before its place may be given to another. */
 const PATIENCE_MS = 1_000
+/** How often it is looked for a place while there is none. */
+const RETRY_MS = 50
+/** So many who are gone are kept in the list of those who wait. */
+const GONE_MAX = 64
 /** For an identity that there is not: whoever asks cannot tell it from a wrong key. */
 const NO_KEY = randomBytes(32)
 
@@ -40,17 +44,19 @@ export class Handshakes {
   started = 0
   completed = 0
   readonly #atOnceMax: number
-  /** Each in the order of arrival. */
-  readonly #waiting = new Set<Handshake>()
+  /** In the order of arrival; who is gone stays until it would be its turn, or until they are the most. */
+  #waiting: Handshake[] = []
+  #gone = 0
   readonly #running = new Set<Handshake>()
   #turn: NodeJS.Immediate | null = null
+  #retry: NodeJS.Timeout | null = null
 
   constructor(atOnceMax: number) {
     this.#atOnceMax = atOnceMax
   }
 
   get waitingCount(): number {
-    return this.#waiting.size
+    return this.#waiting.length - this.#gone
   }
 
   get runningCount(): number {
@@ -64,17 +70,26 @@ export class Handshakes {
 
   /** For `Handshake`: its first record is there. */
   queue(handshake: Handshake): void {
-    this.#waiting.add(handshake)
+    handshake.isWaiting = true
+    this.#waiting.push(handshake)
     this.#schedule()
   }
 
   /** For `Handshake`: it is done, or its peer is gone. */
   leave(handshake: Handshake): void {
-    this.#waiting.delete(handshake)
-    if (this.#running.delete(handshake) && this.#waiting.size > 0) this.#schedule()
+    if (handshake.isWaiting) {
+      handshake.isWaiting = false
+      this.#gone++
+      if (this.#gone > GONE_MAX && 2 * this.#gone > this.#waiting.length) {
+        this.#waiting = this.#waiting.filter(other => other.isWaiting)
+        this.#gone = 0
+      }
+    }
+    if (this.#running.delete(handshake)) this.#schedule()
   }
 
   #schedule(): void {
+    if (this.#waiting.length === 0) return
     this.#turn ??= setImmediate(() => {
       this.#turn = null
       this.#start()
@@ -83,25 +98,36 @@ export class Handshakes {
 
   #start(): void {
     let left = STARTS_A_TURN
-    for (const handshake of this.#waiting) {
+    while (this.#waiting.length > 0) {
       if (left === 0) {
         this.#schedule()
         return
       }
-      // Without a place the next one that leaves, or comes, goes on.
-      if (!this.#hasPlace()) return
+      const isFull = this.#running.size >= this.#atOnceMax
+      if (isFull && !this.#makePlace()) {
+        this.#retry ??= setTimeout(() => {
+          this.#retry = null
+          this.#schedule()
+        }, RETRY_MS).unref()
+        return
+      }
+      // In a storm who came last has the best prospects: its peer still waits.
+      const handshake = (isFull ? this.#waiting.pop() : this.#waiting.shift())!
+      if (!handshake.isWaiting) {
+        this.#gone--
+        continue
+      }
       left--
-      this.#waiting.delete(handshake)
+      handshake.isWaiting = false
       this.#running.add(handshake)
       this.started++
       handshake.start()
     }
   }
 
-  #hasPlace(): boolean {
-    if (this.#running.size < this.#atOnceMax) return true
+  #makePlace(): boolean {
     for (const oldest of this.#running) {
-      if (oldest.runningMs < PATIENCE_MS) return false
+      if (performance.now() - oldest.startedAt < PATIENCE_MS) return false
       oldest.giveWay()
       return true
     }
@@ -115,18 +141,15 @@ class Handshake {
   readonly #arrival: Arrival
   readonly #port: TlsPort
   readonly #hello = new ClientHello()
-  #startedMs = 0
+  /** Its first record is there, its turn is not. */
+  isWaiting = false
+  startedAt = 0
   #pskIdentity: string | null = null
 
   constructor(all: Handshakes, arrival: Arrival, port: TlsPort) {
     this.#all = all
     this.#arrival = arrival
     this.#port = port
-  }
-
-  /** Milliseconds since its turn. */
-  get runningMs(): number {
-    return this.#arrival.waitedMs - this.#startedMs
   }
 
   /** Reads until the first record is whole. */
@@ -142,7 +165,7 @@ class Handshake {
     const { socket } = this.#arrival
     const { source, alpn } = this.#port
     const { context, psk } = source.current
-    this.#startedMs = this.#arrival.waitedMs
+    this.startedAt = performance.now()
     socket.off('end', this.#onEnd)
     // Answers to the last packets leave after the peer has sent its last byte.
     socket.allowHalfOpen = true
@@ -211,7 +234,7 @@ class Handshake {
     if (error !== null && error !== undefined) return explainVerifyError(error, certificate)
     // A resumed session was verified when it was made.
     if (Date.parse(certificate.valid_to) <= Date.now()) return 'its certificate has expired'
-    this.#arrival.hasCertificate = true
+    this.#arrival.isCertified = true
     if (settings.useIdentity === 'none') return null
     const identity = identityOf(certificate, settings.useIdentity)
     if (identity === null) return 'its certificate names no user'
@@ -245,7 +268,9 @@ class Handshake {
   }
 
   readonly #onEnd = (): void => {
-    this.#arrival.refuse('it closed the connection during the handshake')
+    // Who asks only whether the port is open sends nothing.
+    if (this.#hello.bytes === 0) this.#arrival.socket.destroy()
+    else this.#arrival.refuse('it closed the connection during the handshake')
   }
 
   readonly #onClose = (): void => {

@@ -133,6 +133,11 @@ export class HostRun {
     })
   }
 
+  /** `ip netns exec` becomes what it runs. */
+  get pid(): number {
+    return this.#child.pid!
+  }
+
   /** Its log lines so far. */
   get lines(): Record<string, unknown>[] {
     const whole = this.stdout.split('\n').slice(0, -1)
