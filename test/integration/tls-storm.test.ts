@@ -91,7 +91,7 @@ requireNamespaces('handshakes that never end', () => {
     ['partial', 2_000],
     ['whole', 2_000]
   ])(
-    'as %s first records, %i of them, are closed in time and keep nobody out',
+    'B85 as %s first records, %i of them, are closed in time and keep nobody out',
     async (kind, count) => {
       const before = rssOf()
       let peak = before
