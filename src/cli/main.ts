@@ -67,6 +67,8 @@ function makeProgram(): Command {
   addStart(program)
   addUsers(program)
   addConfig(program)
+  addDemo(program)
+  addBench(program)
   // For the list of commands: `ranMosquittoCommand` runs them.
   program.command('pub').description('publish messages: the flags of mosquitto_pub')
   program.command('sub').description('print messages: the flags of mosquitto_sub')
@@ -128,6 +130,55 @@ function addUsers(program: Command): void {
     const { printHash } = await import('./users.ts')
     await printHash(flags)
   })
+}
+
+function addDemo(program: Command): void {
+  program
+    .command('demo')
+    .description(
+      '20 simulated sensors, a queue and a consumer; ends with a sum that must come out even'
+    )
+    .option(
+      '--url <url>',
+      'broker to use (else MOTEMQ_URL, mqtt://127.0.0.1:1883); none there: its own'
+    )
+    .option('--amqp <url>', 'its AMQP URL (else port 5672 of the same host)')
+    .option('--metrics <url>', 'its counters (else http://HOST:15672/metrics)')
+    .option('--seconds <number>', 'how long the sensors publish (default: 10)')
+    .allowExcessArguments(false)
+    .action(async (flags: object) => {
+      const { demo } = await import('./demo.ts')
+      await demo(flags)
+    })
+}
+
+function addBench(program: Command): void {
+  program
+    .command('bench')
+    .description('put load on a broker and measure it')
+    .option('--url <url>', 'broker (else MOTEMQ_URL, mqtt://127.0.0.1:1883)')
+    .option('--layout <word>', 'pairs, fan-in or fan-out (default: pairs)')
+    .option('--publishers <number>', 'default: 10, with fan-out 1')
+    .option(
+      '--subscribers <number>',
+      'default: as many as publishers, with fan-in 1, with fan-out 100'
+    )
+    .option('--connections <number>', 'more connections that do nothing (default: 0)')
+    .option('--qos <number>', '0, 1 or 2 (default: 0)')
+    .option('--size <bytes>', 'payload (default: 64)')
+    .option('--window <number>', 'messages of a publisher on their way at most (default: 100)')
+    .option('--rate <number>', 'messages a second, all publishers together, in place of a window')
+    .option('--seconds <number>', 'default: 10')
+    .option('--durable', 'sessions of the subscribers that outlive their connections')
+    .option('--mqtt <version>', '3.1, 3.1.1 or 5 (default: 5)')
+    .option('--topic <topic>', 'topics begin with it (default: bench/ and a random name)')
+    .option('--pid <number>', 'the broker on this machine: its processor time and memory')
+    .option('--json', 'as JSON')
+    .allowExcessArguments(false)
+    .action(async (flags: object) => {
+      const { bench } = await import('./bench.ts')
+      await bench(flags)
+    })
 }
 
 function addPasswordFlags(command: Command): void {

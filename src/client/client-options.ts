@@ -5,7 +5,7 @@ import type { Sockets } from '../net/socket.ts'
 import type { ClientWill, Connack } from './packets.ts'
 import type { Property } from './properties.ts'
 import type { Target } from './target.ts'
-import type { TransportFields } from './transport.ts'
+import { PLAIN, type TransportFields } from './transport.ts'
 
 export interface ClientOptions {
   readonly target: Target
@@ -38,6 +38,32 @@ export interface ClientOptions {
   readonly random: () => number
   /** Told of each acknowledgement and ping, by control packet type; null: nobody looks. */
   readonly trace: Trace | null
+}
+
+const MIB = 1024 * 1024
+
+/** What most clients want: MQTT 5, a clean session, no way back after a loss. */
+export function defaultOptions(target: Target, sockets: Sockets): ClientOptions {
+  return {
+    target,
+    transport: PLAIN,
+    version: 5,
+    clientId: '',
+    cleanStart: true,
+    keepaliveSeconds: 60,
+    username: null,
+    password: null,
+    will: null,
+    properties: [],
+    inflightMax: 20,
+    packetBytesMax: 16 * MIB,
+    connectTimeoutMs: 30_000,
+    reconnect: null,
+    manualAcks: false,
+    sockets,
+    random: Math.random,
+    trace: null
+  }
 }
 
 export type Trace = (isSent: boolean, type: number, packetId: number, reason: number) => void
