@@ -79,7 +79,11 @@ export class BadInputs {
         clientId: `client-${this.#count++}`,
         clean: true,
         keepalive: 60,
-        ...options
+        ...options,
+        // Without reason strings.
+        ...(version === 5
+          ? { properties: { requestProblemInformation: false, ...options.properties } }
+          : {})
       } as IConnectPacket)
     )
     const connack = await raw.next()
@@ -129,13 +133,20 @@ export class BadInputs {
   /** Sends, and returns in hexadecimal what comes back before the close. */
   async answers(raw: RawMqtt, ...parts: Bytes[]): Promise<string[]> {
     raw.send(bytes(...parts))
-    return (await raw.rest()).map(hex)
+    return (await raw.rest()).map(withoutProperties).map(hex)
   }
 
   /** The same for a connection of its own, as the first thing that it sends. */
   async first(...parts: Bytes[]): Promise<string[]> {
     return await this.answers(await this.dial(), ...parts)
   }
+}
+
+/** What refuses and ends, with nothing but its reason code; the rest as it is. */
+function withoutProperties(found: Buffer): Buffer {
+  if (found[0] === 0xe0) return Buffer.from([0xe0, 1, found[2]!])
+  if (found[0] !== 0x20 || found[3]! < 0x80) return found
+  return Buffer.from([0x20, 3, 0, found[3]!, 0])
 }
 
 /** Info or warn: nothing that a peer does is an error of ours. */

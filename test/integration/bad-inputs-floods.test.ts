@@ -1,0 +1,144 @@
+/** Bad inputs in masses: what they cost in memory and processor time, and that a client beside them is answered. */
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { type Figures, type Flood, FloodRig } from '../support/flood-rig.ts'
+import { requireNamespaces } from '../support/namespaces.ts'
+
+const MIB = 1024 * 1024
+/** What `heapUsed` and `external` may have grown by when all is over. */
+const GROWTH_MAX = 5 * MIB
+
+let rig: FloodRig
+
+/** Heap and buffers. */
+const memory = ({ heapUsed, external }: Figures) => heapUsed + external
+
+/** Runs a flood; nobody beside it was left without an answer. */
+async function flood(...words: readonly (string | number)[]): Promise<Flood> {
+  const ran = await rig.flood(...words)
+  expect(ran.witness.answered).toBe(ran.witness.sent)
+  rig.program.assertAlive()
+  return ran
+}
+
+/** The flood is over: the memory is what it was, and nothing in the log is an error of ours. */
+async function isOver(ran: Flood, before: Figures, growthMax = GROWTH_MAX): Promise<void> {
+  await ran.end()
+  const growth = async () => memory(await rig.figures()) - memory(before)
+  await expect.poll(growth, { timeout: 10_000, interval: 100 }).toBeLessThan(growthMax)
+  expect(rig.program.logs.filter(({ level }) => Number(level) >= 50)).toEqual([])
+}
+
+function lines(pattern: RegExp): number {
+  return rig.program.logs.filter(({ reason }) => pattern.test(String(reason))).length
+}
+
+requireNamespaces('a flood', () => {
+  beforeEach(async () => {
+    rig = await FloodRig.start()
+    // What the first of each kind loads and compiles is no growth.
+    for (const version of [4, 5]) await (await flood('packets', 20, version, 'c000')).end()
+    await (await flood('matches', 8, 100)).end()
+  })
+  afterEach(async () => {
+    await rig.remove()
+  })
+
+  it('B03: 200 headers of a huge CONNECT are closed at once, for less than 10 MiB', async () => {
+    const before = await rig.figures()
+    const ran = await flood('strangers', 200, '10ffffff7f')
+    expect(ran.result).toEqual({ closed: 200 })
+    expect((await rig.figures()).rss - before.rss).toBeLessThan(10 * MIB)
+    await isOver(ran, before)
+    // Said, but not two hundred times.
+    expect(lines(/packet too large/)).toBeGreaterThanOrEqual(10)
+    expect(lines(/packet too large/)).toBeLessThan(200)
+  })
+
+  it('B30: 10,000 user properties cost less than 5 ms, in a CONNECT as in a PUBLISH', async () => {
+    const properties = '2600000000'.repeat(10_000)
+    const long = (value: number) => [(value & 127) | 128, ((value >> 7) & 127) | 128, value >> 14]
+    const propertyBytes = Buffer.from(long(50_000)).toString('hex')
+    const connectBody = `00044d51545405020000${propertyBytes}${properties}000161`
+    const publishBody = `000161${propertyBytes}${properties}`
+    const packet = (first: string, body: string) =>
+      `${first}${Buffer.from(long(body.length / 2)).toString('hex')}${body}`
+    const before = await rig.figures()
+    const first = await flood('packets', 100, 0, packet('10', connectBody))
+    expect(first.result).toEqual({ '2003009500': 100 })
+    await first.end()
+    const second = await flood('packets', 100, 5, packet('30', publishBody))
+    expect(second.result).toEqual({ e00195: 100 })
+    expect((await rig.figures()).cpuMs - before.cpuMs).toBeLessThan(200 * 5)
+    await isOver(second, before)
+    expect(lines(/user properties/)).toBeGreaterThanOrEqual(100)
+  })
+
+  it.each([4, 5])(
+    'B54: a million acknowledgements of nothing leave nothing behind, in version %i',
+    async version => {
+      const before = await rig.figures()
+      const ran = await flood('acks', 1_000_000, version, '40', '50', '70')
+      expect(ran.result['sent']).toBeGreaterThan(0)
+      await isOver(ran, before)
+      expect((await rig.figures()).rss - before.rss).toBeLessThan(20 * MIB)
+    }
+  )
+
+  it.each([4, 5])(
+    'B59: of a million retained topics 100,000 are kept, in version %i',
+    async version => {
+      const before = await rig.figures()
+      const ran = await flood('retained', 1_000_000, version)
+      // The first in version 3.1.1 that is not taken with QoS 1 is closed, not acknowledged.
+      if (version === 5) expect(ran.result).toEqual({ '4003000197': 100 })
+      else expect(ran.result).toEqual({ closed: 100 })
+      const after = await rig.figures()
+      expect(after.rss - before.rss).toBeLessThan(100 * MIB)
+      // What is kept is 100,000 of them.
+      await isOver(ran, before, 70 * MIB)
+      expect(lines(/quota exceeded/)).toBeGreaterThan(0)
+    }
+  )
+
+  it.each([4, 5])(
+    'B67: of 100,000 filters with wildcards 1,000 are granted, in version %i',
+    async version => {
+      const before = await rig.figures()
+      const ran = await flood('filters', 100_000, version)
+      const refused = version === 5 ? '0x97' : '0x80'
+      expect(ran.result).toEqual({ '0x0': 1_000, [refused]: 99_000 })
+      expect(lines(/quota exceeded/)).toBeGreaterThan(0)
+      const started = await rig.figures()
+      const publishes = 200
+      // Topics that no route is remembered of.
+      await (await flood('matches', 6, publishes)).end()
+      expect((await rig.figures()).cpuMs - started.cpuMs).toBeLessThan(publishes * 50)
+      await isOver(ran, before)
+    }
+  )
+
+  it('B68: filters that match in many ways cost less than 2 ms for each deep topic', async () => {
+    const before = await rig.figures()
+    const publishes = 500
+    const ran = await flood('matches', 128, publishes)
+    // Once, however many of its filters match.
+    expect(ran.result['received']).toBe(publishes)
+    expect((await rig.figures()).cpuMs - before.cpuMs).toBeLessThan(publishes * 2)
+    await isOver(ran, before)
+  })
+
+  it.each([4, 5])(
+    'B36: an id that two clients fight over 50 times a second keeps its session, in version %i',
+    async version => {
+      const before = await rig.figures()
+      const ran = await flood('takeovers', 4, 50, version)
+      const { present = 0, 'no CONNACK': cut = 0 } = ran.result
+      // All but the first found the session, whether they lived to hear of it or not.
+      expect(Number(present) + Number(cut)).toBe(199)
+      expect(Number(present)).toBeGreaterThan(100)
+      if (version === 5) expect(ran.result['e0018e']).toBeGreaterThan(100)
+      await isOver(ran, before)
+      expect(lines(/taken over/)).toBeGreaterThan(0)
+    }
+  )
+})
