@@ -155,7 +155,9 @@ function authenticated(
     packet.receiveMaximum > 0 ? Math.min(packet.receiveMaximum, inflightMax) : inflightMax
   const keepalive = keepaliveOf(connection, packet)
   const properties = packet.version === 5 ? tell(connection, packet, expirySeconds, keepalive) : {}
-  const connack = writeConnack(packet.version, opened.present, REASON.success, properties)
+  // Reserved in 3.1.
+  const isPresent = opened.present && packet.version !== 3
+  const connack = writeConnack(packet.version, isPresent, REASON.success, properties)
   oweTask(connection, opened.ticket, new ConnackTask(connection, connack, keepalive))
 }
 

@@ -80,10 +80,21 @@ export function handleSubscribe(
     ticket = Math.max(ticket, session.ticket)
     if (code < FAILURE) granted.push(request.filter)
     else logDenied(connection, 'subscribe', request.filter, code)
-    codes.push(version === 5 ? code : Math.min(code, FAILURE))
+    codes.push(answerOf(version, code, request.qos))
   }
   const suback = writeSuback(version, packet.packetId, codes)
   oweTask(connection, ticket, new SubackTask(connection, suback, granted))
+}
+
+/**
+ * What a SUBACK may say. 3.1 has no word for a refusal: the client is not told (3.1 §3.8), but closed for a filter that
+ * is none.
+ */
+function answerOf(version: number, code: number, qos: number): number {
+  if (version === 5 || code < FAILURE) return code
+  if (version === 4) return FAILURE
+  if (code === REASON.topicFilterInvalid) throw new ProtocolError(code, 'no topic filter')
+  return qos
 }
 
 /** The SUBACK's reason code. */

@@ -164,8 +164,9 @@ const CASES: Case[] = [
 describe('a CONNECT', () => {
   it.each(CASES.filter(([, , four]) => four !== null))(
     '%s is refused in versions 3.1 and 3.1.1',
-    async (_name, input, four, _five, reason) => {
-      for (const version of [3, 4] as const) {
+    async (name, input, four, _five, reason) => {
+      // In 3.1 the reserved flag means nothing.
+      for (const version of name.startsWith('B17') ? ([4] as const) : ([3, 4] as const)) {
         await bad.around([reason], async () => {
           expect(await bad.first(input(version))).toEqual(four)
         })

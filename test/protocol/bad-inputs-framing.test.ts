@@ -87,16 +87,15 @@ const CASES: [name: string, four: string, five: string, code: number, reason: Re
 ]
 
 describe('from a client that is logged in', () => {
-  it.each(CASES)(
-    '%s closes versions 3.1 and 3.1.1 without a word',
-    async (_name, four, ...rest) => {
-      for (const version of [3, 4] as const) {
-        await bad.around([rest[2]], async () => {
-          expect(await bad.answers(await bad.open(version), four)).toEqual([])
-        })
-      }
+  it.each(CASES)('%s closes versions 3.1 and 3.1.1 without a word', async (name, four, ...rest) => {
+    // 3.1 has no wrong flags but those of DISCONNECT.
+    const isRight = name.startsWith('B07') && !name.includes('DISCONNECT')
+    for (const version of isRight ? ([4] as const) : ([3, 4] as const)) {
+      await bad.around([rest[2]], async () => {
+        expect(await bad.answers(await bad.open(version), four)).toEqual([])
+      })
     }
-  )
+  })
 
   it.each(CASES.filter(([, , five]) => five !== ''))(
     '%s closes version 5 with the reason',

@@ -123,6 +123,8 @@ describe('deliveries', () => {
     const before = gateway.broker.counters.unexpectedAcks
     // PUBREC for QoS 1, PUBACK for QoS 2, PUBCOMP before PUBREL, identifiers that were never given.
     subscriber.send('50 02 00 02', '40 02 00 03', '70 02 00 03', '40 02 12 34', '70 02 12 34')
+    // Whoever sends a PUBREC waits for a PUBREL.
+    expect(hex(await subscriber.next())).toBe('62020002')
     await subscriber.quiet()
     expect(gateway.broker.counters.unexpectedAcks - before).toBe(5)
     expect(gateway.broker.counters.acknowledged).toBe(0)

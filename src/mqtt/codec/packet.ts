@@ -6,6 +6,7 @@
  */
 import { type Packet, parser } from 'mqtt-packet'
 import type { Limits } from '../../core/limits.ts'
+import { mendConnect } from './connect-3-1.ts'
 import { AUTH, CONNECT, DISCONNECT, SUBSCRIBE, UNSUBSCRIBE, type Version } from './packet-types.ts'
 import {
   AUTH_RULES,
@@ -111,6 +112,11 @@ export function readConnect(
 ): ConnectPacket {
   const level = readLevel(buffer, start, end)
   const version = (level & 0x7f) as Version
+  if (version === 3) {
+    buffer = mendConnect(buffer, start, end)
+    end = buffer.length
+    start = 0
+  }
   let willProperties: Buffer
   let willExpirySeconds: number
   try {

@@ -34,8 +34,7 @@ function firstBytes(version: number): Uint8Array {
   }
   // [MQTT-2.2.2-2]: PUBREL, SUBSCRIBE and UNSUBSCRIBE carry 0010, the rest 0000.
   for (const first of [0x40, 0x50, 0x62, 0x70, 0x82, 0xa2, 0xc0, 0xe0]) reasons[first] = 0
-  // MQTT 3.1 has a DUP flag in these (§2.1).
-  if (version === 3) for (const first of [0x6a, 0x8a, 0xaa]) reasons[first] = 0
+  if (version === 3) allowAnyFlags(reasons)
   if (version === 5) reasons[0xf0] = 0
   return reasons
 }
@@ -50,6 +49,12 @@ export function serverFirstBytes(version: number): Uint8Array {
   if (version === 3) reasons[0x6a] = 0
   if (version === 5) for (const first of [0xe0, 0xf0]) reasons[first] = 0
   return reasons
+}
+
+/** MQTT 3.1 (§2.1) has DUP and QoS in all of these, and forbids no value: so do devices that speak it. */
+function allowAnyFlags(reasons: Uint8Array): void {
+  for (const type of [0x40, 0x50, 0x60, 0x70, 0x80, 0xa0, 0xc0]) reasons.fill(0, type, type + 16)
+  reasons.fill(0, 0x38, 0x3a)
 }
 
 const BEFORE_CONNECT = firstBytes(0)
