@@ -274,7 +274,7 @@ const FLOODS = {
           // Subscribing and unsubscribing on top.
           await client.write(packet(0x82, [0, 1], five ? [0] : [], text('taken/#'), [1]))
           await client.write(packet(0xa2, [0, 2], five ? [0] : [], text('taken/x')))
-          client.closed().then(() => {
+          void client.closed().then(() => {
             const last = client.packets.pop()
             ends.push(last === undefined ? 'closed' : last.toString('hex'))
           })
