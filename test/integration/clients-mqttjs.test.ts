@@ -97,7 +97,7 @@ describe.each([4, 5] as const)('mqtt.js at protocol version %i', protocolVersion
 
 describe('mqtt.js with a session that lasts', () => {
   it.each([4, 5] as const)(
-    'gets, at version %i, what was published while it was away, over a restart',
+    'gets, at version %i, what was published while it was away, over a kill -9',
     async protocolVersion => {
       const clientId = `js-lasting-${protocolVersion}`
       const topic = `js${protocolVersion}/away`
@@ -110,7 +110,7 @@ describe('mqtt.js with a session that lasts', () => {
       for (const qos of [1, 2] as const)
         await publisher.publishAsync(topic, `first ${qos}`, { qos })
       await publisher.endAsync()
-      await program.stop()
+      await program.kill()
       await program.restart()
       const again = await open({ protocolVersion })
       await again.publishAsync(topic, 'second', { qos: 2 })

@@ -21,7 +21,6 @@ const collect = runInNewContext('gc') as () => void
 /** `heapUsed` and `external` after a collection. */
 function memory(): number {
   collect()
-  collect()
   const { heapUsed, external } = process.memoryUsage()
   return heapUsed + external
 }
