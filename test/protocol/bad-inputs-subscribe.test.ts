@@ -146,6 +146,16 @@ describe('a SUBSCRIBE', () => {
     }
   })
 
+  it.each(VERSIONS)('B71: a share is judged by its inner filter in version %i', async version => {
+    const filters = ['$share/g/secret/#', '$share/g/secret/a', '$share/g/$SYS/#', '$SYS/#']
+    const reasons = filters.map(() => /not authorized/)
+    await bad.around(reasons, async () => {
+      const raw = await bad.open(version, { username: 'bob' })
+      const codes = await subscribe(raw, version, ...filters)
+      expect(codes).toEqual(filters.map(() => refused(version, 0x87)))
+    })
+  })
+
   it.each(VERSIONS)(
     'B71: $queue is no share of ours, and nobody reads $ topics, in version %i',
     async version => {
