@@ -21,6 +21,7 @@ import {
   met,
   payloads,
   published,
+  quiet,
   subscribed,
   subscriber
 } from '../support/mqtt5-moves.ts'
@@ -68,7 +69,7 @@ describe('a DISCONNECT of the client', () => {
       raw.send([0xe0, 1, reason], behind, 'c0 00', '00 00')
       expect(await raw.rest()).toEqual([])
     }
-    await watcher.quiet()
+    await quiet(watcher)
   })
 
   it('may change the session expiry, but not from nothing, v5 [MQTT-4.1.0-2]', async () => {

@@ -22,6 +22,7 @@ import {
   met,
   payloads,
   published,
+  quiet,
   subscribed,
   subscriber
 } from '../support/mqtt5-moves.ts'
@@ -186,7 +187,7 @@ describe('a CONNECT', () => {
       expect(answers.map(each => [each.first, each.flags, ...each.reasons])).toEqual([
         [0x20, 0, reason]
       ])
-      await watcher.quiet()
+      await quiet(watcher)
       await subscriber(gateway, '#', 0, { clientId: 'later' })
     }
   )
@@ -223,7 +224,7 @@ describe('an accepted CONNECT', () => {
     )
     expect(await next(back)).toMatchObject({ first: 0x20, flags: 1, reasons: [0] })
     expect(await payloads(back, 2)).toEqual(['kept', 'kept'])
-    await back.quiet()
+    await quiet(back)
   })
 
   it('tells what there was of a session, v5 [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.4-4]', async () => {
@@ -247,7 +248,7 @@ describe('an accepted CONNECT', () => {
         expect(live.payload).toBe('live')
         raw.send([0x40, 2, live.id >> 8, live.id & 255])
       }
-      await raw.quiet()
+      await quiet(raw)
       await subscribed(raw, 'a', 1)
       await left(raw)
     }
@@ -265,7 +266,7 @@ describe('an accepted CONNECT', () => {
       const { raw, connack } = await met(gateway, { clientId, clean: false })
       expect(connack.flags).toBe(1)
       expect(await payloads(raw, 1)).toEqual([clientId])
-      await raw.quiet()
+      await quiet(raw)
     }
   })
 
@@ -278,7 +279,7 @@ describe('an accepted CONNECT', () => {
     await published(second, 'a', 'x').catch(() => undefined)
     const clean = await client(gateway, { clientId: 'one' })
     expect((await ending(second)).at(-1)).toBe('e08e')
-    await clean.quiet()
+    await quiet(clean)
   })
 
   it('may come byte by byte, and what follows it in order, v5 [MQTT-4.2.0-1]', async () => {
@@ -337,6 +338,6 @@ describe('a client identifier', () => {
       const answers = (await raw.rest()).map(decode)
       expect(answers.map(each => [each.flags, ...each.reasons])).toEqual([[0, 0x85]])
     }
-    await victim.quiet()
+    await quiet(victim)
   })
 })

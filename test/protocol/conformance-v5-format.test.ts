@@ -14,7 +14,15 @@ import {
   unsubscribePacket,
   userProperty
 } from '../support/mqtt5-bytes.ts'
-import { client, dialed, met, published, subscribed, subscriber } from '../support/mqtt5-moves.ts'
+import {
+  client,
+  dialed,
+  met,
+  published,
+  quiet,
+  subscribed,
+  subscriber
+} from '../support/mqtt5-moves.ts'
 import { hex, startGateway } from '../support/mqtt-moves.ts'
 import { type Bytes, bytes, packet, text } from '../support/raw-mqtt.ts'
 
@@ -133,8 +141,8 @@ describe('a string', () => {
     for (const raw of [watcher, exact]) {
       expect(hex(await raw.next())).toBe(hex(publishPacket(topic, 'x', { properties })))
     }
-    await bare.quiet()
-    await watcher.quiet()
+    await quiet(bare)
+    await quiet(watcher)
   })
 })
 
@@ -288,7 +296,7 @@ describe('a packet identifier', () => {
       watcher.send(ackPacket(0x40, (await next(watcher)).id))
     watcher.send(ackPacket(0x40, one.id))
     expect((await next(watcher)).id).toBe(one.id)
-    await watcher.quiet()
+    await quiet(watcher)
     expect(ids.has(0)).toBe(false)
   })
 
@@ -358,6 +366,6 @@ describe('an error', () => {
       expect(seen.length).toBe(1)
       expect(seen[0]).toMatch(/^e08[12]$/)
     }
-    await watcher.quiet()
+    await quiet(watcher)
   })
 })

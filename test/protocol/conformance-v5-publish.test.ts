@@ -20,6 +20,7 @@ import {
   met,
   payloads,
   published,
+  quiet,
   subscribed,
   subscriber
 } from '../support/mqtt5-moves.ts'
@@ -91,7 +92,7 @@ describe('a retained message', () => {
       await published(raw, 'a', 'new', { retain: true, qos: after })
       const later = await subscriber(gateway, 'a', 2, { clientId: 'later' })
       expect(await next(later)).toMatchObject({ first: 0x31 | (after << 1), payload: 'new' })
-      await later.quiet()
+      await quiet(later)
       await left(later)
     }
   })
@@ -108,7 +109,7 @@ describe('a retained message', () => {
       await published(raw, 'a', '', { retain: true, qos: 1 })
       expect((await next(watcher)).payload).toBe('')
       const later = await subscriber(gateway, 'a', 2, { clientId: 'later' })
-      await later.quiet()
+      await quiet(later)
       await left(later)
     }
   })
@@ -123,7 +124,7 @@ describe('a retained message', () => {
     }
     const later = await subscriber(gateway, '+', 2, { clientId: 'later' })
     expect(await payloads(later, 1)).toEqual(['kept'])
-    await later.quiet()
+    await quiet(later)
   })
 
   it('is sent at each SUBSCRIBE, at the first, or never, as retain handling asks, v5 [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]', async () => {
@@ -136,20 +137,20 @@ describe('a retained message', () => {
     for (let i = 0; i < 2; i++) {
       await subscribed(raw, 'a/+', 0)
       expect((await payloads(raw, 2)).sort()).toEqual(['one', 'two'])
-      await raw.quiet()
+      await quiet(raw)
     }
     await subscribed(raw, 'a/+', IF_NEW)
-    await raw.quiet()
+    await quiet(raw)
     await subscribed(raw, 'a/#', IF_NEW)
     expect((await payloads(raw, 2)).sort()).toEqual(['one', 'two'])
     await subscribed(raw, 'a/#', NEVER)
     await subscribed(raw, '+/+', NEVER)
-    await raw.quiet()
+    await quiet(raw)
     // A subscription of the session that comes back was there before.
     await left(raw)
     const { raw: back } = await met(gateway, { clientId: 'later', clean: false, expiry: 100 })
     await subscribed(back, 'a/+', IF_NEW)
-    await back.quiet()
+    await quiet(back)
   })
 
   it('keeps RETAIN on its way where that was asked for only, v5 [MQTT-3.3.1-12] [MQTT-3.3.1-13]', async () => {
@@ -207,7 +208,7 @@ describe('a topic', () => {
     }
     expect((await next(watcher)).topic).toBe('a/b/c')
     expect((await next(watcher)).topic).toBe('a//c')
-    await watcher.quiet()
+    await quiet(watcher)
   })
 })
 
@@ -284,9 +285,9 @@ describe('the properties of a message', () => {
     gateway.pass(11)
     const { raw: back } = await met(gateway, { clientId: 'offline', clean: false })
     expect(await payloads(back, 2)).toEqual(['long', 'long'])
-    await back.quiet()
+    await quiet(back)
     const later = await subscriber(gateway, 'a', 1, { clientId: 'later' })
-    await later.quiet()
+    await quiet(later)
   })
 })
 
@@ -296,7 +297,7 @@ describe('a PUBLISH', () => {
     await subscriber(gateway, 'a')
     const raw = await client(gateway)
     raw.send(publishPacket('a', ''))
-    await raw.quiet()
+    await quiet(raw)
     for (const [qos, topic, first, reason] of [
       [1, 'a', 0x40, 0x00],
       [1, 'nobody', 0x40, 0x10],
@@ -307,7 +308,7 @@ describe('a PUBLISH', () => {
       raw.send(publishPacket(topic, '', { qos, id: 5 + reason }))
       expect(await next(raw)).toMatchObject({ first, id: 5 + reason, reasons: [reason] })
     }
-    await raw.quiet()
+    await quiet(raw)
   })
 
   it('reaches overlapping subscriptions once, with the highest QoS and all identifiers, v5 [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]', async () => {
@@ -329,7 +330,7 @@ describe('a PUBLISH', () => {
       const received = await next(other)
       expect(received.first).toBe(0x30 | (qos << 1))
       expect(identifiers(received).sort()).toEqual([1, 268_435_455, 300])
-      await other.quiet()
+      await quiet(other)
     }
     await published(raw, 'a/c', 'x')
     expect(identifiers(await next(other))).toEqual([1])
@@ -367,7 +368,7 @@ describe('a PUBLISH', () => {
     raw.send(publishPacket('a', '7', { qos: 1, id: 7 }))
     expect(await ending(raw)).toEqual(['e093'])
     expect(await payloads(watcher, 6)).toEqual(['1', '2', '3', '4', '5', '6'])
-    await watcher.quiet()
+    await quiet(watcher)
   })
 
   it('that was refused takes no part of the receive maximum, v5 [MQTT-4.3.3-9]', async () => {

@@ -18,6 +18,7 @@ import {
   met,
   payloads,
   published,
+  quiet,
   subscribed,
   subscriber
 } from '../support/mqtt5-moves.ts'
@@ -42,7 +43,7 @@ describe('a session that is resumed', () => {
     expect(propertyOf(received, ID.subscriptionIdentifier)).toBe(9)
     again.send(ackPacket(0x40, received.id))
     await published(again, 'a', 'own', { qos: 1 })
-    await again.quiet()
+    await quiet(again)
     // Replaced by one without an identifier.
     await subscribed(again, 'a', 0)
     expect((await next(again)).payload).toBe('x')
@@ -103,7 +104,7 @@ describe('a session that is resumed', () => {
     for (const qos of [0, 1, 2, 0]) await published(other, 'a', `${qos}`, { qos })
     const raw = await client(gateway, back)
     expect(await payloads(raw, 2)).toEqual(['1', '2'])
-    await raw.quiet()
+    await quiet(raw)
   })
 })
 
@@ -122,7 +123,7 @@ describe('a clean start', () => {
       const { raw: clean, connack } = await met(gateway, { clientId: 'back', expiry: 1_000 })
       expect(connack.flags).toBe(0)
       await published(other, 'a', 'new', { qos: 1 })
-      await clean.quiet()
+      await quiet(clean)
       clean.send(ackPacket(0x62, 5))
       expect((await next(clean)).reasons).toEqual([0x92])
       await left(clean)
@@ -152,6 +153,6 @@ describe('a PUBLISH that the broker routes', () => {
     expect((await next(raw)).first).toBe(0x90)
     expect((await next(raw)).payload).toBe('between')
     expect((await next(raw)).first).toBe(0xb0)
-    await raw.quiet()
+    await quiet(raw)
   })
 })

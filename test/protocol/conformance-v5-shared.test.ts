@@ -19,6 +19,7 @@ import {
   lost,
   met,
   published,
+  quiet,
   subscribed,
   subscriber
 } from '../support/mqtt5-moves.ts'
@@ -110,13 +111,13 @@ describe('a shared subscription', () => {
     const { has, not, delivery } = await chosen(one, two)
     await lost(gateway, has)
     gateway.pass(100)
-    await not.quiet()
+    await quiet(not)
     const clientId = has === one ? 'one' : 'two'
     const { raw } = await met(gateway, { clientId, clean: false, ...options })
     expect(await next(raw)).toMatchObject({ first: 0x3c, id: delivery.id, payload: 'x' })
     raw.send(ackPacket(0x50, delivery.id))
     expect((await next(raw)).first).toBe(0x62)
-    await not.quiet()
+    await quiet(not)
   })
 
   it('gives what it began at QoS 2 to nobody else when that session ends, v5 [MQTT-4.8.2-5]', async () => {
@@ -128,7 +129,7 @@ describe('a shared subscription', () => {
       const { has, not } = await chosen(one, two)
       await lost(gateway, has)
       gateway.pass(51)
-      await not.quiet()
+      await quiet(not)
     }
   })
 
@@ -155,14 +156,14 @@ describe('a shared subscription', () => {
         await published(other, 'a', 'x', { qos })
         const { has, delivery } = await chosen(one, two)
         has.send(ackPacket(first, delivery.id, reason))
-        await has.quiet()
-        await one.quiet()
-        await two.quiet()
+        await quiet(has)
+        await quiet(one)
+        await quiet(two)
       }
     }
     for (const raw of [one, two]) await lost(gateway, raw)
     for (const clientId of ['one', 'two']) {
-      await (await met(gateway, { clientId, clean: false })).raw.quiet()
+      await quiet((await met(gateway, { clientId, clean: false })).raw)
     }
   })
 
@@ -172,7 +173,7 @@ describe('a shared subscription', () => {
     await published(other, 'a', 'kept', { retain: true })
     const raw = await client(gateway, { clientId: 'one' })
     await subscribed(raw, '$share/group/a/#', 1, property(ID.subscriptionIdentifier, 77))
-    await raw.quiet()
+    await quiet(raw)
     await published(other, 'a', 'live', { qos: 1 })
     const live = await next(raw)
     expect([live.payload, propertyOf(live, ID.subscriptionIdentifier)]).toEqual(['live', 77])
@@ -182,7 +183,7 @@ describe('a shared subscription', () => {
     expect((await next(raw)).reasons).toEqual([0x11, 0x11, 0x11, 0])
     await published(other, 'a', 'plain')
     expect((await next(raw)).payload).toBe('plain')
-    await raw.quiet()
+    await quiet(raw)
   })
 
   it('is no more for who unsubscribed, or is away while another is there, v5 [MQTT-3.10.4-2]', async () => {
@@ -203,7 +204,7 @@ describe('a shared subscription', () => {
       '4',
       '5'
     ])
-    await one.quiet()
+    await quiet(one)
   })
 
   it('needs a name without wildcards and a filter [B69], v5 [MQTT-4.8.2-1] [MQTT-4.8.2-2]', async () => {

@@ -19,6 +19,7 @@ import {
   met,
   payloads,
   published,
+  quiet,
   subscribed,
   subscriber
 } from '../support/mqtt5-moves.ts'
@@ -150,7 +151,7 @@ describe('a subscription', () => {
       const live = await next(watcher)
       expect(live.first).toBe(0x30 | (qos << 1))
       expect(propertyOf(live, ID.subscriptionIdentifier)).toBe(id)
-      await watcher.quiet()
+      await quiet(watcher)
     }
     // One stream of messages, and SUBSCRIBEs in between: all arrive, each once.
     const sent: Buffer[] = []
@@ -205,7 +206,7 @@ describe('a subscription', () => {
     const { raw: back } = await met(gateway, { clientId: 'local', clean: false })
     expect(await payloads(back, 1)).toEqual(['other'])
     await published(back, 'a', 'own', { qos: 1 })
-    await back.quiet()
+    await quiet(back)
   })
 
   it('with no local may not be shared [B70], v5 [MQTT-3.8.3-4]', async () => {
@@ -248,7 +249,7 @@ describe('a subscription', () => {
       expect((await next(watcher)).reasons).toEqual([0])
       await published(raw, 'a/b', 'x')
       if (left > 0) await next(watcher)
-      await watcher.quiet()
+      await quiet(watcher)
     }
   })
 
@@ -264,7 +265,7 @@ describe('a subscription', () => {
     raw.send(unsubscribePacket(5, ['a']))
     expect((await next(raw)).first).toBe(0xb0)
     await published(other, 'a', 'new', { qos: 2 })
-    await raw.quiet()
+    await quiet(raw)
     await lost(gateway, raw)
     raw = (await met(gateway, { clientId: 'leaving', clean: false, expiry: 100 })).raw
     const again = [await next(raw), await next(raw), await next(raw)]
@@ -272,7 +273,7 @@ describe('a subscription', () => {
     raw.send(ackPacket(0x40, open[0]!.id), ackPacket(0x50, open[1]!.id))
     expect(await next(raw)).toMatchObject({ first: 0x62, id: open[1]!.id })
     raw.send(ackPacket(0x70, open[1]!.id), ackPacket(0x70, open[2]!.id))
-    await raw.quiet()
+    await quiet(raw)
   })
 
   it('gets what is accepted, of every session that matches, v5 [MQTT-4.5.0-1]', async () => {
@@ -287,7 +288,7 @@ describe('a subscription', () => {
     for (const filter of filters) {
       const { raw } = await met(gateway, { clientId: filter, clean: false })
       if (filters.indexOf(filter) < 5) expect(await payloads(raw, 2)).toEqual(['x', 'x'])
-      await raw.quiet()
+      await quiet(raw)
     }
   })
 })
@@ -329,7 +330,7 @@ describe('a filter', () => {
       const raw = await subscriber(gateway, filter)
       for (const topic of topics) await published(other, topic, '')
       for (const topic of matching) expect((await next(raw)).topic).toBe(topic)
-      await raw.quiet()
+      await quiet(raw)
       raw.destroy()
     }
   })

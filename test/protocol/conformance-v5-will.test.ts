@@ -11,7 +11,16 @@ import {
   publishPacket,
   userProperty
 } from '../support/mqtt5-bytes.ts'
-import { client, dialed, left, lost, met, published, subscriber } from '../support/mqtt5-moves.ts'
+import {
+  client,
+  dialed,
+  left,
+  lost,
+  met,
+  published,
+  quiet,
+  subscriber
+} from '../support/mqtt5-moves.ts'
 import { packet } from '../support/raw-mqtt.ts'
 
 /** QoS 2, and RETAIN as it was published: nothing of the will is changed on its way. */
@@ -24,14 +33,14 @@ describe('a will', () => {
     const watcher = await subscriber(gateway, 'will', AS_IS)
     const options = { clientId: 'dying', expiry: 100, will: { topic: 'will', payload: 'gone' } }
     const raw = await client(gateway, options)
-    await watcher.quiet()
+    await quiet(watcher)
     raw.destroy()
     expect(await next(watcher)).toMatchObject({ topic: 'will', payload: 'gone' })
     // It is spent: neither the end of the session nor that of the next connection brings it again.
     const back = await client(gateway, { clientId: 'dying', clean: false, expiry: 5 })
     await lost(gateway, back)
     gateway.pass(200)
-    await watcher.quiet()
+    await quiet(watcher)
   })
 
   it('is discarded by a DISCONNECT of 0x00, v5 [MQTT-3.14.4-3] [MQTT-3.1.2-8] [MQTT-3.1.2-10]', async () => {
@@ -46,7 +55,7 @@ describe('a will', () => {
       }
     }
     gateway.pass(100)
-    await watcher.quiet()
+    await quiet(watcher)
   })
 
   it('is published by a DISCONNECT of any other reason, v5 [MQTT-3.1.2-8]', async () => {
@@ -58,7 +67,7 @@ describe('a will', () => {
       await left(raw, reason)
       expect((await next(watcher)).topic).toBe('will')
     }
-    await watcher.quiet()
+    await quiet(watcher)
   })
 
   it('is published when the client breaks the protocol, v5 [MQTT-3.1.2-8]', async () => {
@@ -70,7 +79,7 @@ describe('a will', () => {
       await raw.rest()
       expect((await next(watcher)).topic).toBe('will')
     }
-    await watcher.quiet()
+    await quiet(watcher)
   })
 
   it('is published when another connection takes the session, v5 [MQTT-3.1.2-8]', async () => {
@@ -83,7 +92,7 @@ describe('a will', () => {
       expect((await next(watcher)).topic).toBe('will')
       await left(newer)
     }
-    await watcher.quiet()
+    await quiet(watcher)
   })
 
   it.each([0, 1, 2])(
@@ -95,7 +104,7 @@ describe('a will', () => {
       raw.destroy()
       expect((await next(watcher)).first).toBe(0x30 | (qos << 1))
       const later = await subscriber(gateway, 'will', AS_IS, { clientId: 'later' })
-      await later.quiet()
+      await quiet(later)
     }
   )
 
@@ -124,7 +133,7 @@ describe('a will', () => {
     raw.destroy()
     expect((await next(watcher)).payload).toBe('')
     const later = await subscriber(gateway, 'will', AS_IS, { clientId: 'later' })
-    await later.quiet()
+    await quiet(later)
   })
 
   it('has its properties, user properties in order, v5 [MQTT-3.1.3-10] [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-20]', async () => {
@@ -179,7 +188,7 @@ describe('a will delay', () => {
     const raw = await client(gateway, { clientId: 'dying', expiry: 100, will })
     await lost(gateway, raw)
     gateway.pass(9)
-    await watcher.quiet()
+    await quiet(watcher)
     gateway.pass(2)
     expect((await next(watcher)).topic).toBe('will')
   })
@@ -194,17 +203,17 @@ describe('a will delay', () => {
     const longer = await client(gateway, { clientId: 'longer', expiry: 20, will })
     await lost(gateway, longer)
     gateway.pass(19)
-    await watcher.quiet()
+    await quiet(watcher)
     gateway.pass(2)
     expect((await next(watcher)).topic).toBe('will')
     // A clean start ends it too.
     const other = await client(gateway, { clientId: 'other', expiry: 500, will })
     await lost(gateway, other)
-    await watcher.quiet()
+    await quiet(watcher)
     await client(gateway, { clientId: 'other' })
     expect((await next(watcher)).topic).toBe('will')
     gateway.pass(2_000)
-    await watcher.quiet()
+    await quiet(watcher)
   })
 
   it('ends with the session that a DISCONNECT shortens, v5 [MQTT-3.1.2-8]', async () => {
@@ -215,7 +224,7 @@ describe('a will delay', () => {
     raw.send(packet(0xe0, [0x04], '05', property(ID.sessionExpiry, 5)))
     expect(await raw.rest()).toEqual([])
     gateway.pass(4)
-    await watcher.quiet()
+    await quiet(watcher)
     gateway.pass(2)
     expect((await next(watcher)).topic).toBe('will')
   })
@@ -230,11 +239,11 @@ describe('a will delay', () => {
     const { raw, connack } = await met(gateway, { clientId: 'dying', clean: false, expiry: 1_000 })
     expect(connack.flags).toBe(1)
     gateway.pass(100)
-    await watcher.quiet()
+    await quiet(watcher)
     // Its own connection has no will: nothing comes of its end.
     await lost(gateway, raw)
     gateway.pass(100)
-    await watcher.quiet()
+    await quiet(watcher)
   })
 
   it('spares who takes its own session over, unless that ends it, v5 [MQTT-3.1.3-9] [MQTT-3.1.2-8]', async () => {
@@ -252,7 +261,7 @@ describe('a will delay', () => {
       if (isPublished) expect((await next(watcher)).topic).toBe('will')
       await left(newer)
       gateway.pass(200)
-      await watcher.quiet()
+      await quiet(watcher)
     }
   })
 
@@ -265,10 +274,10 @@ describe('a will delay', () => {
       await lost(gateway, await client(gateway, options))
       gateway.pass(8)
     }
-    await watcher.quiet()
+    await quiet(watcher)
     gateway.pass(3)
     expect((await next(watcher)).payload).toBe('three')
     gateway.pass(100)
-    await watcher.quiet()
+    await quiet(watcher)
   })
 })

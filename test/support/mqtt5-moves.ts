@@ -83,6 +83,16 @@ export async function published(
   expect([pubcomp.first, pubcomp.id, ...pubcomp.reasons]).toEqual([0x70, id, 0])
 }
 
+/**
+ * Nothing comes: two pings' answers are the next packets. A ping is answered at once, before what waits for
+ * the disk: hence the second one, some turns later.
+ */
+export async function quiet(raw: RawMqtt): Promise<void> {
+  await raw.quiet()
+  for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate)
+  await raw.quiet()
+}
+
 /** Leaves with a DISCONNECT of that reason, and waits for the close. */
 export async function left(raw: RawMqtt, reason = 0): Promise<void> {
   raw.send(reason === 0 ? 'e0 00' : [0xe0, 1, reason])

@@ -113,7 +113,8 @@ export class RawMqtt {
   async quiet(): Promise<void> {
     this.send('c0 00')
     const next = await this.next()
-    if (next.toString('hex') !== 'd000') throw new Error(`unexpected ${next.toString('hex')}`)
+    const found = next.subarray(0, 64).toString('hex')
+    if (found !== 'd000') throw new Error(`unexpected ${found}`)
   }
 
   destroy(): void {
