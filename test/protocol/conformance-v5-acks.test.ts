@@ -150,6 +150,11 @@ describe('reason strings and user properties', () => {
     const gateway = await startGateway()
     const { raw } = await met(gateway, { properties: [property(ID.requestProblem, 0)] })
     for (const answer of await complaints(raw)) expect(answer.properties).toEqual([])
+    // Those of a message are its own.
+    await subscribed(raw, 'b')
+    const properties = [userProperty('a', 'b')]
+    await published(await client(gateway, { clientId: 'other' }), 'b', 'x', { properties })
+    expect((await next(raw)).properties.length).toBe(1)
   })
 
   it('of the client change nothing', async () => {
@@ -366,6 +371,28 @@ describe('the receive maximum of a client', () => {
     raw.send(subscribePacket(3, [['c', 0]]), unsubscribePacket(4, ['c']), ackPacket(PUBREL, 77))
     for (const first of [0x90, 0xb0, PUBCOMP]) expect((await next(raw)).first).toBe(first)
     await quiet(raw)
+  })
+
+  it('bounds retained messages too, v5 [MQTT-3.3.4-9] [MQTT-4.9.0-2]', async () => {
+    const gateway = await startGateway()
+    const other = await client(gateway)
+    for (let i = 0; i < 7; i++) await published(other, `a/${i}`, 'x', { qos: 1, retain: true })
+    for (const expiry of [0, 100]) {
+      const raw = await subscriber(gateway, 'a/+', 1, { ...limited, expiry })
+      const topics = new Set<string>()
+      let open = [await next(raw), await next(raw), await next(raw)]
+      await quiet(raw)
+      for (let left = 4; open.length > 0; left -= open.length) {
+        for (const { topic } of open) topics.add(topic)
+        raw.send(...open.map(({ id }) => ackPacket(PUBACK, id)))
+        const count = Math.min(left, open.length)
+        open = []
+        for (let i = 0; i < count; i++) open.push(await next(raw))
+        await quiet(raw)
+      }
+      expect(topics.size).toBe(7)
+      raw.destroy()
+    }
   })
 
   it('begins anew with each connection, v5 [MQTT-4.9.0-1]', async () => {

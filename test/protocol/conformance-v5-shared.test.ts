@@ -102,6 +102,25 @@ describe('a shared subscription', () => {
     }
   })
 
+  it('passes by the member that has no quota left, v5 [MQTT-3.3.4-9] [MQTT-4.9.0-2]', async () => {
+    const gateway = await startGateway()
+    const properties = [property(ID.receiveMaximum, 2)]
+    const full = await member(gateway, 'full', 2, { properties })
+    const free = await member(gateway, 'free', 2)
+    const other = await client(gateway)
+    for (let i = 0; i < 20; i++) await published(other, 'a', `${i}`, { qos: 1 + (i % 2) })
+    const open = [await next(full), await next(full)].map(({ payload }) => payload)
+    await quiet(full)
+    const rest = (await taken(free)).map(({ payload }) => payload)
+    expect(open.length + rest.length).toBe(20)
+    expect(new Set([...open, ...rest]).size).toBe(20)
+    // Alone, it holds the others up: they wait for it.
+    expect(await taken(free)).toEqual([])
+    await left(free)
+    for (let i = 20; i < 23; i++) await published(other, 'a', `${i}`, { qos: 1 })
+    await quiet(full)
+  })
+
   it('completes what it began at QoS 2 with the same member, v5 [MQTT-4.8.2-4]', async () => {
     const gateway = await startGateway()
     const options = { expiry: 1_000 }
