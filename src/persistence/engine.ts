@@ -23,6 +23,8 @@ import { writeText } from './values.ts'
 /** Longer than anything that MQTT can carry, with room for what stands beside it. */
 const RECORD_BYTES_MAX = 400 * 1024 * 1024
 
+const RESOLVED = Promise.resolve()
+
 export class Engine {
   readonly context: Context
   readonly spill: Spill
@@ -33,6 +35,7 @@ export class Engine {
   #closing: Promise<void> | null = null
   #isOpen = false
   #failure: Error | null = null
+  #flushing: Promise<void> | null = null
 
   constructor(options: PersistenceOptions, parts: PersistenceParts) {
     if (typeof options?.folder !== 'string' || options.folder === '') {
@@ -125,10 +128,18 @@ export class Engine {
     }
   }
 
-  /** Resolves when all that was appended so far is on the disk. */
-  async durable(): Promise<void> {
+  /** Resolves when all that was appended so far is on the disk. What is called in one go waits for one promise. */
+  durable(): Promise<void> {
     const { journal } = this.context
-    if (journal.ticket <= journal.durableTicket && !journal.failed) return
+    if (journal.ticket <= journal.durableTicket && !journal.failed) return RESOLVED
+    this.#flushing ??= this.#flush()
+    return this.#flushing
+  }
+
+  async #flush(): Promise<void> {
+    await RESOLVED
+    this.#flushing = null
+    const { journal } = this.context
     try {
       await journal.flush()
     } catch (error) {

@@ -10,9 +10,9 @@ import { systemClock } from '../lib/clock.ts'
 export interface PersistenceOptions {
   /** The data folder: made if it is not there; one folder for one broker process at a time. */
   folder: string
-  /** Bound of the blocks of the journal in memory, bytes; default 8 MiB. */
+  /** Bound of the blocks of the journal in memory, bytes; default 4 MiB. */
   cacheBytes?: number
-  /** Queued packets whose place is kept in memory, 16 bytes each; the places of more lie on the disk. Default 131,072. */
+  /** Queued packets whose place is kept in memory, 16 bytes each; the places of more lie on the disk. Default 65,536. */
   hotEntriesMax?: number
   /** Told of damage, a full disk and the like; without it, errors become process warnings. */
   log?: JournalLog
@@ -35,8 +35,8 @@ export const realParts: PersistenceParts = {
   limits: {}
 }
 
-export const CACHE_BYTES = 8 * 1024 * 1024
-export const HOT_ENTRIES_MAX = 131_072
+export const CACHE_BYTES = 4 * 1024 * 1024
+export const HOT_ENTRIES_MAX = 65_536
 /** Two chunks of every queue's ends stay in memory anyway: less would only move them to and fro. */
 export const HOT_ENTRIES_MIN = 8192
 

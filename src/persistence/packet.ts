@@ -9,7 +9,7 @@
 import type { Message } from '../core/message.ts'
 import type { ByteWriter } from '../lib/byte-writer.ts'
 import { BytesReader } from '../lib/bytes-reader.ts'
-import { ABSENT, readEntries, readValue, writeEntries, writeValue } from './values.ts'
+import { ABSENT, readEntries, readValue, writeKeys, writeValue } from './values.ts'
 
 /** A packet of Aedes, or what it looks at in one. Other keys are kept as they are. */
 export interface PersistedPacket {
@@ -76,13 +76,13 @@ export function fillMessage(message: Message, writer: ByteWriter, packet: Persis
   )
   writeValue(writer, own(packet, 'brokerId'))
   writeValue(writer, own(packet, 'brokerCounter'))
-  const rest = Object.entries(packet).filter(
-    ([key]) =>
+  const keys = Object.keys(packet).filter(
+    key =>
       !OWN_KEYS.has(key) &&
       !(key === 'topic' && hasTopic) &&
       !(key === 'payload' && (isText || isBytes))
   )
-  writeEntries(writer, rest)
+  writeKeys(writer, packet, keys)
   const payloadStart = writer.length
   if (isText) writer.utf8(payload)
   else if (isBytes) writer.bytes(payload)

@@ -202,25 +202,35 @@ export class JournalPersistence {
     return Readable.from(clientList(this.#engine, topic))
   }
 
-  async outgoingEnqueue(
-    subscription: { clientId: string },
-    packet: PersistedPacket
-  ): Promise<void> {
-    await this.outgoingEnqueueCombi([subscription], packet)
+  outgoingEnqueue(subscription: { clientId: string }, packet: PersistedPacket): Promise<void> {
+    return this.outgoingEnqueueCombi([subscription], packet)
   }
 
-  async outgoingEnqueueCombi(
+  /** Calls that wait for the same sync are given the same promise: of many at once none keeps anything. */
+  outgoingEnqueueCombi(
     subscriptions: readonly { clientId: string }[],
     packet: PersistedPacket
   ): Promise<void> {
-    const engine = this.#engine
     const queued = asQueued(packet)
     const clientIds = new Set<string>()
     for (const { clientId } of subscriptions) clientIds.add(clientId)
-    if (engine.mustWait) await engine.pass()
-    engine.check()
-    if (clientIds.size > 0) enqueue(engine, this.#broker!.id, clientIds, queued)
-    await engine.durable()
+    if (this.#engine.mustWait) return this.#enqueueLater(clientIds, queued)
+    try {
+      return this.#enqueue(clientIds, queued)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  async #enqueueLater(clientIds: ReadonlySet<string>, queued: PersistedPacket): Promise<void> {
+    await this.#engine.pass()
+    await this.#enqueue(clientIds, queued)
+  }
+
+  #enqueue(clientIds: ReadonlySet<string>, queued: PersistedPacket): Promise<void> {
+    this.#engine.check()
+    if (clientIds.size > 0) enqueue(this.#engine, this.#broker!.id, clientIds, queued)
+    return this.#engine.durable()
   }
 
   /** Gives a queued packet its packet identifier; or, with a PUBREL, puts that in its place. */

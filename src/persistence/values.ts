@@ -91,7 +91,7 @@ export function writeValue(writer: ByteWriter, value: unknown, depth = 0): void 
     for (const item of value) writeValue(writer, item, depth + 1)
   } else {
     writer.u8(TAG.object)
-    writeEntries(writer, Object.entries(value), depth)
+    writeKeys(writer, value, Object.keys(value), depth)
   }
 }
 
@@ -105,17 +105,18 @@ function writeNumber(writer: ByteWriter, value: number): void {
   }
 }
 
-export function writeEntries(
+export function writeKeys(
   writer: ByteWriter,
-  entries: readonly (readonly [string, unknown])[],
+  object: object,
+  keys: readonly string[],
   depth = 0
 ): void {
-  writer.varint(entries.length)
-  for (const [name, value] of entries) {
-    const number = NUMBERS.get(name) ?? 0
+  writer.varint(keys.length)
+  for (const key of keys) {
+    const number = NUMBERS.get(key) ?? 0
     writer.varint(number)
-    if (number === 0) writeText(writer, name)
-    writeValue(writer, value, depth + 1)
+    if (number === 0) writeText(writer, key)
+    writeValue(writer, (object as Record<string, unknown>)[key], depth + 1)
   }
 }
 

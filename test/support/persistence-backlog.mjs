@@ -6,7 +6,7 @@ import { createPersistence } from 'motemq/persistence'
 
 const [what, folder, total] = process.argv.slice(2)
 const COUNT = Number(total)
-const AT_ONCE = 200
+const AT_ONCE = 100
 const persistence = createPersistence({ folder })
 const broker = { id: 'b', counter: 0 }
 let peak = 0
@@ -41,7 +41,9 @@ if (what === 'store') {
   }
 } else {
   let at = 0
-  for await (const { payload, messageId, brokerCounter } of persistence.outgoingStream({ id: 'away' })) {
+  for await (const { payload, messageId, brokerCounter } of persistence.outgoingStream({
+    id: 'away'
+  })) {
     if (parseInt(payload, 10) !== at || messageId !== undefined || brokerCounter !== at + 1) {
       throw new Error(`packet ${at} is not what it should be`)
     }

@@ -2,7 +2,7 @@
  * A process that uses a persistence and is killed. `run FOLDER SEED START...`: lanes that make their calls from
  * START on, a line on standard output for each that resolved. `dump FOLDER LANES`: what is there, as JSON.
  */
-import { writeSync } from 'node:fs'
+import { say } from './say.mjs'
 import { JournalPersistence } from '../../dist/persistence/persistence.js'
 import { realParts } from '../../dist/persistence/options.js'
 import { call, dump, moves } from './persistence-moves.mjs'
@@ -18,18 +18,18 @@ async function lane(seed, number, start) {
   for (const move of moves(seed, number)) {
     if (at++ < start) continue
     await call(persistence, move)
-    writeSync(1, `${number} ${move.method}\n`)
+    say(`${number} ${move.method}\n`)
   }
 }
 
 if (what === 'run') {
   const [seed, ...starts] = rest.map(Number)
-  writeSync(1, 'open\n')
+  say('open\n')
   await Promise.all(starts.map((start, number) => lane(seed, number, start)))
 } else {
   const dumps = []
   for (let number = 0; number < Number(rest[0]); number++)
     dumps.push(await dump(persistence, number))
-  writeSync(1, JSON.stringify(dumps))
+  say(JSON.stringify(dumps))
   await persistence.close()
 }

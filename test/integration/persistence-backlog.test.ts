@@ -1,0 +1,70 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import { FOLDER, openPersistence, publish, waiting } from '../support/persistence-rig.ts'
+
+const BACKLOG = fileURLToPath(new URL('../support/persistence-backlog.mjs', import.meta.url))
+const COUNT = 1_000_000
+const MEMORY_MAX = 100 * 1024 * 1024
+
+async function run(what: string, folder: string): Promise<number> {
+  const child = spawn(process.execPath, [BACKLOG, what, folder, `${COUNT}`], {
+    // The test runner's own options are not those of a program that uses a persistence.
+    env: { ...process.env, NODE_OPTIONS: '' },
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
+  let text = ''
+  child.stdout.on('data', (chunk: Buffer) => {
+    text += String(chunk)
+  })
+  const [code] = (await once(child, 'close')) as [number | null]
+  expect(code).toBe(0)
+  return (JSON.parse(text) as { peak: number }).peak
+}
+
+test('a million packets for a client that is away take 100 MB of memory, stored and read back in order', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'motemq-backlog-'))
+  try {
+    expect(await run('store', folder)).toBeLessThan(MEMORY_MAX)
+    expect(await run('read', folder)).toBeLessThan(MEMORY_MAX)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}, 300_000)
+
+test('100,000 packets that come and go leave the folder as small as it was', async () => {
+  const { disk, persistence } = await openPersistence()
+  const used = async () => disk.capacityBytes - (await disk.space(FOLDER)).freeBytes
+  // What stays must be carried along.
+  await persistence.storeRetained({ ...publish('kept', 'kept'), retain: true })
+  await persistence.outgoingEnqueue({ clientId: 'away' }, publish('a', 'kept'))
+  await persistence.putWill({ id: 'will' }, { topic: 'w', payload: Buffer.from('kept') })
+  await persistence.incomingStorePacket({ id: 'in' }, { ...publish('a', 'kept', 2), messageId: 5 })
+  const client = { id: 'there' }
+  let usedMax = 0
+  for (let i = 0; i < 100_000; i += 250) {
+    const packets = Array.from({ length: 250 }, (_, k) => ({
+      ...publish('sensors/temperature', `${i + k}`.padEnd(100, '.')),
+      messageId: 1 + k
+    }))
+    await Promise.all(packets.map(it => persistence.outgoingEnqueue({ clientId: 'there' }, it)))
+    await Promise.all(packets.map(it => persistence.outgoingUpdate(client, it)))
+    await Promise.all(packets.map(it => persistence.outgoingClearMessageId(client, it)))
+    usedMax = Math.max(usedMax, await used())
+  }
+  expect(usedMax).toBeLessThan(8 * 1024 * 1024)
+  expect(persistence.stats.checkpoints).toBeGreaterThan(20)
+  expect(persistence.stats.segmentsRecycled).toBeGreaterThan(20)
+  await persistence.close()
+  const { persistence: again } = await openPersistence({ disk: disk.restart() })
+  expect(await waiting(again, 'there')).toEqual([])
+  expect(await waiting(again, 'away')).toEqual(['kept'])
+  expect(await again.createRetainedStream('#').toArray()).toHaveLength(1)
+  expect((await again.getWill({ id: 'will' }))?.payload).toEqual(Buffer.from('kept'))
+  expect(await again.incomingGetPacket({ id: 'in' }, { messageId: 5 })).toMatchObject({ qos: 2 })
+  await again.close()
+}, 120_000)
