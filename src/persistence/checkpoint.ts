@@ -16,6 +16,8 @@ import { writeClient, writePlace, writeSubscriptions } from './records.ts'
 import { writeText } from './values.ts'
 
 const PIECE_BYTES = 64 * 1024
+/** In one turn, though it be long: so that replay knows whom the records behind it mean. */
+const CLIENTS_AT_ONCE = 20_000
 /** What a record costs beside its body. */
 const RECORD_BYTES = 32
 
@@ -55,10 +57,13 @@ export class Checkpoint {
         to.varint(counter)
       })
     }
-    yield
-    for (const client of [...store.clients.values()]) {
-      if (!client.isEnded) yield* this.#client(client)
+    const clients = [...store.clients.values()]
+    for (let i = 0; i < clients.length; i++) {
+      const client = clients[i]!
+      if (!client.isEnded) this.#write(OWN.client, to => writeClient(to, client))
+      if (i % CLIENTS_AT_ONCE === CLIENTS_AT_ONCE - 1) yield
     }
+    for (const client of clients) if (!client.isEnded) yield* this.#client(client)
     for (const entry of [...(state.vhost('/')?.retained.tree.entries() ?? [])]) {
       yield* this.#retained(entry)
     }
@@ -72,8 +77,6 @@ export class Checkpoint {
   }
 
   *#client(client: StoredClient): Generator<void, void, void> {
-    this.#write(OWN.client, to => writeClient(to, client))
-    yield
     for (const subscription of [...client.subscriptions.values()]) {
       if (client.subscriptions.get(subscription.topic) !== subscription) continue
       this.#write(OWN.subscribe, to => writeSubscriptions(to, client, [subscription]))

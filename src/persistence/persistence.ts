@@ -8,7 +8,7 @@ import { Message } from '../core/message.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { messageBytesMax, writeMessage } from '../core/records/message.ts'
 import { writeRetainedClear } from '../core/records/retained.ts'
-import { ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
+import { ENTRY_SHARE_SHIFT, SETTLED } from '../core/queue-entry.ts'
 import { RetainedSlot } from '../core/retained.ts'
 import { AWAITED, type JournalStats } from '../journal/journal.ts'
 import { Body, type StoredClient, StoredWill, type Subscription } from './client.ts'
@@ -243,6 +243,8 @@ export class JournalPersistence {
       const pair = writePair(engine.context.beginPacket(), packet)
       sequence = await findPair(engine.context, client, pair)
       engine.check()
+      // Another call may have ended it meanwhile.
+      if (client.isEnded || client.queue.stateOf(sequence) === SETTLED) sequence = 0
     }
     const messageId = messageIdOf(packet)
     if (sequence > 0) {
@@ -285,18 +287,26 @@ export class JournalPersistence {
       await this.#engine.durable()
       return undefined
     }
-    const cleared = await this.#take(client, sequence)
+    const cleared = await this.#take(client, sequence, messageId!)
     await this.#engine.durable()
     return cleared
   }
 
   /** Reads it, and ends it in the same turn in which it is found. */
-  async #take(client: StoredClient, sequence: number): Promise<PersistedPacket | undefined> {
+  async #take(
+    client: StoredClient,
+    sequence: number,
+    messageId: number
+  ): Promise<PersistedPacket | undefined> {
     const reader = new OutgoingReader(this.#engine.context, client, sequence - 1)
     const entry = await reader.next()
     this.#engine.check()
     // Another call may have ended it while its place was looked up.
-    if (entry?.sequence !== sequence) return undefined
+    if (client.isEnded || client.ids.get(sequence) !== messageId) return undefined
+    if (entry?.sequence !== sequence) {
+      client.ids.delete(sequence)
+      return undefined
+    }
     const packet = packetOfEntry(this.#engine.context, client, entry)
     this.#engine.settle(client, KIND.settle, sequence)
     return (await packet) ?? undefined

@@ -67,10 +67,10 @@ export function applyOwn(
   segment: number,
   offset: number
 ): boolean {
-  if (kind < OWN.client) {
-    if (kind !== KIND.settle) {
-      return applyRecord(store.state, kind, buffer, start, end, segment, offset)
-    }
+  if (kind < OWN.client && kind !== KIND.settle) {
+    const isApplied = applyRecord(store.state, kind, buffer, start, end, segment, offset)
+    // Behind a checkpoint's begin it may name what the checkpoint has not told yet: that tells what came of it.
+    return isApplied || kind === KIND.received || kind === KIND.retainedClear
   }
   try {
     const reader = new BytesReader(buffer, start, end)
@@ -145,7 +145,10 @@ const OF_CLIENT: Readonly<Record<number, Apply>> = {
     store.setIncoming(client, messageId, new Body(reader.u32(), reader.u32(), reader.varint(), 0))
     return true
   },
-  [OWN.incomingDelete]: (store, client, reader) => store.deleteIncoming(client, reader.varint()),
+  [OWN.incomingDelete]: (store, client, reader) => {
+    store.deleteIncoming(client, reader.varint())
+    return true
+  },
   [OWN.incomingClean]: (store, client) => {
     store.cleanIncoming(client)
     return true
@@ -161,7 +164,10 @@ const OF_CLIENT: Readonly<Record<number, Apply>> = {
     store.setWill(client, will)
     return true
   },
-  [OWN.willDelete]: (store, client) => store.deleteWill(client)
+  [OWN.willDelete]: (store, client) => {
+    store.deleteWill(client)
+    return true
+  }
 }
 
 /** An identifier and a sequence; the identifier is one more than it is, 0 takes it away. */

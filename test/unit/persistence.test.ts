@@ -113,6 +113,24 @@ describe('a queue', () => {
     await persistence.close()
   })
 
+  test('gives a packet to one of several calls that clear it, and nothing is left to clear', async () => {
+    const { disk, persistence } = await openPersistence()
+    const packet = { ...publish('a', 'x'), messageId: 1 }
+    await persistence.outgoingEnqueue(toClient, packet)
+    await persistence.outgoingUpdate(client, packet)
+    const calls = [1, 2, 3].map(() => persistence.outgoingClearMessageId(client, packet))
+    const late = Promise.allSettled([
+      persistence.outgoingUpdate(client, { ...packet, messageId: 2 })
+    ])
+    const cleared = await Promise.all(calls)
+    expect(cleared.filter(it => it !== undefined)).toHaveLength(1)
+    await late
+    expect(await persistence.outgoingClearMessageId(client, { messageId: 2 })).toBeUndefined()
+    expect(persistence.stats.liveBytes).toBe(0)
+    const { logged } = await openPersistence({ disk: disk.restart() })
+    expect(logged.filter(line => line.startsWith('error'))).toEqual([])
+  })
+
   test('leaves nothing behind when all of it is gone', async () => {
     const { persistence } = await openPersistence()
     await persistence.addSubscriptions(client, [{ topic: 'a', qos: 1 }])
