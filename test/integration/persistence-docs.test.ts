@@ -6,6 +6,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import mqtt from 'mqtt'
 import { expect, test } from 'vitest'
+import { createPersistence } from '../../src/persistence/index.ts'
+import { start } from '../support/run.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const page = readFileSync(join(ROOT, 'docs/persistence.md'), 'utf8')
@@ -29,6 +31,28 @@ async function runExample(folder: string, use: (port: number) => Promise<void>):
     child.kill('SIGKILL')
   }
 }
+
+test('a second instance is refused the folder, in the same process and in another', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'motemq-locked-'))
+  const first = createPersistence({ folder })
+  try {
+    await first.setup({ id: 'first', counter: 0 })
+    await expect(
+      createPersistence({ folder }).setup({ id: 'b', counter: 0 })
+    ).rejects.toMatchObject({
+      code: 'locked',
+      message: expect.stringContaining(folder)
+    })
+    const code = `import { createPersistence } from 'motemq/persistence'
+      const persistence = createPersistence({ folder: ${JSON.stringify(folder)} })
+      await persistence.setup({ id: 'c', counter: 0 }).catch(error => console.log(error.code))`
+    const { stdout } = await start(process.execPath, ['--input-type=module', '-e', code]).result
+    expect(stdout.trim()).toBe('locked')
+  } finally {
+    await first.close()
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
 
 test('the example of docs/persistence.md runs, stops, and has what it kept when it runs again', async () => {
   expect(example).toContain('createPersistence')
