@@ -16,7 +16,7 @@ const Memory = createRequire(import.meta.url)(
 const DRIVER = fileURLToPath(new URL('../support/persistence-driver.mjs', import.meta.url))
 const SEED = Number(process.env['MOTEMQ_TEST_SEED'] ?? 7001)
 const LANES = 4
-const SEEDS = requiresAll ? 40 : 6
+const SEEDS = requiresAll ? 16 : 6
 const KILLS = 4
 const root = mkdtempSync(join(tmpdir(), 'motemq-persistence-kill-'))
 
