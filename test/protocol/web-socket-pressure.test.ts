@@ -137,20 +137,21 @@ describe('a slow reader', () => {
     await subscribe(slow, 'much', 1)
     slow.socket.pause()
     const source = await publisher()
-    const payload = Buffer.alloc(10_000, 1)
-    const total = 2_000
+    // More than the kernel's buffers hold.
+    const payload = Buffer.alloc(30_000, 1)
+    const total = 700
     for (let i = 1; i <= total; i++) {
       source.send(packet(0x32, text('much'), [i >> 8, i & 255], payload))
       await source.next()
     }
     const waiting = [...gateway.broker.state.queues.values()].find(queue => queue.isSession)!
     expect(waiting.count).toBe(total)
-    expect(waiting.readyCount).toBeGreaterThan(100)
+    expect(waiting.readyCount).toBeGreaterThan(50)
     slow.socket.resume()
     const size = packet(0x32, text('much'), [0, 1], payload).length
     for (let i = 1; i <= total; i++) {
       const got = await slow.read(size)
-      slow.send(frame(BINARY, Buffer.concat([Buffer.from([0x40, 2]), got.subarray(9, 11)])))
+      slow.send(frame(BINARY, Buffer.concat([Buffer.from([0x40, 2]), got.subarray(10, 12)])))
     }
     await gateway.until(() => waiting.count === 0)
     expect(gateway.broker.counters.dropped.get('closed') ?? 0).toBe(0)
