@@ -22,7 +22,6 @@ import { allocateBytes, copyBytes } from '../lib/bytes.ts'
 import type { Remote } from './arrival.ts'
 import { DirtyList } from './dirty-list.ts'
 import { bytesTaken, type Internals } from './internals.ts'
-import { isLoopbackAddress } from './loopback.ts'
 import { type CountUnits, type Units, Unsent } from './unsent.ts'
 import { WebSocketStream } from './web-socket-stream.ts'
 
@@ -147,7 +146,6 @@ export class PeerSocket {
   readonly peer: string
   /** The same without its port; '' for a Unix domain socket. */
   readonly address: string
-  readonly isLoopback: boolean
   bytesIn: number
   bytesOut: number
   /** The output buffer: `reserve` says where to write in it. Another one after each call of ours. */
@@ -192,7 +190,6 @@ export class PeerSocket {
     const port = peer?.port ?? plain.remotePort ?? 0
     this.address = address
     this.peer = address === '' ? 'unix' : `${address}:${port}`
-    this.isLoopback = address === '' || isLoopbackAddress(address)
     this.bytesIn = 0
     this.bytesOut = 0
     this.buffer = EMPTY
