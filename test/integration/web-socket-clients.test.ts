@@ -23,7 +23,9 @@ beforeAll(async () => {
       'mqtt://127.0.0.1:0',
       'http://127.0.0.1:0',
       'mqtt://127.0.0.2:0?proxyProtocol=127.0.0.1&insecure=true',
-      'ws://127.0.0.2:0?proxyProtocol=127.0.0.1&insecure=true'
+      'ws://127.0.0.2:0?proxyProtocol=127.0.0.1&insecure=true',
+      'amqp://127.0.0.2:0?proxyProtocol=127.0.0.1',
+      'http://127.0.0.2:0?proxyProtocol=127.0.0.1'
     ]
   })
 })
@@ -154,6 +156,29 @@ requireProgram('python3:paho.mqtt')('paho-mqtt over a WebSocket', () => {
     expect(code).toBe(0)
     const expected = [0, 1, 2].map(qos => `paho/ws/${version}/${qos} ${qos} 100000`)
     expect(stdout.trim().split('\n')).toEqual(expected)
+  })
+})
+
+describe('a PROXY header and what it leads to, in one segment', () => {
+  const head = 'PROXY TCP4 203.0.113.9 192.0.2.1 40000 80\r\n'
+
+  async function answer(scheme: string, request: string): Promise<string> {
+    const port = Number(urlOf(`${scheme}://127.0.0.2`).port)
+    const socket = connectTcp({ port, host: '127.0.0.2', localAddress: '127.0.0.1' })
+    socket.write(Buffer.from(head + request, 'latin1'))
+    const [first] = (await once(socket, 'data')) as [Buffer]
+    socket.destroy()
+    return first.toString('latin1')
+  }
+
+  it('is served over HTTP', async () => {
+    const request = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+    expect(await answer('http', request)).toMatch(/^HTTP\/1\.1 200 /)
+  })
+
+  it('is served over AMQP', async () => {
+    // connection.start
+    expect(await answer('amqp', 'AMQP\0\0\x09\x01')).toMatch(/^\x01\0\0/)
   })
 })
 
