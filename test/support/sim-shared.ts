@@ -42,6 +42,8 @@ export class SharedWorld {
   readonly #isMixed: boolean
   readonly #pieceBytes: number
   readonly #plant: Plant
+  /** It answers nothing, then is away: what it was given stays open while segments come and go. */
+  #sleeper: SimMqtt | null = null
   #disk: SimulatedDisk
   #sim!: SimBroker
 
@@ -110,12 +112,13 @@ export class SharedWorld {
 
   #connectAll(): void {
     for (const peer of [...this.#publishers, ...this.#members]) {
-      if (peer.wire === null) peer.connect(this.#sim.dial('mqtt'))
+      if (peer.wire === null && peer !== this.#sleeper) peer.connect(this.#sim.dial('mqtt'))
     }
   }
 
   async #cut(): Promise<void> {
     const isKill = this.#chance(0.2)
+    if (this.#sleeper === null && this.#chance(0.6)) this.#sleeper = this.#members[1]!
     const at = this.#disk.calls + (isKill ? 1e9 : this.#between(4, 110))
     const { disk } = this.#sim
     disk.intercept = () => (disk.calls >= at ? { powerOff: true } : null)
@@ -178,6 +181,7 @@ export class SharedWorld {
 
   #dropOrDial(): void {
     const peer = this.#members[this.#between(0, this.#members.length - 1)]!
+    if (peer === this.#sleeper) return
     if (peer.wire === null) peer.connect(this.#sim.dial('mqtt'))
     else if (this.#chance(0.5)) this.#lose(peer)
   }
@@ -185,6 +189,7 @@ export class SharedWorld {
   /** A member unsubscribes; what it holds it keeps. It subscribes again when it is next looked at. */
   #leave(): void {
     const peer = this.#members[this.#between(1, this.#members.length - 1)]!
+    if (peer === this.#sleeper) return
     if (peer.isOpen && peer.asked.size === 0 && peer.subscriptions.has(JOBS)) peer.unsubscribe(JOBS)
   }
 
@@ -192,6 +197,8 @@ export class SharedWorld {
   #replace(): void {
     const old = this.#members[2]!
     const isClean = old.hasSession
+    // What it reads now the broker may not hear of any more.
+    old.pump()
     this.#lose(old)
     const peer = this.#member('m3', isClean)
     this.#members[2] = peer
@@ -202,6 +209,7 @@ export class SharedWorld {
     await turns(this.#between(1, 3))
     for (const peer of this.#publishers) if (this.#chance(0.8)) peer.pump()
     for (const peer of this.#members) {
+      if (peer === this.#sleeper && peer.isOpen && peer.subscriptions.has(JOBS)) continue
       if (this.#chance(0.5)) peer.pump(this.#chance(0.4) ? this.#between(1, 3) : undefined)
       this.#subscribe(peer)
     }
@@ -214,6 +222,7 @@ export class SharedWorld {
 
   async #drain(): Promise<void> {
     this.#sim.disk.intercept = null
+    this.#sleeper = null
     let quiet = 0
     for (let i = 0; quiet < 6 && i < DRAIN_TURNS; i++) {
       this.#connectAll()
