@@ -46,6 +46,28 @@ afterAll(async () => {
 })
 
 describe.each([4, 5] as const)('mqtt.js at protocol version %i', protocolVersion => {
+  it('shares a subscription: each message to one member', async () => {
+    const topic = `js${protocolVersion}/share`
+    const members = [await open({ protocolVersion }), await open({ protocolVersion: 4 })]
+    const got = members.map(collect)
+    for (const [at, member] of members.entries()) {
+      const [grant] = await member.subscribeAsync(`$share/js/${topic}`, { qos: at === 0 ? 2 : 1 })
+      expect(grant?.qos).toBe(at === 0 ? 2 : 1)
+    }
+    const publisher = await open({ protocolVersion })
+    const all = Array.from({ length: 30 }, (_, number) => String(number))
+    for (const text of all) {
+      await publisher.publishAsync(topic, text, { qos: (Number(text) % 3) as 0 | 1 | 2 })
+    }
+    await until(() => got[0]!.length + got[1]!.length >= 30)
+    expect(got.flatMap(list => list.map(({ text }) => text)).sort()).toEqual(all.sort())
+    expect(got[1]!.every(({ qos }) => qos < 2)).toBe(true)
+    expect(Math.min(...got.map(list => list.length))).toBeGreaterThan(5)
+    await members[0]!.unsubscribeAsync(`$share/js/${topic}`)
+    for (const text of ['x', 'y']) await publisher.publishAsync(topic, text, { qos: 1 })
+    await until(() => got[1]!.filter(({ text }) => 'xy'.includes(text)).length === 2)
+  })
+
   it.each([0, 1, 2] as const)('gets what was published at QoS %i, once', async qos => {
     const subscriber = await open({ protocolVersion })
     const got = collect(subscriber)

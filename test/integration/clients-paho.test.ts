@@ -92,6 +92,30 @@ victim.socket().shutdown(socket.SHUT_RDWR)
 assert done.wait(10), 'no will'
 `
 
+const SHARE = `${COMMON}
+counts, members = [0, 0, 0], []
+lock = threading.Lock()
+def member(at):
+    client, granted = make('paho-share-%d-%d' % (version, at)), threading.Event()
+    def on_message(_c, _u, message):
+        with lock:
+            counts[at] += 1
+            got.append(int(message.payload))
+            if len(got) == 30: done.set()
+    client.on_connect = lambda *_: client.subscribe('$share/paho/paho/share/%d' % version, at)
+    client.on_message, client.on_subscribe = on_message, lambda *_: granted.set()
+    client.go()
+    assert granted.wait(10), 'no SUBACK'
+    members.append(client)
+for at in range(3): member(at)
+publisher = make('paho-share-publisher')
+publisher.go()
+for number in range(30): publisher.publish('paho/share/%d' % version, str(number), number % 3).wait_for_publish(10)
+assert done.wait(10), got
+time.sleep(0.2)
+print(sorted(got) == list(range(30)), min(counts) > 0)
+`
+
 let program: Program
 
 beforeAll(async () => {
@@ -114,6 +138,10 @@ requireProgram('python3:paho.mqtt')('paho-mqtt', () => {
     it('gets its own messages back at every QoS', async () => {
       const expected = [0, 1, 2].map(qos => `paho/${version}/${qos} ${qos} hello`).join('\n')
       expect(await python(ROUND_TRIP, version)).toBe(expected)
+    })
+
+    it('shares a subscription', async () => {
+      expect(await python(SHARE, version)).toBe('True True')
     })
 
     it('finds its session and messages after a kill -9', async () => {
