@@ -77,11 +77,14 @@ export class Counters {
     this.drop('closed', settled)
   }
 
-  /** By QoS, what was written for a client and never left: QoS 0 is dropped, the rest waits on if its session does. */
-  loseMqtt(lost: readonly [number, number, number], isSessionEnded: boolean): void {
+  /**
+   * By QoS, what was written for a client and never left: QoS 0 is dropped, the rest waits on if its session does.
+   * `keptOn`: so many of it went on to another member of a shared subscription.
+   */
+  loseMqtt(lost: readonly [number, number, number], isSessionEnded: boolean, keptOn: number): void {
     for (let qos = 0; qos < 3; qos++) this.mqttSent[qos]! -= lost[qos]!
     this.drop('closed', lost[0])
-    if (isSessionEnded) this.drop('closed', lost[1] + lost[2])
+    if (isSessionEnded) this.drop('closed', lost[1] + lost[2] - keptOn)
   }
 
   /** A drop that a queue's operator wants to see; `queue` is its name. */

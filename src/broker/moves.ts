@@ -3,6 +3,7 @@
  * because the session is gone. QoS 2 that was sent never goes to another client [MQTT-4.8.2-5].
  */
 import type { Move } from '../core/move.ts'
+import { NOTHING } from '../core/entries.ts'
 import type { Queue } from '../core/queue.ts'
 import {
   ENTRY_COUNT,
@@ -61,19 +62,43 @@ export function giveBack(broker: Broker, session: Session, isEnding: boolean): S
   const { moves } = session.queue
   if (moves === null || moves.size === 0) return groups
   const finished: Move[] = []
+  const back = new Set<number>()
   // In their order: each takes its old place, so that what goes together stays in few chunks.
   for (const move of [...moves.values()].sort(byPlace)) {
     const group = broker.state.groups.get(move.groupId)
     if (group === undefined) continue
     groups.add(group)
     const others = group.members.size - (isEnding && group.members.has(session) ? 1 : 0)
-    if (others > 0 && mayGoBack(session.queue, move)) putBack(broker, session.queue, group, move)
+    if (others > 0 && mayGoBack(session.queue, move)) back.add(move.sequence)
     else finished.push(move)
+  }
+  if (isEnding) noteGivenBack(session.queue, back)
+  for (const move of [...moves.values()].sort(byPlace)) {
+    if (back.has(move.sequence)) putBack(broker, session.queue, move)
   }
   if (broker.writer.length > 0) append(broker, KIND.sharedMoveBack, LAZY)
   for (const move of finished) giveUp(broker, move, isEnding)
   if (broker.writer.length > 0) append(broker, KIND.settle, LAZY)
   return groups
+}
+
+/** Of the QoS 1 deliveries of a session that has ended, in their order: whether they went back. */
+const endings = new WeakMap<Queue, boolean[]>()
+
+function noteGivenBack(queue: Queue, back: ReadonlySet<number>): void {
+  if (back.size === 0) return
+  const sent: boolean[] = []
+  for (let at = queue.after(0); at !== NOTHING; at = queue.after(at)) {
+    const isQos1 = (queue.flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT === 1
+    if (isQos1 && (queue.flags & ENTRY_COUNT) !== 0) sent.push(back.has(at))
+  }
+  endings.set(queue, sent)
+}
+
+/** How many of the last `count` QoS 1 deliveries of a session that has ended went back to their groups. */
+export function givenBackOf(queue: Queue, count: number): number {
+  const sent = endings.get(queue) ?? []
+  return sent.slice(-count).filter(isBack => isBack).length
 }
 
 function byPlace(a: Move, b: Move): number {
@@ -89,8 +114,10 @@ function mayGoBack(queue: Queue, move: Move): boolean {
   return isReady && (queue.flags & ENTRY_COUNT) === 0 && move.sequence >= queue.redeliveredBelow
 }
 
-function putBack(broker: Broker, queue: Queue, group: SharedGroup, move: Move): void {
+function putBack(broker: Broker, queue: Queue, move: Move): void {
   const { state, writer, journal } = broker
+  const group = state.groups.get(move.groupId)!
+  queue.find(move.sequence)
   if (move.isLent) {
     state.unlink(move)
     group.queue.requeue(move.groupSequence)

@@ -14,6 +14,7 @@ import {
   DELIVER_RETAIN
 } from '../broker/consumer.ts'
 import { wakeSession } from '../broker/group-member.ts'
+import { givenBackOf } from '../broker/moves.ts'
 import { OwedAcks, type OwedVisitor } from '../broker/owed.ts'
 import { disconnect } from '../broker/sessions.ts'
 import { settle } from '../broker/settle.ts'
@@ -202,7 +203,10 @@ export class MqttConnection
   onClosed(): void {
     this.close(this.socket.closeReason || 'connection lost', 0, 'lost')
     const lost = this.socket.lostUnits(countPublishes)
-    this.context.broker.counters.loseMqtt(lost, this.delivered?.isDeleted === true)
+    const { delivered } = this
+    const isEnded = delivered?.isDeleted === true
+    const keptOn = isEnded && lost[1] > 0 ? givenBackOf(delivered, lost[1]) : 0
+    this.context.broker.counters.loseMqtt(lost, isEnded, keptOn)
     this.options.onClosed()
   }
 

@@ -81,6 +81,32 @@ it('loses nothing and doubles no QoS 2 over kill -9, v5 [MQTT-4.8.2-4] [MQTT-4.8
   expect(metrics.sum('messages_ready') + metrics.sum('messages_unacked')).toBe(0)
 })
 
+it('drops nothing that a member left unread when its session ended: another gets it', async () => {
+  const stuck = await connected('stuck', { clean: true, version: 4 })
+  await stuck.subscribe(JOBS, 1)
+  stuck.pause()
+  const publisher = await connected('p', { clean: true })
+  const COUNT = 1_000
+  // More than the kernel takes for a peer that does not read.
+  for (let number = 0; number < COUNT; number++) {
+    const payload = Buffer.alloc(8_000)
+    payload.write(`${number} `)
+    publisher.publish('jobs/x', payload, { qos: 1 })
+    if (number % 20 === 19) await publisher.pong()
+  }
+  await expect.poll(() => publisher.openCount, { timeout: 20_000 }).toBe(0)
+  const got = new Set<number>()
+  const quick = await connected('quick', { clean: true })
+  quick.onMessage = ({ payload }) => got.add(Number.parseInt(payload.toString('latin1', 0, 8), 10))
+  await quick.subscribe(JOBS, 1)
+  stuck.destroy()
+  await expect.poll(() => got.size, { timeout: 20_000 }).toBe(COUNT)
+  await quick.pong()
+  const metrics = await readMetrics(program)
+  expect(droppedOf(metrics)).toBe(0)
+  expect(metrics.sum('messages_ready') + metrics.sum('messages_unacked')).toBe(0)
+})
+
 it('counts every message once: sent = delivered + waiting + dropped', async () => {
   const slow = await connected('slow', { ackDelayMs: 60_000 })
   await slow.subscribe(JOBS, 1)
