@@ -3,13 +3,7 @@
  * has no member and nobody holds a message of it any more.
  */
 import { NOTHING } from '../core/entries.ts'
-import {
-  ENTRY_QOS,
-  ENTRY_QOS_SHIFT,
-  ENTRY_SHARE_SHIFT,
-  ENTRY_STATE,
-  UNACKED
-} from '../core/queue-entry.ts'
+import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
 import type { Queue } from '../core/queue.ts'
 import { KIND } from '../core/records/kinds.ts'
 import {
@@ -18,6 +12,7 @@ import {
   writeDestination,
   writeMessage
 } from '../core/records/message.ts'
+import { writeCold, writeEntries } from '../core/records/queue-entries.ts'
 import { writePurge } from '../core/records/settle.ts'
 import { writeGroup } from '../core/records/shared-group.ts'
 import type { SharedGroup } from '../core/shared-group.ts'
@@ -43,6 +38,7 @@ export function judgeGroup(broker: Broker, group: SharedGroup): void {
   queue.isDurable = lasts
   broker.state.enterGroup(group)
   if (lasts) {
+    settleSentQos2(broker, group)
     writeGroup(broker.writer, group)
     append(broker, KIND.sharedGroup, LAZY)
     persistWaiting(broker, queue)
@@ -80,13 +76,35 @@ function countDropped(broker: Broker, queue: Queue): void {
   if (count > 0) broker.counters.dropFrom(queue.name, 'queue_deleted', count)
 }
 
-/** The group lasts from now on: so does what waits in memory. */
+/**
+ * The group lasts from now on: so does what waits, whose records name a queue that replay does not know or
+ * has seen end.
+ */
 function persistWaiting(broker: Broker, queue: Queue): void {
+  for (const chunk of [...queue.chunks]) {
+    if (chunk.live === 0) continue
+    if (chunk.words === null) writeCold(broker.writer, queue, chunk)
+    else writeEntries(broker.writer, queue, chunk)
+    append(broker, chunk.words === null ? KIND.queueCold : KIND.queueEntries, LAZY)
+  }
   for (let at = queue.after(0); at !== NOTHING; at = queue.after(at)) {
-    // QoS 2 that was sent to somebody must not come back and go to another [MQTT-4.8.2-5].
-    const isQos2 = (queue.flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT === 2
-    if (isQos2 && (queue.flags & ENTRY_STATE) === UNACKED) continue
     if (queue.segment >= MEMORY) persist(broker, queue, at)
+  }
+}
+
+/**
+ * QoS 2 that was sent to a session without the disk, while the group did not last, must not come back after
+ * a crash and go to another [MQTT-4.8.2-5].
+ */
+function settleSentQos2(broker: Broker, group: SharedGroup): void {
+  const { state } = broker
+  for (const { queue } of state.sessions.values()) {
+    if (queue.moves === null) continue
+    for (const move of queue.moves.values()) {
+      if (move.groupId !== group.id || !move.isLent || !queue.find(move.sequence)) continue
+      const isQos2 = (queue.flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT === 2
+      if (isQos2) state.settleEntry(group.queue, move.groupSequence)
+    }
   }
 }
 

@@ -336,6 +336,41 @@ describe('a group that lasts', () => {
     expect(rig.broker.state.queues.size).toBe(0)
   })
 
+  it('lasts again with what waited while it did not, but for QoS 2 that was sent', async () => {
+    const a = member('a', true)
+    const b = member('b')
+    a.takes = false
+    b.takes = false
+    send(publisher(), 'uv')
+    await rig.flush()
+    new Client(rig, 'a').open({ clean: true })
+    expect(group().queue.isDurable).toBe(false)
+    expect(join(b, JOBS, { qos: 2 })).toBe(2)
+    b.takes = true
+    b.inflightMax = 1
+    settle(rig.broker, b.session!.queue, b.got[0]?.sequence ?? 0)
+    wakeSession(rig.broker, b.session!)
+    expect(text(b)).toBe('u')
+    acknowledge(b)
+    b.takes = false
+    acknowledge(b)
+    send(publisher(), 'w', 2)
+    b.inflightMax = 2
+    b.takes = true
+    wakeSession(rig.broker, b.session!)
+    expect(text(b)).toBe('uvw')
+    b.takes = false
+    send(publisher(), 'x')
+    const c = member('c', true)
+    c.takes = false
+    expect(group().queue.isDurable).toBe(true)
+    await rig.flush()
+    rig = await rig.crash()
+    const again = new Client(rig, 'c').open({ expiry: 3_600 })
+    await turns()
+    expect(text(again)).toBe('x')
+  })
+
   it('has what a member without a lasting session was sent back after a crash', async () => {
     member('a', true).close('lost')
     const b = member('b', false, { qos: 2 })
