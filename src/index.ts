@@ -9,7 +9,11 @@ import { type Logger, pino } from 'pino'
 import type { Broker } from './broker/broker.ts'
 import type { BrokerEventMap } from './broker/events.ts'
 import { LocalClient, type LocalDelivery } from './broker/local-client.ts'
-import { type ListenerOption, parseListenerUrl } from './config/listener-url.ts'
+import {
+  type ListenerOption,
+  type ListenerScheme,
+  parseListenerUrl
+} from './config/listener-url.ts'
 import { ConfigError, Mistakes } from './config/mistake.ts'
 import {
   LOG_LEVELS,
@@ -21,6 +25,7 @@ import {
 } from './config/options.ts'
 import { StartRefusedError } from './config/start-rules.ts'
 import type { QueueOption } from './config/structures.ts'
+import { withPaths } from './config/tls.ts'
 import { parseValue } from './config/values.ts'
 import { BrokerError, type ErrorName } from './core/errors.ts'
 import { DEFAULT_LIMITS } from './core/limits.ts'
@@ -61,6 +66,8 @@ export interface BrokerOptions {
   readonly listeners?: readonly string[]
   /** Declared at the start. */
   readonly queues?: readonly QueueDeclaration[]
+  /** Certificates and keys of the listeners with TLS, such as `mqtts://`; paths of files. */
+  readonly tls?: Partial<Options['tls']>
   /** Bounds; each carries its unit in its name. */
   readonly limits?: Partial<Options['limits']>
   /** A user with the tag `administrator`, made when the data folder has no user yet. */
@@ -118,7 +125,7 @@ export type MessageHandler = (message: ReceivedMessage) => void | Promise<void>
 
 /** A listener with the port that it really has. */
 export interface ListenerAddress {
-  readonly scheme: 'mqtt' | 'amqp' | 'http' | 'metrics'
+  readonly scheme: ListenerScheme
   readonly host: string
   readonly port: number
 }
@@ -345,6 +352,10 @@ function fullOptions(given: BrokerOptions): Options {
   if (given.syncIdleMs !== undefined) {
     options.syncIdleMs = readValue('syncIdleMs', given.syncIdleMs, mistakes) as number
   }
+  for (const [name, value] of Object.entries(given.tls ?? {})) {
+    options.tls = { ...options.tls, [name]: readValue(`tls.${name}`, value, mistakes) }
+  }
+  options.tls = withPaths(options.tls, process.cwd())
   for (const [name, value] of Object.entries(given.limits ?? {})) {
     const limit = readValue(`limits.${name}`, value, mistakes) as number
     options.limits = { ...options.limits, [name]: limit }

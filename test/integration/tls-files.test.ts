@@ -137,3 +137,39 @@ describe('a start', () => {
     expect(stderr).toMatch(/bad-psk:2: the key is not written in pairs of hexadecimal digits/)
   })
 })
+
+describe('config check', () => {
+  it('reads the files of TLS too', async () => {
+    const check = (config: string) =>
+      runMotemq(['config', 'check', '--config', rig.file(config)], { cwd: rig.folder })
+    expect(await check('motemq.yaml')).toMatchObject({ code: 2 })
+    const good = `listeners: ["mqtts://127.0.0.1"]\ntls: { cert: server.crt, key: server.key }\n`
+    rig.put('good.yaml', good)
+    expect(await check('good.yaml')).toMatchObject({ code: 0, stderr: '' })
+    rig.put('bad.yaml', good.replace('server.key', 'ca.crt'))
+    const { code, stderr } = await check('bad.yaml')
+    expect([code, stderr]).toEqual([2, expect.stringContaining('ca.crt holds no private key')])
+  })
+})
+
+describe('createBroker', () => {
+  it('takes the files of TLS as its option', async () => {
+    const { createBroker } = await import('../../src/index.ts')
+    const broker = createBroker({
+      data: rig.file('embedded'),
+      listeners: ['mqtts://127.0.0.1:0'],
+      tls: { cert: rig.file('server.crt'), key: rig.file('server.key') },
+      log: 'error'
+    })
+    await broker.start()
+    try {
+      const [address] = broker.addresses
+      expect(address?.scheme).toBe('mqtts')
+      const url = `mqtts://localhost:${address?.port}`
+      const client = await connectAsync(url, { reconnectPeriod: 0, ca: authority.own.cert })
+      await client.endAsync()
+    } finally {
+      await broker.stop()
+    }
+  })
+})

@@ -208,6 +208,12 @@ describe('a pre-shared key', () => {
     expect(await rig.answerOf('psk', pskOptions(PSK, 'lamp'))).toBe(ACCEPTED)
   })
 
+  it('lets a device with an old session in by its key, not by the session', async () => {
+    const options = pskOptions(PSK, 'lamp')
+    const session = await sessionOf({ ...options, port: rig.port('psk') })
+    expect(await rig.answerOf('psk', { ...options, session })).toBe(ACCEPTED)
+  })
+
   it('that is wrong, or of nobody, is refused the same way', async () => {
     expect(await rig.answerOf('psk', pskOptions(PSK.replace('0', '1'), 'lamp'))).toBe('')
     expect(await rig.answerOf('psk', pskOptions(PSK, 'door'))).toBe('')
