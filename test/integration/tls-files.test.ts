@@ -1,11 +1,21 @@
 /** The files of TLS: what a start says of them, and that they may change while the program runs. */
 import { copyFileSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { connect as tcpConnect } from 'node:net'
+import { connect as tlsConnect } from 'node:tls'
 import { connectAsync } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { writePair } from '../support/certs.ts'
 import { runMotemq } from '../support/motemq-process.ts'
 import { Program } from '../support/program.ts'
-import { ACCEPTED, PSK, pskOptions, secure, sessionOf, TlsRig } from '../support/tls-rig.ts'
+import {
+  ACCEPTED,
+  CONNECT,
+  PSK,
+  pskOptions,
+  secure,
+  sessionOf,
+  TlsRig
+} from '../support/tls-rig.ts'
 
 const rig = new TlsRig()
 const { authority } = rig
@@ -172,4 +182,43 @@ describe('createBroker', () => {
       await broker.stop()
     }
   })
+})
+
+describe('TLS behind a proxy', () => {
+  it.each([true, false])(
+    'is read behind the PROXY header, in one piece with it: %s',
+    async isOnePiece => {
+      rig.put(
+        'proxy.yaml',
+        `listeners:
+  - { url: "mqtts://127.0.0.1:0", proxyProtocol: { from: ["127.0.0.1"] } }
+tls: { cert: ${rig.file('server.crt')}, key: ${rig.file('server.key')} }
+users: [{ name: nobody }]
+`
+      )
+      const program = await Program.start({
+        listen: [],
+        flags: ['--config', rig.file('proxy.yaml')]
+      })
+      try {
+        const plain = tcpConnect(program.port('mqtts'), '127.0.0.1')
+        await new Promise(resolve => plain.once('connect', resolve))
+        if (isOnePiece) plain.cork()
+        plain.write('PROXY TCP4 203.0.113.7 198.51.100.1 4711 8883\r\n')
+        const socket = tlsConnect({ socket: plain, rejectUnauthorized: false })
+        setTimeout(() => plain.uncork(), 50)
+        socket.on('error', () => undefined)
+        await new Promise(resolve => socket.once('secureConnect', resolve))
+        const answer = new Promise<Buffer>(resolve => socket.once('data', resolve))
+        socket.write(CONNECT)
+        expect((await answer).toString('hex')).toBe('20020005')
+        await program.waitForLog(
+          line => line['msg'] === 'refused' && line['peer'] === '203.0.113.7:4711'
+        )
+        socket.destroy()
+      } finally {
+        await program.remove()
+      }
+    }
+  )
 })
