@@ -123,7 +123,9 @@ requireProgram('mosquitto_sub')('motemq sub beside mosquitto_sub', () => {
     ['words around', 'topic=%t payload=%p\\n--']
   ]
   for (const version of ['31', '311', '5']) {
-    it.each(formats)(`prints %s in version ${version}`, async (_, format) => {
+    // Older versions have fewer properties, and nothing else that a format shows.
+    const shown = version === '5' ? formats : formats.filter(([name]) => /each|JSON/.test(name))
+    it.each(shown)(`prints %s in version ${version}`, async (_, format) => {
       const flags = ['-V', version, '-q', '2', '-t', 'm/#', '-C', '7', '-F', format]
       const [theirs, ours] = await both({ flags, send: sendAll })
       expect(withoutTimes(ours.stdout)).toBe(withoutTimes(theirs.stdout))
