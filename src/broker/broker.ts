@@ -21,6 +21,7 @@ import type { Publisher } from './consumer.ts'
 import { Counters } from './counters.ts'
 import { BrokerEvents } from './events.ts'
 import { PublishTurns } from './publish-turns.ts'
+import { WillRoom } from './will-room.ts'
 
 /** Called once at the end of the turn in which it was given to `afterTurn`. */
 export interface TurnTask {
@@ -71,6 +72,7 @@ export class Broker implements Liveness {
   /** Queues with more than a few entries in memory: see spill.ts. */
   readonly longQueues: Set<Queue>
   readonly deadlines: DeadlineHeap<Timed>
+  readonly willRoom: WillRoom
   /** Each front-end's reader of its own property bytes, by message form. */
   readonly propertyDecoders: PropertiesDecoder[]
   /** After publish: some queue, session or subscription matched. */
@@ -113,6 +115,7 @@ export class Broker implements Liveness {
     this.exclusiveQueues = new Map()
     this.longQueues = new Set()
     this.deadlines = new DeadlineHeap()
+    this.willRoom = new WillRoom()
     this.propertyDecoders = []
     this.matched = false
     this.turns = new PublishTurns()

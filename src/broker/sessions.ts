@@ -101,6 +101,12 @@ function refuse(broker: Broker, request: ConnectRequest): 0 | ErrorCode {
   if (session === undefined && broker.state.queues.size >= broker.limits.queuesMax) {
     return ERROR_CODES.quotaExceeded
   }
+  // Those that end with their connection are bounded as connections are.
+  const isMore = session === undefined && request.expirySeconds > 0
+  if (isMore && broker.state.sessions.size >= broker.limits.sessionsMax) {
+    return ERROR_CODES.quotaExceeded
+  }
+  if (will !== null && !broker.willRoom.take(broker, will)) return ERROR_CODES.quotaExceeded
   return 0
 }
 

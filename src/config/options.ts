@@ -102,6 +102,8 @@ const LIMITS = {
     'most messages that wait for a session; the oldest are dropped'
   ),
   sessionBytesMax: bytes(64 * MIB, 'most bytes that wait for a session; the oldest are dropped'),
+  sessionsMax: count(50_000, 'with so many sessions none that outlasts its client is opened', 0),
+  willBytesMax: bytes(16 * MIB, 'most bytes of wills, of all clients together', 0),
   sharedMessagesMax: count(
     100_000,
     'most messages that wait for a shared subscription; the oldest are dropped'

@@ -19,6 +19,10 @@ export interface Limits {
   bindingsMax: number
   sessionMessagesMax: number
   sessionBytesMax: number
+  /** With so many no further one that outlasts its connection is opened. */
+  sessionsMax: number
+  /** All wills together. */
+  willBytesMax: number
   /** Of what waits in the queue of a shared subscription. */
   sharedMessagesMax: number
   sharedBytesMax: number
@@ -72,6 +76,8 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   bindingsMax: 1_000_000,
   sessionMessagesMax: 100_000,
   sessionBytesMax: 64 * MIB,
+  sessionsMax: 50_000,
+  willBytesMax: 16 * MIB,
   sharedMessagesMax: 100_000,
   sharedBytesMax: 64 * MIB,
   sharedMembersMax: 1_000,

@@ -102,6 +102,8 @@ export class MqttConnection
   receivedCount: number
   /** PUBLISHes that wait for the disk's alarm or a full queue to pass. */
   readonly held: HeldPublishes
+  /** Acknowledgements of nothing in this second. */
+  unexpectedAcks: number
   /** `liveMs` at which the peer is closed if they still wait. */
   heldUntilMs: number
   /** Session Expiry Interval of its DISCONNECT, seconds; null: unchanged. */
@@ -148,6 +150,7 @@ export class MqttConnection
     this.isPublisher = false
     this.receivedCount = 0
     this.held = new HeldPublishes()
+    this.unexpectedAcks = 0
     this.heldUntilMs = 0
     this.newExpirySeconds = null
     this.authentication = null

@@ -16,10 +16,13 @@ export interface Timing extends Holding {
   readonly openedMs: number
   /** `MqttContext.liveMs` when the peer was last heard of. */
   seenMs: number
+  /** Acknowledgements of nothing in this second. */
+  unexpectedAcks: number
   close(text: string, reason: number, how: 'disconnect' | 'with-will' | 'lost'): void
 }
 
 export function checkDeadlines(connection: Timing, liveMs: number): void {
+  connection.unexpectedAcks = 0
   const { heldUntilMs, keepaliveMs } = connection
   if (heldUntilMs > 0) {
     if (liveMs >= heldUntilMs) {

@@ -12,6 +12,8 @@ import { REASON } from './reason-codes.ts'
 
 /** From here on reason codes are errors (§2.4). */
 const FIRST_ERROR = 0x80
+/** Acknowledgements of nothing that a client may send in a second. */
+const UNEXPECTED_ACKS_A_SECOND = 10_000
 
 export function handlePuback(connection: MqttConnection): void {
   const session = connection.session!
@@ -77,6 +79,9 @@ function finish(connection: MqttConnection, session: Session, sequence: number):
   connection.wake(session)
 }
 
+/** Counted; a flood of them ends the connection. */
 function countUnexpected(connection: MqttConnection): void {
   connection.context.broker.counters.unexpectedAcks++
+  if (++connection.unexpectedAcks <= UNEXPECTED_ACKS_A_SECOND) return
+  connection.close('too many unexpected acknowledgements', REASON.messageRateTooHigh, 'lost')
 }

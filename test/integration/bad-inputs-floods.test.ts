@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { type Figures, type Flood, FloodRig } from '../support/flood-rig.ts'
 import { requireNamespaces } from '../support/namespaces.ts'
+import { requiresAll } from '../support/require.ts'
 
 const MIB = 1024 * 1024
 /** What `heapUsed` and `external` may have grown by when all is over. */
@@ -77,8 +78,8 @@ requireNamespaces('a flood', () => {
     'B54: a million acknowledgements of nothing leave nothing behind, in version %i',
     async version => {
       const before = await rig.figures()
-      const ran = await flood('acks', 1_000_000, version, '40', '50', '70')
-      expect(ran.result['sent']).toBeGreaterThan(0)
+      const ran = await flood('acks', 1_000_000, version, 100, '40', '50', '70')
+      expect(ran.result['sent']).toBe(1_000_000)
       await isOver(ran, before)
       expect((await rig.figures()).rss - before.rss).toBeLessThan(20 * MIB)
     }
@@ -141,4 +142,61 @@ requireNamespaces('a flood', () => {
       expect(lines(/taken over/)).toBeGreaterThan(0)
     }
   )
+
+  it.each([4, 5])(
+    'B55: a client that acknowledges nothing 100,000 times a second is cut off, in version %i',
+    async version => {
+      const before = await rig.figures()
+      const ran = await flood('acks', 100_000, version, 1, '40')
+      const { sent = 0, ...ends } = ran.result
+      expect(sent).toBeGreaterThan(10_000)
+      expect(Object.keys(ends)).toEqual([
+        version === 5 ? expect.stringMatching(/^e0..96/) : 'closed'
+      ])
+      await isOver(ran, before)
+      expect(lines(/too many unexpected acknowledgements/)).toBe(1)
+    }
+  )
+
+  it.each([4, 5])(
+    'B25: wills of 60,000 bytes are taken up to 16 MiB in all, in version %i',
+    async version => {
+      const before = await rig.figures()
+      const ran = await flood('wills', 5_000, 60_000, version)
+      const { '0x0': taken = 0, ...others } = ran.result
+      expect(Number(taken)).toBeGreaterThan(200)
+      expect(Number(taken) * 60_000).toBeLessThan(17 * MIB)
+      expect(others).toEqual({ [version === 5 ? '0x97' : '0x3']: 5_000 - Number(taken) })
+      const during = await rig.figures()
+      expect(during.rss - before.rss).toBeLessThan(64 * MIB)
+      // The wills are published, and gone.
+      await isOver(ran, before)
+      const again = await flood('wills', 1, 60_000, version)
+      expect(again.result).toEqual({ '0x0': 1 })
+      await again.end()
+    }
+  )
+
+  it('B25: a will that is no CONNECT under 64 KiB is refused at its header', async () => {
+    const ran = await flood('wills', 100, 65_500, 5)
+    expect(ran.result).toEqual({ closed: 100 })
+    await ran.end()
+    expect(lines(/packet too large/)).toBeGreaterThanOrEqual(10)
+  })
+
+  it('B38: sessions for ever are given up to their quota, and end when we say', async () => {
+    const [ids, most] = requiresAll ? [100_000, 50_000] : [5_000, 2_000]
+    await rig.remove()
+    rig = await FloodRig.start(['--limits-sessions-max', `${most}`])
+    const ran = await flood('ids', ids)
+    // The witness has a session too.
+    expect(ran.result).toEqual({ '0x0': most - 1, '0x97': ids - most + 1 })
+    expect((await rig.figures()).rss).toBeLessThan(250 * MIB)
+    await ran.end()
+    expect(lines(/session refused|quota/)).toBeGreaterThan(0)
+    // Longer than we keep any: told in the CONNACK (Session Expiry Interval 2,592,000).
+    const one = await flood('packets', 1, 0, '101500044d515454050200000511ffffffff0003616263')
+    expect(Object.keys(one.result)[0]).toContain('1100278d00')
+    await one.end()
+  })
 })

@@ -162,25 +162,31 @@ const FLOODS = {
     return tally(codes)
   },
 
-  /** Acknowledgements of nothing, as fast as they go. */
-  async acks(count, version, ...types) {
-    const client = new Client()
-    await client.connect(Number(version), 'acks')
+  /** Acknowledgements of nothing, as fast as they go, by one client after another that is cut off for it. */
+  async acks(count, version, clientsMax, ...types) {
     const chunk = Buffer.alloc(4 * 10_000)
-    let last = null
     let sent = 0
-    for (; sent < Number(count) && !client.isClosed; sent += 10_000) {
-      for (let i = 0; i < 10_000; i++) {
-        const id = 1 + Math.floor(Math.random() * 65_535)
-        chunk.set([Number(`0x${types[i % types.length]}`), 2, id >> 8, id & 255], 4 * i)
+    const ends = []
+    for (let clients = 0; clients < Number(clientsMax) && sent < Number(count); clients++) {
+      const client = new Client()
+      await client.connect(Number(version), `acks-${clients}`)
+      let last = null
+      while (sent < Number(count) && !client.isClosed) {
+        for (let i = 0; i < 10_000; i++) {
+          const id = 1 + Math.floor(Math.random() * 65_535)
+          chunk.set([Number(`0x${types[i % types.length]}`), 2, id >> 8, id & 255], 4 * i)
+        }
+        sent += 10_000
+        if (!(await client.write(chunk))) break
+        last = client.packets.pop() ?? last
+        client.packets.length = 0
       }
-      if (!(await client.write(chunk))) break
-      last = client.packets.pop() ?? last
-      client.packets.length = 0
+      if (!client.isClosed) await client.write(PING)
+      for (let found; last?.[0] !== 0xd0 && (found = await client.next()) !== null; ) last = found
+      ends.push(client.isClosed ? (last?.[0] === 0xe0 ? last.toString('hex') : 'closed') : 'lives')
+      client.socket.destroy()
     }
-    await client.write(PING)
-    for (let found; last?.[0] !== 0xd0 && (found = await client.next()) !== null; ) last = found
-    return { sent, last: last === null ? 'nothing' : last.toString('hex') }
+    return { sent, ...tally(ends) }
   },
 
   /** As many retained topics, QoS 0, and then one a time of them with QoS 1. */
