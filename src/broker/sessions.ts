@@ -106,7 +106,10 @@ function refuse(broker: Broker, request: ConnectRequest): 0 | ErrorCode {
   if (isMore && broker.state.sessions.size >= broker.limits.sessionsMax) {
     return ERROR_CODES.quotaExceeded
   }
-  if (will !== null && !broker.willRoom.take(broker, will)) return ERROR_CODES.quotaExceeded
+  const { state, limits, nowMs } = broker
+  if (will !== null && !broker.willRoom.take(state, will, limits.willBytesMax, nowMs)) {
+    return ERROR_CODES.quotaExceeded
+  }
   return 0
 }
 

@@ -252,7 +252,7 @@ describe('filters', () => {
   it('v3 [MQTT-4.7.3-3]: topics and filters of 65,535 bytes are taken', async () => {
     const gateway = await startGateway()
     const raw = await open(gateway, 'c')
-    const longest = 'é'.repeat(32_767) + 'x'
+    const longest = `${'é'.repeat(32_767)}x`
     await subscribed(raw, longest, 0)
     publish(raw, 0x30, longest, 'y')
     expect((await raw.next()).length).toBe(1 + 3 + 2 + 65_535 + 1)
