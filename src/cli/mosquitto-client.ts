@@ -28,6 +28,7 @@ export const EXIT = {
   failed: 1,
   protocol: 2,
   connectionLost: 7,
+  tls: 8,
   keepalive: 19,
   timeout: 27
 } as const
@@ -185,7 +186,10 @@ export function verdictOf(end: ClientEnd, flags: ClientFlags): Verdict {
     case 'refused':
       return { exitCode: end.code, lines: [`Connection error: ${refusalText(end, flags)}`] }
     case 'unreachable':
-      return { exitCode: EXIT.failed, lines: [unreachableText(end)] }
+      return {
+        exitCode: isOfTls(end) ? EXIT.tls : EXIT.failed,
+        lines: [unreachableText(end)]
+      }
     case 'timeout': {
       const exitCode = end.text.includes('ping') ? EXIT.keepalive : EXIT.failed
       return { exitCode, lines: [`Error: ${end.text}`] }
@@ -206,6 +210,11 @@ function refusalText(end: ClientEnd, flags: ClientFlags): string {
 
 export function reasonText(code: number): string {
   return REASON_TEXTS[code] ?? `reason code ${code}`
+}
+
+/** The handshake failed; a certificate that we do not trust is no connection at all, with 1. */
+function isOfTls({ errno }: ClientEnd): boolean {
+  return errno === 'EPROTO' || errno.startsWith('ERR_SSL_')
 }
 
 function unreachableText(end: ClientEnd): string {
