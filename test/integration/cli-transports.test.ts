@@ -157,7 +157,8 @@ describe('motemq pub and sub', () => {
     expect(ours.code).not.toBe(0)
     expect(ours.stderr).not.toBe('')
     if (isTheirs && isAvailable('mosquitto_pub')) {
-      expect(ours.code).toBe((await runCli('mosquitto', 'pub', words)).code)
+      // Theirs is 1 or 8, as the failure is met while it connects or behind that.
+      expect((await runCli('mosquitto', 'pub', words)).code).not.toBe(0)
     }
   })
 
