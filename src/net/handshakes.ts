@@ -204,6 +204,7 @@ class Handshake {
     stream.on('error', drop)
     // OpenSSL refuses a second handshake, but who asks for one is not kept.
     stream.on('secure', drop)
+    stream.disableRenegotiation()
     internals.secureConnecting = false
     internals._releaseControl()
     const why = this.#check(stream, internals)

@@ -123,12 +123,12 @@ describe('a socket behind TLS', () => {
     reader.pause()
     const peer = peers[0]!
     // One write far beyond what the kernel holds.
-    const large = Buffer.alloc(16 * MIB, 1)
+    const large = Buffer.alloc(64 * MIB, 1)
     peer.socket.units[1]!++
     peer.socket.writeShared(large, 1)
     let got = 0
     const slowly = setInterval(() => {
-      const piece = reader.read() as Buffer | null
+      const piece = reader.read(32_768) as Buffer | null
       got += piece?.length ?? 0
     }, 20)
     await new Promise(resolve => setTimeout(resolve, 4_000))
@@ -172,11 +172,13 @@ describe('a socket behind TLS', () => {
     const port = one.localPort!.toString(16).toUpperCase().padStart(4, '0')
     const { port: own } = server.address() as AddressInfo
     const local = own.toString(16).toUpperCase().padStart(4, '0')
-    const line = readFileSync('/proc/net/tcp', 'latin1')
-      .split('\n')
-      .find(text => text.includes(`:${local} `) && text.includes(`:${port} `))
-    // The timer that runs: 02 is keepalive's (proc(5)).
-    expect(line?.trim().split(/\s+/)[5]?.slice(0, 2)).toBe('02')
+    const timer = () => {
+      const lines = readFileSync('/proc/net/tcp', 'latin1').split('\n')
+      const line = lines.find(text => text.includes(`0100007F:${local} 0100007F:${port} `))
+      return line?.trim().split(/\s+/)[5]?.slice(0, 2)
+    }
+    // The timer that runs once everything is acknowledged: 02 is keepalive's (proc(5)).
+    await expect.poll(timer, { timeout: 5_000 }).toBe('02')
     one.destroy()
   })
 

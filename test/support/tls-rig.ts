@@ -131,9 +131,12 @@ export async function secure(options: ConnectionOptions): Promise<TLSSocket> {
   return socket
 }
 
-/** The first session that a server gives. */
+/** The first session that a server gives; it holds for the name that it was called by. */
 export async function sessionOf(options: ConnectionOptions): Promise<Buffer> {
-  const socket = connect({ host: '127.0.0.1', rejectUnauthorized: false, ...options })
+  const socket = connect({
+    ...{ host: '127.0.0.1', servername: 'localhost', rejectUnauthorized: false },
+    ...options
+  })
   const session = await new Promise<Buffer>((resolve, reject) =>
     socket.once('session', resolve).once('error', reject)
   )
