@@ -103,7 +103,10 @@ function settleSentQos2(broker: Broker, group: SharedGroup): void {
     for (const move of queue.moves.values()) {
       if (move.groupId !== group.id || !move.isLent || !queue.find(move.sequence)) continue
       const isQos2 = (queue.flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT === 2
-      if (isQos2) state.settleEntry(group.queue, move.groupSequence)
+      if (!isQos2) continue
+      // From here on it is the session's alone: settled again, an entry of a chunk gone cold would count twice.
+      queue.moves.delete(move.sequence)
+      state.settleEntry(group.queue, move.groupSequence)
     }
   }
 }

@@ -135,9 +135,12 @@ function putBack(broker: Broker, queue: Queue, move: Move): void {
 function giveUp(broker: Broker, move: Move, isEnding: boolean): void {
   const { state, journal } = broker
   const from = state.queues.get(move.groupId)
+  // Out of the journal's sight already: it was moved to a session that ends with its connection.
+  const isDone = isEnding && !move.isLent && !state.queues.get(move.sessionId)?.isDurable
   if (isEnding) {
     state.unlink(move)
     if (move.isLent && from !== undefined) state.settleEntry(from, move.groupSequence)
   }
-  if (from?.isDurable && !journal.failed) writePair(broker, move.groupId, move.groupSequence)
+  if (from?.isDurable && !isDone && !journal.failed)
+    writePair(broker, move.groupId, move.groupSequence)
 }
