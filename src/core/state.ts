@@ -199,8 +199,9 @@ export class State {
     for (let at = queue.after(chunk.start - 1); at > 0 && at < end; at = queue.after(at)) {
       this.settleEntry(queue, at)
     }
-    queue.separate(chunk.start, end)
+    // It has its place first: else what lies behind it could be put into a chunk that reaches over it.
     queue.adoptCold(chunk)
+    queue.separate(chunk.start, end)
     this.chargeCold(chunk)
   }
 
