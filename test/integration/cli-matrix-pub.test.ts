@@ -238,7 +238,7 @@ requireProgram('mosquitto_pub')('motemq pub beside mosquitto_pub', () => {
     const ours = await published('motemq', flags)
     expect(ours).toEqual(theirs)
     expect(ours.lines[0]).toContain('000102ff0a41')
-    const empty = [...at(), '-t', 'p/f', '-f', join(folder, 'empty')]
+    const empty = [...at(), '-t', 'unseen', '-f', join(folder, 'empty')]
     expect((await runCli('motemq', 'pub', empty)).code).toBe(
       (await runCli('mosquitto', 'pub', empty)).code
     )
