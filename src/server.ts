@@ -32,6 +32,7 @@ import { openJournal } from './journal/log.ts'
 import { systemClock } from './lib/clock.ts'
 import { LoopLag } from './lib/loop-lag.ts'
 import { VERSION } from './lib/version.ts'
+import { DEFAULT_MQTT_OPTIONS } from './mqtt/options.ts'
 import { MqttServer } from './mqtt/server.ts'
 import { Admission, connectionsByDescriptors } from './net/admission.ts'
 import { type Arrival, type ListenAddress, Lobby, type Stage } from './net/arrival.ts'
@@ -183,7 +184,13 @@ class Server implements RunningServer {
     this.#sockets = new Sockets({ outputBytesMax, drainTimeoutMs })
     const { broker } = this
     this.#sockets.dirty.beforeFlush = () => broker.turns.end()
-    this.#mqtt = new MqttServer({ broker, authenticator, sockets: this.#sockets, log })
+    this.#mqtt = new MqttServer({
+      broker,
+      authenticator,
+      sockets: this.#sockets,
+      log,
+      options: { ...DEFAULT_MQTT_OPTIONS, ...options.mqtt }
+    })
     this.#amqp = new AmqpServer(broker, authenticator, this.#sockets, {
       ...DEFAULT_AMQP_OPTIONS,
       product: options.amqp.product,

@@ -172,6 +172,13 @@ export const OPTIONS = {
     product: text('RabbitMQ', 'product told to AMQP clients; some stall with any other'),
     version: text('3.13.7', 'version told to AMQP clients')
   },
+  mqtt: {
+    responseInformation: text(
+      '',
+      'prefix of response topics for MQTT 5 clients that ask for one; %c: the client id'
+    ),
+    serverReference: text('', 'servers that MQTT 5 clients are told to use while this one drains')
+  },
   connections: {
     max: count(0, 'most connections; 0: the limit on open files less 64', 0),
     perSecond: count(5_000, 'new connections a second of a listener; more wait'),

@@ -7,7 +7,9 @@ import type { OwedAcks } from '../broker/owed.ts'
 import type { PeerSocket } from '../net/socket.ts'
 import { ackBytes, writeAck } from './codec/acks.ts'
 import { PUBACK, PUBCOMP, PUBREC, PUBREL } from './codec/packet-types.ts'
+import { writeRefusal } from './codec/write.ts'
 import type { MqttContext } from './context.ts'
+import { reasonOf, textOf } from './reason-codes.ts'
 
 /** Something owed that is no plain acknowledgement: a CONNACK, a SUBACK and what follows it. */
 export interface OwedTask {
@@ -22,6 +24,8 @@ export interface Answering extends Publisher {
   readonly isClosed: boolean
   /** The client's Maximum Packet Size, bytes. */
   readonly outputPacketBytesMax: number
+  /** Version 5: reason strings may stand in any packet [MQTT-3.1.2-29]. */
+  readonly wantsProblems: boolean
   readonly owed: OwedAcks
   /** Those of `owed` that are no plain acknowledgements, in order. */
   readonly tasks: OwedTask[]
@@ -37,6 +41,8 @@ export const PUBCOMP_FIRST = PUBCOMP << 4
 /** In the ring of owed acknowledgements: the next of `tasks`. No packet begins with it. */
 const TASK = 0
 const REASON_SHIFT = 8
+/** From here on stands the broker's error code, of those that refuse. */
+const CODE_SHIFT = 16
 
 /** Owes an acknowledgement: it leaves when `ticket` is durable and everything before it has left. */
 export function owe(
@@ -48,6 +54,12 @@ export function owe(
 ): void {
   if (mayLeave(to, ticket)) sendAck(to, first, packetId, reason)
   else pushOwed(to, ticket, first | (reason << REASON_SHIFT), packetId)
+}
+
+/** Owes a PUBACK or PUBREC that refuses: `code` is one of the broker's ERROR_CODES. */
+export function oweRefusal(to: Answering, first: number, packetId: number, code: number): void {
+  if (mayLeave(to, 0)) sendRefusal(to, first, packetId, code)
+  else pushOwed(to, 0, first | (code << CODE_SHIFT), packetId)
 }
 
 /** Like `owe`, for what is more than an acknowledgement. */
@@ -64,7 +76,28 @@ export function oweTask(to: Answering, ticket: number, task: OwedTask): void {
 export function sendOwed(to: Answering, a: number, b: number): void {
   if (to.isClosed) return
   if (a === TASK) to.tasks.shift()!.run()
+  else if (a >> CODE_SHIFT > 0) sendRefusal(to, a & 255, b, a >> CODE_SHIFT)
   else sendAck(to, a & 255, b, a >> REASON_SHIFT)
+}
+
+/** With a reason string where the client takes it [MQTT-3.4.2-2] [MQTT-3.5.2-2]. */
+function sendRefusal(to: Answering, first: number, packetId: number, code: number): void {
+  const reason = reasonOf(code)
+  if (to.version === 5 && to.wantsProblems) {
+    const cmd = first === PUBREC_FIRST ? 'pubrec' : 'puback'
+    const packet = writeRefusal(cmd, packetId, reason, textOf(code))
+    if (packet.length <= to.outputPacketBytesMax) {
+      if (to.receivedCount > 0) to.receivedCount--
+      send(to, packet)
+      return
+    }
+  }
+  sendAck(to, first, packetId, reason)
+}
+
+/** The larger of two forms of a packet that the client takes: a reason string may make it too large. */
+export function fitting(to: Answering, full: Buffer, bare: () => Buffer): Buffer {
+  return full.length <= to.outputPacketBytesMax ? full : bare()
 }
 
 export function sendAck(to: Answering, first: number, packetId: number, reason: number): void {

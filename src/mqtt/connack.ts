@@ -1,12 +1,11 @@
 /** The CONNACK: what the client may expect of us (MQTT 5 §3.2), and what begins when it leaves. */
-import type { IConnackPacket } from 'mqtt-packet'
 import { resume } from '../broker/sessions.ts'
 import { type OwedTask, send } from './answers.ts'
 import type { ConnectPacket } from './codec/packet.ts'
+import type { ConnackProperties } from './codec/write.ts'
 import type { MqttConnection } from './connection.ts'
+import { responseInformationOf } from './options.ts'
 import { PAUSED_LOGIN } from './paused.ts'
-
-export type ConnackProperties = NonNullable<IConnackPacket['properties']>
 
 /** What a version 5 client must know (§3.2.2.3). */
 export function tell(
@@ -26,6 +25,12 @@ export function tell(
     // [MQTT-4.12.0-5]
     properties.authenticationMethod = authentication.method
     properties.authenticationData = authentication.lastData
+  }
+  if (limits.retainedMax === 0) properties.retainAvailable = false
+  if (limits.wildcardSubscriptionsMax === 0) properties.wildcardSubscriptionAvailable = false
+  if (packet.wantsResponseInformation) {
+    const information = responseInformationOf(connection.context.options, connection.clientId)
+    if (information !== '') properties.responseInformation = information
   }
   if (packet.clientId === '') properties.assignedClientIdentifier = connection.clientId
   if (expirySeconds !== packet.sessionExpirySeconds) {

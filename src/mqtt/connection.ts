@@ -24,8 +24,7 @@ import type { Queue } from '../core/queue.ts'
 import type { Session } from '../core/session.ts'
 import type { Vhost } from '../core/vhost.ts'
 import { PeerSocket, type SocketHandler } from '../net/socket.ts'
-import { type OwedTask, PUBREL_FIRST, send, sendAck, sendOwed } from './answers.ts'
-import { writeDisconnect } from './codec/write.ts'
+import { type OwedTask, PUBREL_FIRST, sendAck, sendOwed } from './answers.ts'
 import type { Authentication } from './authentication.ts'
 import { countPublishes } from './codec/count-publishes.ts'
 import { PublishReader } from './codec/publish.ts'
@@ -39,7 +38,7 @@ import { ENCODE_3, type PublishTarget } from './outbound.ts'
 import type { OutgoingAliases } from './outgoing-aliases.ts'
 import { PAUSED_PRESSURE, PAUSED_TURN } from './paused.ts'
 import { REASON } from './reason-codes.ts'
-import { failed, type Refusable } from './refusing.ts'
+import { failed, type Refusable, sayGoodbye } from './refusing.ts'
 
 /** Handles one packet of a connection; false: take no more until the splitter is resumed. */
 export type PacketFunction = (
@@ -88,6 +87,7 @@ export class MqttConnection
   /** `MqttContext.liveMs` when the peer was last heard of. */
   seenMs: number
   readonly openedMs: number
+  wantsProblems: boolean
   encoding: number
   aliases: OutgoingAliases | null
   /** The client's Maximum Packet Size, bytes. */
@@ -142,6 +142,7 @@ export class MqttConnection
     this.keepaliveMs = 0
     this.seenMs = context.liveMs
     this.openedMs = context.liveMs - (options.waitedMs ?? 0)
+    this.wantsProblems = false
     this.encoding = ENCODE_3
     this.aliases = null
     this.outputPacketBytesMax = UNLIMITED
@@ -374,7 +375,7 @@ export class MqttConnection
     if (this.isClosed) return
     const { broker } = this.context
     const wasOpen = this.isOpen
-    if (wasOpen && reason > 0 && this.version === 5) send(this, writeDisconnect(reason))
+    if (wasOpen && reason > 0 && this.version === 5) sayGoodbye(this, reason, text)
     this.isClosed = true
     this.isOpen = false
     this.splitter.close()

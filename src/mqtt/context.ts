@@ -5,6 +5,7 @@ import type { Broker } from '../broker/broker.ts'
 import type { Message } from '../core/message.ts'
 import type { Remote } from '../net/arrival.ts'
 import type { Sockets } from '../net/socket.ts'
+import type { MqttOptions } from './options.ts'
 import type { Outbound } from './outbound.ts'
 
 /** Log lines a second for peers that never log in: the rest are counted only. */
@@ -18,6 +19,7 @@ export interface MqttContext {
   readonly sockets: Sockets
   readonly outbound: Outbound
   readonly log: Logger
+  readonly options: MqttOptions
   /** The PUBLISH being read: one for all, none outlasts its handling. */
   readonly message: Message
   /** Milliseconds that the loop was alive: a stall of ours does not count against any peer. */

@@ -16,7 +16,7 @@ import { beginAuthentication } from './handle-auth.ts'
 import { ENCODE_5, ENCODE_5_ALIASED } from './outbound.ts'
 import { OutgoingAliases } from './outgoing-aliases.ts'
 import { PAUSED_LOGIN } from './paused.ts'
-import { REASON, RETURN_CODE, reasonOf, returnCodeOf } from './reason-codes.ts'
+import { REASON, RETURN_CODE, reasonOf, returnCodeOf, textOf } from './reason-codes.ts'
 import { refuse } from './refusing.ts'
 
 const RANDOM_ID_BYTES = 16
@@ -73,6 +73,7 @@ export function handleConnect(
 function expect5(connection: MqttConnection, packet: ConnectPacket): void {
   const { topicAliasMax, topicAliasBytesMax } = connection.context.broker.limits
   connection.encoding = ENCODE_5
+  connection.wantsProblems = packet.wantsProblems
   if (packet.packetBytesMax > 0) connection.outputPacketBytesMax = packet.packetBytesMax
   const aliasMax = Math.min(packet.topicAliasMax, topicAliasMax)
   if (aliasMax > 0) {
@@ -99,6 +100,10 @@ function isAcceptable(connection: MqttConnection, packet: ConnectPacket): boolea
   const { will } = packet
   if (will !== null && isDollarTopic(will.topic)) {
     refuse(connection, REASON.notAuthorized, 'will topic begins with $')
+    return false
+  }
+  if (will?.retain && packet.version === 5 && limits.retainedMax === 0) {
+    refuse(connection, REASON.retainNotSupported, 'no messages are retained') // [MQTT-3.2.2-13]
     return false
   }
   if (will !== null && !isValidTopic(will.topic, limits)) {
@@ -145,7 +150,7 @@ function authenticated(
   })
   if (opened.code !== 0) {
     const returnCode = returnCodeOf(opened.code)
-    refuse(connection, reasonOf(opened.code), 'session refused', returnCode)
+    refuse(connection, reasonOf(opened.code), textOf(opened.code), returnCode)
     return
   }
   connection.session = opened.session

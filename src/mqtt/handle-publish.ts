@@ -2,7 +2,7 @@
 import { publish } from '../broker/publish.ts'
 import { inboundTicket } from '../broker/settle.ts'
 import { ERROR_CODES } from '../core/errors.ts'
-import { owe, PUBACK_FIRST, PUBREC_FIRST } from './answers.ts'
+import { owe, oweRefusal, PUBACK_FIRST, PUBREC_FIRST } from './answers.ts'
 import { ProtocolError } from './codec/protocol-error.ts'
 import type { MqttConnection } from './connection.ts'
 import { hold, holdAll } from './holding.ts'
@@ -33,7 +33,7 @@ export function handlePublish(
   reader.read(message, first, buffer, start, end, version, broker.limits, broker)
   if (!isAcknowledged) {
     const result = publish(broker, message, connection)
-    if (result < 0) noteDenied(connection, -result)
+    if (result < 0) notTaken(connection, -result)
     return true
   }
   const { packetId } = message
@@ -61,7 +61,12 @@ export function handlePublish(
   return true
 }
 
-function noteDenied(connection: MqttConnection, code: number): void {
+/** Logged; and who retains where it was told that nothing is retained is closed. */
+function notTaken(connection: MqttConnection, code: number): void {
+  const { broker, message } = connection.context
+  if (message.retain && broker.limits.retainedMax === 0 && connection.version === VERSION_5) {
+    throw new ProtocolError(REASON.retainNotSupported, 'no messages are retained') // [MQTT-3.2.2-14]
+  }
   if (isDenial(code))
     logDenied(connection, 'publish', connection.context.message.key, reasonOf(code))
 }
@@ -82,9 +87,9 @@ function refuse(
     connection.close('the broker stops', REASON.serverShuttingDown, 'lost')
     return false
   }
-  noteDenied(connection, code)
+  notTaken(connection, code)
   if (connection.version === VERSION_5) {
-    owe(connection, 0, ack, packetId, reasonOf(code))
+    oweRefusal(connection, ack, packetId, code)
     return true
   }
   switch (code) {

@@ -2,14 +2,15 @@
 import { replayRetained } from '../broker/retained-replay.ts'
 import { subscribe, unsubscribe } from '../broker/sessions.ts'
 import type { Session } from '../core/session.ts'
-import { type OwedTask, oweTask, send } from './answers.ts'
+import { hasWildcard } from '../core/topic.ts'
+import { fitting, type OwedTask, oweTask, send } from './answers.ts'
 import { type FilterRequest, readSubscribe, readUnsubscribe } from './codec/packet.ts'
 import { writeSuback, writeUnsuback } from './codec/write.ts'
 import type { Version } from './codec/packet-types.ts'
 import { PROTOCOL_ERROR, ProtocolError } from './codec/protocol-error.ts'
 import type { MqttConnection } from './connection.ts'
 import { logDenied } from './log-denied.ts'
-import { REASON, reasonOf } from './reason-codes.ts'
+import { REASON, reasonOf, textOfReason } from './reason-codes.ts'
 
 /** SUBACK of 3.1.1 for whatever is refused (§3.9.3). */
 const FAILURE = 0x80
@@ -62,7 +63,12 @@ export function handleSubscribe(
   const session = connection.session!
   const { version, isBridge } = connection
   const packet = readSubscribe(buffer, start, end, version as Version, isBridge, broker.limits)
+  const wildcardsMax = broker.limits.wildcardSubscriptionsMax
   for (const { filter, noLocal } of packet.filters) {
+    if (wildcardsMax === 0 && version === 5 && hasWildcard(filter)) {
+      // §3.2.2.3.11: the CONNACK said so.
+      throw new ProtocolError(REASON.wildcardsNotSupported, 'no wildcards are available')
+    }
     if (noLocal && !isBridge && filter.startsWith('$share/')) {
       throw new ProtocolError(PROTOCOL_ERROR, 'no local on a shared subscription') // [MQTT-3.8.3-4]
     }
@@ -82,8 +88,18 @@ export function handleSubscribe(
     else logDenied(connection, 'subscribe', request.filter, code)
     codes.push(answerOf(version, code, request.qos))
   }
-  const suback = writeSuback(version, packet.packetId, codes)
+  const suback = writeAnswer(connection, packet.packetId, codes)
   oweTask(connection, ticket, new SubackTask(connection, suback, granted))
+}
+
+/** The SUBACK, with a reason string if something was refused and it fits [MQTT-3.9.2-1]. */
+function writeAnswer(connection: MqttConnection, packetId: number, codes: number[]): Buffer {
+  const { version } = connection
+  const refused = codes.find(code => code >= FAILURE) ?? 0
+  const bare = () => writeSuback(version, packetId, codes)
+  if (version !== 5 || refused === 0 || !connection.wantsProblems) return bare()
+  const full = writeSuback(version, packetId, codes, textOfReason(refused))
+  return fitting(connection, full, bare)
 }
 
 /**

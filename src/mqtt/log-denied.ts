@@ -1,18 +1,10 @@
 /** What a client asked for and did not get, while its connection goes on: said once each, but not in a flood. */
 import { ERROR_CODES } from '../core/errors.ts'
 import type { MqttConnection } from './connection.ts'
-import { REASON } from './reason-codes.ts'
+import { textOfReason } from './reason-codes.ts'
 
 /** A topic is shown up to here, characters. */
 const SHOWN_MAX = 256
-
-const TEXTS = new Map<number, string>([
-  [REASON.notAuthorized, 'not authorized'],
-  [REASON.topicFilterInvalid, 'no topic filter'],
-  [REASON.topicNameInvalid, 'no topic name'],
-  [REASON.quotaExceeded, 'quota exceeded'],
-  [REASON.sharedNotSupported, 'shared subscriptions are not available']
-])
 
 /** `reason`: of a SUBACK, PUBACK or PUBREC, also for those that cannot be told. */
 export function logDenied(
@@ -24,7 +16,7 @@ export function logDenied(
   const { context, principal, who } = connection
   if (context.deniedLines === 0) return
   context.deniedLines--
-  const text = TEXTS.get(reason) ?? `reason code 0x${reason.toString(16)}`
+  const text = textOfReason(reason) || `reason code 0x${reason.toString(16)}`
   const shown = topic.length > SHOWN_MAX ? `${topic.slice(0, SHOWN_MAX)}…` : topic
   connection.log.warn(
     { ...who, user: principal.name, action, topic: shown, reason: text },

@@ -33,7 +33,11 @@ export const REASON = {
   messageRateTooHigh: 0x96,
   quotaExceeded: 0x97,
   administrativeAction: 0x98,
-  sharedNotSupported: 0x9e
+  retainNotSupported: 0x9a,
+  useAnotherServer: 0x9c,
+  serverMoved: 0x9d,
+  sharedNotSupported: 0x9e,
+  wildcardsNotSupported: 0xa2
 } as const
 
 /** CONNACK return codes of 3.1 and 3.1.1. */
@@ -51,31 +55,81 @@ interface Codes {
   readonly reason: number
   /** 3.1 and 3.1.1, in CONNACK. */
   readonly returnCode: number
+  /** MQTT 5, the reason string. */
+  readonly text: string
 }
 
 const R = REASON
 const C = RETURN_CODE
 
 const CODES = {
-  notAuthorized: { reason: R.notAuthorized, returnCode: C.notAuthorized },
-  notFound: { reason: R.unspecified, returnCode: C.serverUnavailable },
-  preconditionFailed: { reason: R.implementationSpecific, returnCode: C.serverUnavailable },
-  locked: { reason: R.implementationSpecific, returnCode: C.serverUnavailable },
-  reserved: { reason: R.notAuthorized, returnCode: C.notAuthorized },
-  topicInvalid: { reason: R.topicNameInvalid, returnCode: C.notAuthorized },
-  filterInvalid: { reason: R.topicFilterInvalid, returnCode: C.serverUnavailable },
-  tooLarge: { reason: R.packetTooLarge, returnCode: C.serverUnavailable },
-  quotaExceeded: { reason: R.quotaExceeded, returnCode: C.serverUnavailable },
-  queueFull: { reason: R.quotaExceeded, returnCode: C.serverUnavailable },
-  diskAlarm: { reason: R.quotaExceeded, returnCode: C.serverUnavailable },
-  journalFailed: { reason: R.implementationSpecific, returnCode: C.serverUnavailable },
-  clientIdInvalid: { reason: R.clientIdInvalid, returnCode: C.identifierRejected },
-  clientIdTaken: { reason: R.clientIdInvalid, returnCode: C.identifierRejected },
-  badCredentials: { reason: R.badCredentials, returnCode: C.badCredentials },
-  shuttingDown: { reason: R.serverShuttingDown, returnCode: C.serverUnavailable },
-  notAllowed: { reason: R.notAuthorized, returnCode: C.notAuthorized },
-  notImplemented: { reason: R.implementationSpecific, returnCode: C.serverUnavailable },
-  argumentInvalid: { reason: R.implementationSpecific, returnCode: C.serverUnavailable }
+  notAuthorized: { reason: R.notAuthorized, returnCode: C.notAuthorized, text: 'not authorized' },
+  notFound: { reason: R.unspecified, returnCode: C.serverUnavailable, text: 'not found' },
+  preconditionFailed: {
+    reason: R.implementationSpecific,
+    returnCode: C.serverUnavailable,
+    text: 'exists otherwise, or is in use'
+  },
+  locked: {
+    reason: R.implementationSpecific,
+    returnCode: C.serverUnavailable,
+    text: 'belongs to another connection'
+  },
+  reserved: { reason: R.notAuthorized, returnCode: C.notAuthorized, text: 'a reserved name' },
+  topicInvalid: { reason: R.topicNameInvalid, returnCode: C.notAuthorized, text: 'no topic name' },
+  filterInvalid: {
+    reason: R.topicFilterInvalid,
+    returnCode: C.serverUnavailable,
+    text: 'no topic filter'
+  },
+  tooLarge: { reason: R.packetTooLarge, returnCode: C.serverUnavailable, text: 'too large' },
+  quotaExceeded: {
+    reason: R.quotaExceeded,
+    returnCode: C.serverUnavailable,
+    text: 'quota exceeded'
+  },
+  queueFull: { reason: R.quotaExceeded, returnCode: C.serverUnavailable, text: 'a queue is full' },
+  diskAlarm: {
+    reason: R.quotaExceeded,
+    returnCode: C.serverUnavailable,
+    text: 'the disk of the broker is full'
+  },
+  journalFailed: {
+    reason: R.implementationSpecific,
+    returnCode: C.serverUnavailable,
+    text: 'the disk of the broker failed'
+  },
+  clientIdInvalid: {
+    reason: R.clientIdInvalid,
+    returnCode: C.identifierRejected,
+    text: 'no client id'
+  },
+  clientIdTaken: {
+    reason: R.clientIdInvalid,
+    returnCode: C.identifierRejected,
+    text: 'the client id belongs to another user'
+  },
+  badCredentials: {
+    reason: R.badCredentials,
+    returnCode: C.badCredentials,
+    text: 'bad user name or password'
+  },
+  shuttingDown: {
+    reason: R.serverShuttingDown,
+    returnCode: C.serverUnavailable,
+    text: 'the broker stops'
+  },
+  notAllowed: { reason: R.notAuthorized, returnCode: C.notAuthorized, text: 'not allowed' },
+  notImplemented: {
+    reason: R.implementationSpecific,
+    returnCode: C.serverUnavailable,
+    text: 'not implemented'
+  },
+  argumentInvalid: {
+    reason: R.implementationSpecific,
+    returnCode: C.serverUnavailable,
+    text: 'an argument is not valid'
+  }
 } as const satisfies Record<ErrorName, Codes>
 
 // ERROR_CODES count from 1 in the order of their names.
@@ -85,9 +139,29 @@ const RETURN_CODES: readonly number[] = [
   ...ERROR_NAMES.map(name => CODES[name].returnCode)
 ]
 
+const TEXTS: readonly string[] = ['', ...ERROR_NAMES.map(name => CODES[name].text)]
+const TEXTS_BY_REASON = new Map<number, string>([
+  [R.notAuthorized, 'not authorized'],
+  [R.topicFilterInvalid, 'no topic filter'],
+  [R.topicNameInvalid, 'no topic name'],
+  [R.quotaExceeded, 'quota exceeded'],
+  [R.implementationSpecific, 'the broker cannot do this now'],
+  [R.sharedNotSupported, 'shared subscriptions are not available']
+])
+
 /** The MQTT 5 reason code of one of the broker's ERROR_CODES (as a positive number). */
 export function reasonOf(code: number): number {
   return REASONS[code] ?? REASON.unspecified
+}
+
+/** The reason string of one of the broker's ERROR_CODES. */
+export function textOf(code: number): string {
+  return TEXTS[code] ?? ''
+}
+
+/** The reason string of a reason code in a SUBACK. */
+export function textOfReason(reason: number): string {
+  return TEXTS_BY_REASON.get(reason) ?? ''
 }
 
 /** The CONNACK return code of 3.1 and 3.1.1 of one of the broker's ERROR_CODES. */

@@ -1,8 +1,8 @@
 /** What went wrong with a connection, and what its client is told of it. */
 import type { Logger } from 'pino'
 import { isFrontEndBug } from '../broker/front-end-bug.ts'
-import { type Answering, send } from './answers.ts'
-import { writeConnack } from './codec/write.ts'
+import { type Answering, fitting, send } from './answers.ts'
+import { type ConnackProperties, writeConnack, writeDisconnect } from './codec/write.ts'
 import { ProtocolError } from './codec/protocol-error.ts'
 import type { Who } from './log-end.ts'
 import { REASON, returnCodeOfReason } from './reason-codes.ts'
@@ -39,10 +39,30 @@ export function refuse(
   connection: Refusable,
   reason: number,
   text: string,
-  returnCode = returnCodeOfReason(reason)
+  returnCode = returnCodeOfReason(reason),
+  properties: ConnackProperties = {}
 ): void {
   if (connection.isClosed) return
-  const { version } = connection
-  send(connection, writeConnack(version, false, version === 5 ? reason : returnCode))
+  if (connection.version < 5) send(connection, writeConnack(connection.version, false, returnCode))
+  else {
+    const bare = () => writeConnack(5, false, reason)
+    const full = writeConnack(5, false, reason, { reasonString: text, ...properties })
+    // [MQTT-3.2.2-19]
+    send(connection, fitting(connection, full, bare))
+  }
   connection.close(text, 0, 'lost')
+}
+
+/** DISCONNECT to an open client of version 5, with a reason string if that fits [MQTT-3.14.2-3]. */
+export function sayGoodbye(
+  connection: Answering,
+  reason: number,
+  text: string,
+  serverReference = ''
+): void {
+  const bare = () => {
+    const referring = writeDisconnect(reason, '', serverReference)
+    return fitting(connection, referring, () => writeDisconnect(reason))
+  }
+  send(connection, fitting(connection, writeDisconnect(reason, text, serverReference), bare))
 }

@@ -16,6 +16,7 @@ import {
 } from './context.ts'
 import { checkDeadlines } from './deadlines.ts'
 import { handlePacket } from './handle.ts'
+import { DEFAULT_MQTT_OPTIONS, type MqttOptions } from './options.ts'
 import { Outbound } from './outbound.ts'
 import { decodeProperties } from './properties.ts'
 import { REASON } from './reason-codes.ts'
@@ -27,6 +28,7 @@ export interface MqttServerOptions {
   readonly authenticator: Authenticator
   readonly sockets: Sockets
   readonly log: Logger
+  readonly options?: MqttOptions
 }
 
 export class MqttServer {
@@ -44,6 +46,7 @@ export class MqttServer {
       sockets,
       outbound: new Outbound(sockets, broker),
       log,
+      options: options.options ?? DEFAULT_MQTT_OPTIONS,
       message: new Message(),
       liveMs: 0,
       strangerLines: STRANGER_LINES_A_SECOND,

@@ -142,7 +142,7 @@ const CASES: Case[] = [
     v => connectBytes(v, 0x86, text('w'), will(v, word('secret/w')), text('bob')),
     ['20020005'],
     ['2003008700'],
-    /session refused/
+    /not authorized|belongs to another/
   ],
   [
     'a wrong password',

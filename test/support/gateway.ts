@@ -9,6 +9,7 @@ import type { Publisher } from '../../src/broker/consumer.ts'
 import { publishOwn } from '../../src/broker/publish.ts'
 import type { Limits } from '../../src/core/limits.ts'
 import { Principal } from '../../src/core/principal.ts'
+import { DEFAULT_MQTT_OPTIONS, type MqttOptions } from '../../src/mqtt/options.ts'
 import { MqttServer } from '../../src/mqtt/server.ts'
 import { messageOf } from './broker-rig.ts'
 import { GatewayBase } from './gateway-base.ts'
@@ -16,6 +17,7 @@ import { RawMqtt } from './raw-mqtt.ts'
 
 export interface GatewayOptions {
   limits?: Partial<Limits>
+  mqtt?: Partial<MqttOptions>
   authenticate?: (credentials: Credentials) => Promise<AuthenticationResult>
   exchange?: Authenticator['exchange']
   /** Whoever it is, as what holds now; null: nobody any more. */
@@ -35,7 +37,8 @@ export class Gateway extends GatewayBase<RawMqtt> {
       broker: this.broker,
       authenticator: { authenticate, exchange: options.exchange ?? (() => null) },
       sockets: this.sockets,
-      log: this.log
+      log: this.log,
+      options: { ...DEFAULT_MQTT_OPTIONS, ...options.mqtt }
     })
   }
 

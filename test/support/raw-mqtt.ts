@@ -34,6 +34,29 @@ export function packet(first: number, ...body: Bytes[]): Buffer {
   return Buffer.concat([Buffer.from([...head, length]), content])
 }
 
+/** Bytes before the properties, of packets that may carry a reason string. */
+const PROPERTIES_AT: Readonly<Record<number, number>> = { 2: 2, 4: 3, 5: 3, 9: 2, 11: 2, 14: 1 }
+const REASON_STRING = 0x1f
+
+/** A reason string is the first property of the broker's packets. */
+function withoutReasonString(whole: Buffer): Buffer {
+  const first = whole[0]!
+  const before = PROPERTIES_AT[first >> 4]
+  let bodyAt = 1
+  while (whole[bodyAt++]! > 127);
+  if (before === undefined || whole.length <= bodyAt + before) return whole
+  const at = bodyAt + before
+  const lengthBytes = whole[at]! > 127 ? 2 : 1
+  const stringAt = at + lengthBytes
+  if (whole[stringAt] !== REASON_STRING || whole[at] === 0) return whole
+  const bytes = (whole[at]! & 127) | (lengthBytes === 2 ? whole[at + 1]! << 7 : 0)
+  const left = whole.subarray(stringAt + 3 + whole.readUInt16BE(stringAt + 1), stringAt + bytes)
+  const isLengthLeftOut = left.length === 0 && [4, 5, 14].includes(first >> 4)
+  const head = whole.subarray(bodyAt, at)
+  const tail = whole.subarray(stringAt + bytes)
+  return packet(first, head, isLengthLeftOut ? [] : [left.length], left, tail)
+}
+
 export class RawMqtt {
   readonly socket: Socket
   version: 4 | 5 = 4
@@ -82,8 +105,14 @@ export class RawMqtt {
     this.socket.write(bytes(...parts))
   }
 
-  /** The next packet, as it came. */
+  /** The next packet without its reason string: those are looked at where they are tested. */
   async next(): Promise<Buffer> {
+    const packet = await this.exact()
+    return withoutReasonString(packet)
+  }
+
+  /** The next packet, as it came. */
+  async exact(): Promise<Buffer> {
     return (await this.#nextOrEnd()) ?? Promise.reject(new Error('closed instead of a packet'))
   }
 
@@ -94,18 +123,18 @@ export class RawMqtt {
     parser.on('packet', packet => {
       found = packet
     })
-    parser.parse(await this.next())
+    parser.parse(await this.exact())
     if (found === undefined) throw new Error('no packet')
     return found
   }
 
-  /** Resolves with the packets that came before the broker closed the connection. */
+  /** Resolves with the packets, as of `next`, that came before the broker closed the connection. */
   async rest(): Promise<Buffer[]> {
     const packets: Buffer[] = []
     for (;;) {
       const packet = await this.#nextOrEnd()
       if (packet === null) return packets
-      packets.push(packet)
+      packets.push(withoutReasonString(packet))
     }
   }
 

@@ -2,6 +2,8 @@
 import { generate, type IConnackPacket, writeToStream } from 'mqtt-packet'
 import { DISCONNECT } from './packet-types.ts'
 
+export type ConnackProperties = NonNullable<IConnackPacket['properties']>
+
 // Else mqtt-packet keeps a Buffer for each of the 65,536 numbers: 6 MB, for packets that are rare here.
 ;(writeToStream as unknown as { cacheNumbers: boolean }).cacheNumbers = false
 
@@ -10,7 +12,7 @@ export function writeConnack(
   version: number,
   sessionPresent: boolean,
   code: number,
-  properties: NonNullable<IConnackPacket['properties']> = {}
+  properties: ConnackProperties = {}
 ): Buffer {
   return generate(
     { cmd: 'connack', sessionPresent, returnCode: code, reasonCode: code, properties },
@@ -18,9 +20,15 @@ export function writeConnack(
   )
 }
 
-/** Bytes of a SUBACK; `granted`: reason codes, for 3.1 and 3.1.1 QoS or 0x80. */
-export function writeSuback(version: number, messageId: number, granted: number[]): Buffer {
-  return generate({ cmd: 'suback', messageId, granted }, { protocolVersion: version })
+/** Bytes of a SUBACK; `granted`: reason codes, for 3.1 and 3.1.1 QoS or 0x80. `text`: reason string, '' = none. */
+export function writeSuback(
+  version: number,
+  messageId: number,
+  granted: number[],
+  text = ''
+): Buffer {
+  const properties = text === '' ? {} : { reasonString: text }
+  return generate({ cmd: 'suback', messageId, granted, properties }, { protocolVersion: version })
 }
 
 /** Bytes of an UNSUBACK; 3.1 and 3.1.1 carry no codes. */
@@ -34,7 +42,23 @@ export function writeAuth(reasonCode: number, method: string, data: Buffer): Buf
   return generate({ cmd: 'auth', reasonCode, properties }, { protocolVersion: 5 })
 }
 
-/** Bytes of a DISCONNECT: MQTT 5 only. No properties, so no length of them either (§3.14.2.2.1). */
-export function writeDisconnect(reasonCode: number): Buffer {
-  return Buffer.from([DISCONNECT << 4, 1, reasonCode])
+/** Bytes of a DISCONNECT: MQTT 5 only. Without properties there is no length of them either (§3.14.2.2.1). */
+export function writeDisconnect(reasonCode: number, text = '', serverReference = ''): Buffer {
+  if (text === '' && serverReference === '') return Buffer.from([DISCONNECT << 4, 1, reasonCode])
+  const properties = {
+    ...(text === '' ? {} : { reasonString: text }),
+    ...(serverReference === '' ? {} : { serverReference })
+  }
+  return generate({ cmd: 'disconnect', reasonCode, properties }, { protocolVersion: 5 })
+}
+
+/** Bytes of a PUBACK or PUBREC that refuses, with its reason string: MQTT 5 only. */
+export function writeRefusal(
+  cmd: 'puback' | 'pubrec',
+  messageId: number,
+  reasonCode: number,
+  text: string
+): Buffer {
+  const properties = { reasonString: text }
+  return generate({ cmd, messageId, reasonCode, properties }, { protocolVersion: 5 })
 }
