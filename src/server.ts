@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
+import { drainRoutes } from './admin/drain.ts'
 import { healthRoutes } from './admin/health.ts'
 import { AdminServer } from './admin/http.ts'
 import { metricsRoutes } from './admin/metrics.ts'
@@ -32,7 +33,7 @@ import { openJournal } from './journal/log.ts'
 import { systemClock } from './lib/clock.ts'
 import { LoopLag } from './lib/loop-lag.ts'
 import { VERSION } from './lib/version.ts'
-import { DEFAULT_MQTT_OPTIONS } from './mqtt/options.ts'
+import { parsePacketLimits } from './mqtt/options.ts'
 import { MqttServer } from './mqtt/server.ts'
 import { Admission, connectionsByDescriptors } from './net/admission.ts'
 import { type Arrival, type ListenAddress, Lobby, type Stage } from './net/arrival.ts'
@@ -156,6 +157,8 @@ class Server implements RunningServer {
   readonly #tls: TlsListeners
   #tlsSettings: ReadonlyMap<ListenAddress, TlsSettings> = new Map()
   readonly #lag = new LoopLag()
+  /** In options that are read here. */
+  readonly #mistakes: string[] = []
   readonly #report: Report
   readonly #sys: SysTopics
   #listeners: readonly Listener[] = []
@@ -189,7 +192,10 @@ class Server implements RunningServer {
       authenticator,
       sockets: this.#sockets,
       log,
-      options: { ...DEFAULT_MQTT_OPTIONS, ...options.mqtt }
+      options: {
+        ...options.mqtt,
+        packetLimits: parsePacketLimits(options.mqtt.packetLimits, this.#mistakes)
+      }
     })
     this.#amqp = new AmqpServer(broker, authenticator, this.#sockets, {
       ...DEFAULT_AMQP_OPTIONS,
@@ -245,7 +251,12 @@ class Server implements RunningServer {
     await this.#makeFirstUser()
     this.#usersChanged()
     const { refusals, warnings } = judgeStart(options.listeners, this.usersCount, options.tls)
-    const all = [...refusals, ...this.#unknownVhosts(), ...(await this.#openTls())]
+    const all = [
+      ...this.#mistakes,
+      ...refusals,
+      ...this.#unknownVhosts(),
+      ...(await this.#openTls())
+    ]
     if (all.length > 0) throw new StartRefusedError(all)
     for (const warning of warnings) this.#log.warn(warning)
     declareConfigured(this.broker, options.queues)
@@ -265,7 +276,8 @@ class Server implements RunningServer {
       routes: [
         ...this.#healthRoutes(),
         ...metricsRoutes(this.#report, VERSION),
-        ...userRoutes(this.#users)
+        ...userRoutes(this.#users),
+        ...drainRoutes(this.#mqtt)
       ],
       onBug: this.#onBug
     })
@@ -360,6 +372,7 @@ class Server implements RunningServer {
       vhost: vhost === '' ? this.#options.vhost : vhost,
       isTrusted: arrival.isTrusted,
       protocol: scheme,
+      localPort: address.port,
       remote: arrival.remote,
       waitedMs: arrival.waitedMs,
       identity: arrival.identity,

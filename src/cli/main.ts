@@ -66,6 +66,7 @@ function makeProgram(): Command {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'motemq: ')) })
   addStart(program)
   addUsers(program)
+  addDrain(program)
   addConfig(program)
   addDemo(program)
   addBench(program)
@@ -179,6 +180,20 @@ function addBench(program: Command): void {
       const { bench } = await import('./bench.ts')
       await bench(flags)
     })
+}
+
+function addDrain(program: Command): void {
+  const command = program
+    .command('drain')
+    .description('send the MQTT clients of a running broker to another one')
+  command.option('--to <reference>', 'servers that MQTT 5 clients are told, such as host:1883')
+  command.option('--moved', 'for good: clients are not to come back')
+  command.option('--off', 'take clients again')
+  addDataFlags(command)
+  command.action(async (flags: { to?: string; moved?: boolean; off?: boolean }) => {
+    const { drain } = await import('./drain.ts')
+    await drain(readFlags(command), flags)
+  })
 }
 
 function addPasswordFlags(command: Command): void {

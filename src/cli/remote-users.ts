@@ -1,16 +1,11 @@
 /** Users of a running broker, through its admin socket. */
-import { request } from 'node:http'
-import { join } from 'node:path'
 import type { UserAdmin, UserSummary } from '../auth/users.ts'
-import { BrokerError, ERROR_CODES, type ErrorName } from '../core/errors.ts'
-import { shortenUnixPath } from '../net/unix-path.ts'
+import { askBroker } from './ask-broker.ts'
 import { CommandError } from './exit.ts'
-
-const TIMEOUT_MS = 30_000
 
 /** A broker that runs on this data folder; null when none does. */
 export async function connectToBroker(data: string): Promise<RemoteUsers | null> {
-  const remote = new RemoteUsers(join(data, 'admin.sock'))
+  const remote = new RemoteUsers(data)
   try {
     await remote.list()
     return remote
@@ -27,10 +22,10 @@ export async function connectToBroker(data: string): Promise<RemoteUsers | null>
 }
 
 export class RemoteUsers implements UserAdmin {
-  readonly #path: string
+  readonly #data: string
 
-  constructor(path: string) {
-    this.#path = path
+  constructor(data: string) {
+    this.#data = data
   }
 
   async list(): Promise<readonly UserSummary[]> {
@@ -54,52 +49,8 @@ export class RemoteUsers implements UserAdmin {
   }
 
   #ask(method: string, path: string, body: unknown): Promise<unknown> {
-    const short = shortenUnixPath(this.#path)
-    const text = body === null ? '' : JSON.stringify(body)
-    return new Promise((resolve, reject) => {
-      const asked = request({
-        socketPath: short.path,
-        method,
-        path,
-        agent: false,
-        timeout: TIMEOUT_MS,
-        headers: {
-          Host: 'localhost',
-          'Content-Type': 'application/json',
-          'Content-Length': Buffer.byteLength(text)
-        }
-      })
-      asked.on('timeout', () => {
-        asked.destroy(new CommandError('the broker does not answer on its admin socket'))
-      })
-      asked.on('error', reject)
-      asked.on('response', response => {
-        const chunks: Buffer[] = []
-        response.on('data', chunk => chunks.push(chunk as Buffer))
-        response.on('error', reject)
-        response.on('end', () => {
-          const answer = Buffer.concat(chunks).toString('utf8')
-          try {
-            resolve(readAnswer(response.statusCode ?? 0, answer))
-          } catch (error) {
-            reject(error)
-          }
-        })
-      })
-      asked.end(text)
-    }).finally(short.release)
+    return askBroker(this.#data, method, path, body)
   }
-}
-
-function readAnswer(status: number, text: string): unknown {
-  const answer: unknown = text === '' ? null : JSON.parse(text)
-  if (status < 300) return answer
-  const { error, code } = (answer ?? {}) as { error?: string; code?: string }
-  const message = error ?? `the broker answered ${status}`
-  if (code !== undefined && Object.hasOwn(ERROR_CODES, code)) {
-    throw new BrokerError(code as ErrorName, message)
-  }
-  throw new CommandError(message)
 }
 
 function userPath(name: string): string {

@@ -177,7 +177,12 @@ export const OPTIONS = {
       '',
       'prefix of response topics for MQTT 5 clients that ask for one; %c: the client id'
     ),
-    serverReference: text('', 'servers that MQTT 5 clients are told to use while this one drains')
+    serverReference: text('', 'servers that MQTT 5 clients are told to use while this one drains'),
+    packetLimits: new Option<readonly string[]>(
+      'texts',
+      [],
+      'largest PUBLISH to MQTT 3.1.1 clients: client:ID=BYTES (with *), listener:PORT=BYTES'
+    )
   },
   connections: {
     max: count(0, 'most connections; 0: the limit on open files less 64', 0),

@@ -6,6 +6,7 @@
  * no record and is the same after a crash. Open sequences lie within 65,535 of each other; a
  * delivery whose identifier is still open waits.
  */
+import type { InboundIds } from './inbound-ids.ts'
 import type { Queue } from './queue.ts'
 import type { Will } from './will.ts'
 
@@ -76,7 +77,7 @@ export class Session {
   /** Characters of all filters together. */
   filterChars: number
   /** Inbound QoS 2 packet identifiers not yet released, each with the ticket of its message. */
-  inbound: Map<number, number> | null
+  inbound: InboundIds | null
   will: Will | null
   /** The connection that holds it: the broker's business, see broker/consumer.ts. */
   connection: object | null

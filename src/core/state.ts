@@ -3,6 +3,7 @@
  * record says is applied in one way only (journal.md §3). Nothing here decides: limits, clocks and
  * permissions are asked before, by the broker, and the outcome is what gets recorded.
  */
+import { InboundIds } from './inbound-ids.ts'
 import type { Exchange } from './exchange.ts'
 import type { FieldTable } from './field-table.ts'
 import type { Move } from './move.ts'
@@ -375,7 +376,7 @@ export class State {
   openInbound(sessionId: number, packetId: number, ticket: number): boolean {
     const session = this.sessions.get(sessionId)
     if (session === undefined) return false
-    session.inbound ??= new Map()
+    session.inbound ??= new InboundIds()
     session.inbound.set(packetId, ticket)
     return true
   }

@@ -115,9 +115,12 @@ export function sendAck(to: Answering, first: number, packetId: number, reason: 
   writeAck(to.socket.buffer, at, first, packetId, shown)
 }
 
-/** Sends a packet that mqtt-packet wrote; one over the client's Maximum Packet Size is not sent. */
+/**
+ * Sends a packet that mqtt-packet wrote. One over the client's Maximum Packet Size is not sent [MQTT-3.1.2-24]; the
+ * limits that options set for older versions are for PUBLISHes: without its SUBACK such a client would wait for ever.
+ */
 export function send(to: Answering, packet: Buffer): void {
-  if (packet.length > to.outputPacketBytesMax) return
+  if (packet.length > to.outputPacketBytesMax && to.version === 5) return
   to.context.broker.counters.mqttOthersSent++
   to.socket.write(packet, 0, packet.length)
 }

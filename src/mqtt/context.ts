@@ -5,8 +5,10 @@ import type { Broker } from '../broker/broker.ts'
 import type { Message } from '../core/message.ts'
 import type { Remote } from '../net/arrival.ts'
 import type { Sockets } from '../net/socket.ts'
+import type { DrainOrder } from './drain.ts'
 import type { MqttOptions } from './options.ts'
 import type { Outbound } from './outbound.ts'
+import type { Takeovers } from './takeovers.ts'
 
 /** Log lines a second for peers that never log in: the rest are counted only. */
 export const STRANGER_LINES_A_SECOND = 10
@@ -30,6 +32,10 @@ export interface MqttContext {
   deniedLines: number
   /** Connections closed because of a bug of ours. */
   bugs: number
+  /** Clients are sent away; null: they are taken. */
+  drain: DrainOrder | null
+  /** Who may take over whose connection how often. */
+  readonly takeovers: Takeovers
   /** We stop: sessions are left as a crash would leave them, so that wills wait for their clients. */
   isStopping: boolean
 }
@@ -42,6 +48,8 @@ export interface AcceptOptions {
   readonly isTrusted: boolean
   /** The listener's scheme (`mqtt`, `mqtts`, `ws`): for the log. */
   readonly protocol: string
+  /** The port that it came to; none for a Unix domain socket. */
+  readonly localPort?: number
   /** Called once when the connection is gone. */
   readonly onClosed: () => void
   /** The peer, when a proxy named it. */

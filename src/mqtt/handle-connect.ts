@@ -13,6 +13,8 @@ import { writeConnack } from './codec/write.ts'
 import { ConnackTask, keepaliveOf, tell } from './connack.ts'
 import type { MqttConnection } from './connection.ts'
 import { beginAuthentication } from './handle-auth.ts'
+import { reasonOfDrain, textOfDrain } from './drain.ts'
+import { packetBytesMaxOf } from './options.ts'
 import { ENCODE_5, ENCODE_5_ALIASED } from './outbound.ts'
 import { OutgoingAliases } from './outgoing-aliases.ts'
 import { PAUSED_LOGIN } from './paused.ts'
@@ -36,6 +38,7 @@ export function handleConnect(
   splitter.setVersion(packet.version)
   splitter.packetBytesMax = limits.mqttPacketBytesMax
   if (packet.version === 5) expect5(connection, packet)
+  else connection.outputPacketBytesMax = packetBytesMaxOf(context.options, packet.clientId, options)
   if (!isAcceptable(connection, packet)) return false
   const clientId = packet.clientId === '' ? randomClientId(connection) : packet.clientId
   connection.clientId = clientId
@@ -84,7 +87,15 @@ function expect5(connection: MqttConnection, packet: ConnectPacket): void {
 
 /** What can be judged without knowing who it is. */
 function isAcceptable(connection: MqttConnection, packet: ConnectPacket): boolean {
-  const { limits } = connection.context.broker
+  const { broker, drain } = connection.context
+  const { limits } = broker
+  if (drain !== null) {
+    const { reference } = drain
+    const properties = reference === '' ? {} : { serverReference: reference }
+    const { serverUnavailable } = RETURN_CODE
+    refuse(connection, reasonOfDrain(drain), textOfDrain(drain), serverUnavailable, properties)
+    return false
+  }
   // [MQTT-3.1.3-8]; MQTT 3.1 knows no empty client id.
   const needsId = packet.version === 3 || (packet.version === 4 && !packet.cleanStart)
   if (packet.clientId === '' && needsId) {
@@ -137,6 +148,28 @@ function authenticated(
   }
   connection.principal = principal
   connection.vhost = vhost
+  if (mayTakeOver(connection, packet)) openSession(connection, packet)
+}
+
+/** False: another connection has this id, and has it for too short a time; it waits for its turn. */
+function mayTakeOver(connection: MqttConnection, packet: ConnectPacket): boolean {
+  const { context, clientId, vhost, principal } = connection
+  const session = vhost.sessions.get(clientId)
+  // Another user's is refused at once.
+  if (session === undefined || session.connection === null) return true
+  if (session.user !== principal.name) return true
+  return context.takeovers.admit(`${vhost.name}\0${clientId}`, context.liveMs, () => ({
+    get isClosed() {
+      return connection.isClosed
+    },
+    proceed: () => guard(connection, () => openSession(connection, packet)),
+    overtaken: () => refuse(connection, REASON.serverBusy, 'another connection has this client id')
+  }))
+}
+
+function openSession(connection: MqttConnection, packet: ConnectPacket): void {
+  const { principal, vhost } = connection
+  const { broker } = connection.context
   const expirySeconds = expiryOf(packet, broker.limits.sessionExpirySecondsMax)
   const opened = connect(broker, {
     vhost,

@@ -1,8 +1,10 @@
 /** What the front-end tells its clients, beside the limits that all front-ends share. */
-/** PUBLISHes larger than this are not sent to clients whose id matches; versions 3.1 and 3.1.1 only. */
+/** PUBLISHes larger than this are not sent to those it names; versions 3.1 and 3.1.1 only. */
 export interface PacketLimit {
-  /** A client id; `*` stands for any characters. */
-  readonly clientId: string
+  /** Of a client, or the port of a listener. */
+  readonly kind: 'client' | 'listener'
+  /** A client id, where `*` stands for any characters, or a port. */
+  readonly pattern: string
   readonly bytesMax: number
 }
 
@@ -13,6 +15,9 @@ export interface MqttOptions {
   readonly serverReference: string
   readonly packetLimits: readonly PacketLimit[]
 }
+
+/** A PUBLISH with a short topic and a few bytes. */
+const PACKET_LIMIT_MIN = 16
 
 export const DEFAULT_MQTT_OPTIONS: MqttOptions = {
   responseInformation: '',
@@ -25,4 +30,54 @@ export function responseInformationOf(options: MqttOptions, clientId: string): s
   const { responseInformation } = options
   if (!responseInformation.includes('%c')) return responseInformation
   return /^[^/+#\0]*$/.test(clientId) ? responseInformation.replaceAll('%c', () => clientId) : ''
+}
+
+const UNLIMITED = 0x7fffffff
+
+/** Reads `client:esp-*=256` and `listener:1884=256`; a text that is none of these is left in `mistakes`. */
+export function parsePacketLimits(texts: readonly string[], mistakes: string[]): PacketLimit[] {
+  const limits: PacketLimit[] = []
+  for (const text of texts) {
+    const found = /^(client|listener):(.+)=(\d{1,9})$/.exec(text)
+    const bytesMax = Number(found?.[3] ?? 0)
+    const isPattern = found?.[1] === 'client' || /^\d{1,5}$/.test(found?.[2] ?? '')
+    if (found === null || bytesMax < PACKET_LIMIT_MIN || !isPattern) {
+      mistakes.push(
+        `mqtt.packetLimits: ${JSON.stringify(text)} is not of the form client:ID=BYTES or listener:PORT=BYTES, with at least ${PACKET_LIMIT_MIN} bytes`
+      )
+    } else limits.push({ kind: found[1] as PacketLimit['kind'], pattern: found[2]!, bytesMax })
+  }
+  return limits
+}
+
+/** The largest PUBLISH for a client of 3.1 or 3.1.1, which cannot say it itself: the least that holds for it. */
+export function packetBytesMaxOf(
+  options: MqttOptions,
+  clientId: string,
+  { localPort }: { readonly localPort?: number }
+): number {
+  let least = UNLIMITED
+  for (const { kind, pattern, bytesMax } of options.packetLimits) {
+    const isMeant =
+      kind === 'client' ? isLike(clientId, pattern) : String(localPort ?? '') === pattern
+    if (isMeant) least = Math.min(least, bytesMax)
+  }
+  return least
+}
+
+/** Whether `text` is `pattern`, where `*` stands for any characters: in linear time. */
+function isLike(text: string, pattern: string): boolean {
+  const parts = pattern.split('*')
+  if (parts.length === 1) return text === pattern
+  const first = parts[0]!
+  const last = parts.at(-1)!
+  if (!text.startsWith(first) || !text.endsWith(last)) return false
+  let at = first.length
+  const end = text.length - last.length
+  for (const part of parts.slice(1, -1)) {
+    const found = text.indexOf(part, at)
+    if (found < 0 || found + part.length > end) return false
+    at = found + part.length
+  }
+  return at <= end
 }

@@ -76,10 +76,6 @@ export class Outbound {
   private propertySource: Buffer
   private propertyStart: number
   private propertyEnd: number
-  /** Topic alias of the packet being written; 0 = none. */
-  private alias: number
-  /** The alias stands for the topic. */
-  private isTopicLeftOut: boolean
 
   constructor(sockets: Sockets, broker: OutboundBroker) {
     this.sockets = sockets
@@ -96,8 +92,6 @@ export class Outbound {
     this.propertySource = EMPTY
     this.propertyStart = 0
     this.propertyEnd = 0
-    this.alias = 0
-    this.isTopicLeftOut = false
   }
 
   /**
@@ -117,7 +111,7 @@ export class Outbound {
       return this.encodeAliased(target, message, flags, packetId, subscriptionIds)
     }
     if (subscriptionIds !== null && encoding === ENCODE_5) {
-      return this.encode(target, message, flags, packetId, subscriptionIds, null)
+      return this.encode(target, message, flags, packetId, subscriptionIds, null, 0)
     }
     const variant = this.variants[encoding | (packetId > 0 ? 1 : 0)]!
     if (
@@ -125,7 +119,7 @@ export class Outbound {
       variant.generation !== this.sockets.recycled ||
       message.payloadEnd - message.payloadStart >= SHARED_BYTES_MIN
     ) {
-      return this.encode(target, message, flags, packetId, null, variant)
+      return this.encode(target, message, flags, packetId, null, variant, 0)
     }
     const bytes = variant.end - variant.start
     if (bytes > target.outputPacketBytesMax) return false
@@ -153,18 +147,13 @@ export class Outbound {
     const aliases = target.aliases!
     const topic = this.topicText(message)
     const chosen = aliases.choose(topic)
-    this.alias = Math.abs(chosen)
-    this.isTopicLeftOut = chosen > 0
-    let isWritten = this.encode(target, message, flags, packetId, subscriptionIds, null)
-    if (chosen < 0) {
-      // A PUBLISH that was not written sets up nothing; without the alias it may still fit.
-      if (isWritten) aliases.keep(-chosen, topic)
-      this.alias = 0
-      isWritten ||= this.encode(target, message, flags, packetId, subscriptionIds, null)
+    if (this.encode(target, message, flags, packetId, subscriptionIds, null, chosen)) {
+      // A PUBLISH that was not written sets up nothing.
+      if (chosen < 0) aliases.keep(-chosen, topic)
+      return true
     }
-    this.alias = 0
-    this.isTopicLeftOut = false
-    return isWritten
+    // Without the alias it may still fit.
+    return chosen < 0 && this.encode(target, message, flags, packetId, subscriptionIds, null, 0)
   }
 
   private topicText(message: Message): string {
@@ -172,17 +161,19 @@ export class Outbound {
     return message.form === FORM_AMQP ? swapSeparators(text) : text
   }
 
+  /** `alias`: the topic alias that stands for the topic; negated: one that it sets up; 0: none. */
   private encode(
     target: PublishTarget,
     message: Message,
     flags: number,
     packetId: number,
     subscriptionIds: readonly number[] | null,
-    variant: Encoded | null
+    variant: Encoded | null,
+    alias: number
   ): boolean {
     const isVersion5 = target.encoding !== ENCODE_3
     this.open(message, isVersion5)
-    if (this.isTopicLeftOut) this.topicStart = this.topicEnd
+    if (alias > 0) this.topicStart = this.topicEnd
     const topicBytes = this.topicEnd - this.topicStart
     const payloadBytes = message.payloadEnd - message.payloadStart
     let propertyBytes = 0
@@ -190,7 +181,7 @@ export class Outbound {
     if (isVersion5) {
       propertyBytes = this.propertyEnd - this.propertyStart + idsBytes(subscriptionIds)
       if (message.expiresAt > 0) propertyBytes += EXPIRY_BYTES
-      if (this.alias > 0) propertyBytes += ALIAS_BYTES
+      if (alias !== 0) propertyBytes += ALIAS_BYTES
       length += varintBytes(propertyBytes) + propertyBytes
     }
     const total = 1 + varintBytes(length) + length
@@ -214,7 +205,8 @@ export class Outbound {
     } else {
       at = copyBytes(this.topicSource, this.topicStart, this.topicEnd, out, at)
       at = writeId(out, at, packetId)
-      if (isVersion5) at = this.writeProperties(out, at, propertyBytes, message, subscriptionIds)
+      if (isVersion5)
+        at = this.writeProperties(out, at, propertyBytes, message, subscriptionIds, Math.abs(alias))
       if (isShared) {
         socket.writeShared(this.share(message), (flags & QOS_BITS) >> 1)
         return true
@@ -243,7 +235,8 @@ export class Outbound {
     at: number,
     bytes: number,
     message: Message,
-    subscriptionIds: readonly number[] | null
+    subscriptionIds: readonly number[] | null,
+    alias: number
   ): number {
     at = writeVarint(out, at, bytes)
     if (message.expiresAt > 0) {
@@ -253,10 +246,10 @@ export class Outbound {
       out.writeUInt32BE(Math.min(Math.max(remaining, 1), 0xffffffff), at + 1)
       at += EXPIRY_BYTES
     }
-    if (this.alias > 0) {
+    if (alias !== 0) {
       out[at] = TOPIC_ALIAS
-      out[at + 1] = this.alias >> 8
-      out[at + 2] = this.alias & 255
+      out[at + 1] = alias >> 8
+      out[at + 2] = alias & 255
       at += ALIAS_BYTES
     }
     at = copyBytes(this.propertySource, this.propertyStart, this.propertyEnd, out, at)

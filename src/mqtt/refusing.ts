@@ -45,24 +45,21 @@ export function refuse(
   if (connection.isClosed) return
   if (connection.version < 5) send(connection, writeConnack(connection.version, false, returnCode))
   else {
-    const bare = () => writeConnack(5, false, reason)
     const full = writeConnack(5, false, reason, { reasonString: text, ...properties })
+    const short = () => fitting(connection, writeConnack(5, false, reason, properties), bare)
+    const bare = () => writeConnack(5, false, reason)
     // [MQTT-3.2.2-19]
-    send(connection, fitting(connection, full, bare))
+    send(connection, fitting(connection, full, short))
   }
   connection.close(text, 0, 'lost')
 }
 
 /** DISCONNECT to an open client of version 5, with a reason string if that fits [MQTT-3.14.2-3]. */
-export function sayGoodbye(
-  connection: Answering,
-  reason: number,
-  text: string,
-  serverReference = ''
-): void {
-  const bare = () => {
-    const referring = writeDisconnect(reason, '', serverReference)
-    return fitting(connection, referring, () => writeDisconnect(reason))
-  }
-  send(connection, fitting(connection, writeDisconnect(reason, text, serverReference), bare))
+export function sayGoodbye(connection: Answering, reason: number, text: string): void {
+  const isSentAway = reason === REASON.useAnotherServer || reason === REASON.serverMoved
+  const reference = isSentAway ? (connection.context.drain?.reference ?? '') : ''
+  const full = writeDisconnect(reason, text, reference)
+  const short = () => fitting(connection, writeDisconnect(reason, '', reference), bare)
+  const bare = () => writeDisconnect(reason)
+  send(connection, fitting(connection, full, short))
 }

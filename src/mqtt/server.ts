@@ -15,11 +15,13 @@ import {
   STRANGER_LINES_A_SECOND
 } from './context.ts'
 import { checkDeadlines } from './deadlines.ts'
+import { DRAIN_STEP_MS, drainStep } from './drain.ts'
 import { handlePacket } from './handle.ts'
 import { DEFAULT_MQTT_OPTIONS, type MqttOptions } from './options.ts'
 import { Outbound } from './outbound.ts'
 import { decodeProperties } from './properties.ts'
 import { REASON } from './reason-codes.ts'
+import { Takeovers } from './takeovers.ts'
 
 const TICK_MS = 1_000
 
@@ -36,6 +38,7 @@ export class MqttServer {
   private readonly connections: Set<MqttConnection>
   private readonly timer: NodeJS.Timeout
   private tickedAt: number
+  private drainTimer: NodeJS.Timeout | null
 
   constructor(options: MqttServerOptions) {
     const { broker, authenticator, sockets, log } = options
@@ -52,9 +55,12 @@ export class MqttServer {
       strangerLines: STRANGER_LINES_A_SECOND,
       deniedLines: DENIED_LINES_A_SECOND,
       bugs: 0,
+      drain: null,
+      takeovers: new Takeovers(),
       isStopping: false
     }
     this.connections = new Set()
+    this.drainTimer = null
     this.tickedAt = broker.clock.monotonicMs()
     this.timer = setInterval(() => this.tick(), TICK_MS)
     this.timer.unref()
@@ -108,10 +114,47 @@ export class MqttServer {
     for (const vhost of broker.vhosts.values()) vhost.forgetRoutes()
   }
 
+  /** Takes nobody any more, and sends away who is connected, some at a time. */
+  drain(reference: string, isMoved: boolean): void {
+    if (this.context.isStopping) return
+    const order = { reference: reference || this.context.options.serverReference, isMoved }
+    this.context.drain = order
+    this.context.log.info({ ...order }, 'draining')
+    this.drainTimer ??= setInterval(() => this.drainStep(), DRAIN_STEP_MS)
+    this.drainTimer.unref()
+  }
+
+  /** Takes clients again. */
+  stopDraining(): void {
+    if (this.drainTimer === null) return
+    clearInterval(this.drainTimer)
+    this.drainTimer = null
+    this.context.drain = null
+    this.context.log.info('no longer draining')
+  }
+
+  drainStatus(): { draining: boolean; reference: string; moved: boolean; connections: number } {
+    const { drain } = this.context
+    let connections = 0
+    for (const { isOpen } of this.connections) if (isOpen) connections++
+    return {
+      draining: drain !== null,
+      reference: drain?.reference ?? '',
+      moved: drain?.isMoved ?? false,
+      connections
+    }
+  }
+
+  /** Every DRAIN_STEP_MS while draining. */
+  drainStep(): void {
+    if (this.context.drain !== null) drainStep(this.connections, this.context.drain)
+  }
+
   /** Closes every connection; sessions stay as they are. Resolves when all sockets are gone. Idempotent. */
   async close(): Promise<void> {
     this.context.isStopping = true
     clearInterval(this.timer)
+    this.stopDraining()
     for (const connection of this.connections) {
       connection.close('the broker stops', REASON.serverShuttingDown, 'lost')
     }
@@ -124,6 +167,7 @@ export class MqttServer {
     const now = context.broker.clock.monotonicMs()
     context.liveMs += Math.min(now - this.tickedAt, 2 * TICK_MS)
     this.tickedAt = now
+    context.takeovers.tick(context.liveMs)
     context.strangerLines = STRANGER_LINES_A_SECOND
     context.deniedLines = DENIED_LINES_A_SECOND
     for (const connection of this.connections) checkDeadlines(connection, context.liveMs)
