@@ -93,6 +93,7 @@ export function held(rig: Parts): string {
     if (queue.isSession) {
       if (unackedCount > broker.limits.inflightMax)
         return `session ${name}: ${unackedCount} in flight`
+    } else if (broker.state.groups.has(queue.id)) {
     } else if (unackedCount !== (open.get(queue) ?? 0)) {
       return `queue ${name}: ${unackedCount} unacked, its channels hold ${open.get(queue) ?? 0}`
     }
