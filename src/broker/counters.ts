@@ -1,17 +1,20 @@
 /** What the hot paths count. Plain numbers in fixed places: nothing is looked up by name there. */
 import { DROP_REASONS, type DropReason } from '../core/errors.ts'
 
+export const PAYLOAD_RECEIVED = 0
+export const PAYLOAD_SENT = 1
+
 export class Counters {
   /** By QoS. AMQP: 0 unconfirmed, 1 confirmed. */
   readonly mqttReceived: number[]
   readonly mqttSent: number[]
   readonly amqpReceived: number[]
   readonly amqpSent: number[]
-  /** MQTT packets other than PUBLISH, and the payload bytes of PUBLISHes. */
+  /** MQTT packets other than PUBLISH. */
   mqttOthersReceived: number
   mqttOthersSent: number
-  mqttPayloadBytesReceived: number
-  mqttPayloadBytesSent: number
+  /** Payload bytes of PUBLISHes, [PAYLOAD_RECEIVED] and [PAYLOAD_SENT]: as fields they would be numbers on the heap. */
+  readonly mqttPayloadBytes: Float64Array
   acknowledged: number
   mqttConnections: number
   mqttConnectionsTotal: number
@@ -35,8 +38,7 @@ export class Counters {
     this.amqpSent = [0, 0, 0]
     this.mqttOthersReceived = 0
     this.mqttOthersSent = 0
-    this.mqttPayloadBytesReceived = 0
-    this.mqttPayloadBytesSent = 0
+    this.mqttPayloadBytes = new Float64Array(2)
     this.acknowledged = 0
     this.mqttConnections = 0
     this.mqttConnectionsTotal = 0

@@ -21,6 +21,7 @@ import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import { connectionOf, type Publisher } from './consumer.ts'
 import { giveDirect, isAttended } from './group-member.ts'
+import { PAYLOAD_RECEIVED } from './counters.ts'
 import { makeRoom } from './overflow.ts'
 import { routeKey, routeTopic, topicOf } from './routing.ts'
 import { store, targets } from './store.ts'
@@ -39,7 +40,7 @@ export function publish(broker: Broker, message: Message, publisher: Publisher):
   const key = message.key
   const principal = publisher.principal
   broker.counters.mqttReceived[message.qos]!++
-  broker.counters.mqttPayloadBytesReceived += message.payloadEnd - message.payloadStart
+  broker.counters.mqttPayloadBytes[PAYLOAD_RECEIVED]! += message.payloadEnd - message.payloadStart
   if (!principal.isUnrestricted || key.charCodeAt(0) === DOLLAR || principal.topics.length > 0) {
     if (!mayTopic(principal, 'write', key, publisher.clientId)) {
       broker.counters.drop('not_authorized')

@@ -1,5 +1,5 @@
 /** The topics of `$SYS/broker` that are numbers, as Mosquitto 2 names them and means them. */
-import { type Counters, sumOf } from './counters.ts'
+import { type Counters, PAYLOAD_RECEIVED, PAYLOAD_SENT, sumOf } from './counters.ts'
 import type { BrokerStats } from './stats.ts'
 import { LOAD_MINUTES, LOAD_NAMES, type SysLoad } from './sys-load.ts'
 
@@ -44,8 +44,8 @@ export function sysValues(source: SysSource): SysValue[] {
   say('publish/messages/received', sumOf(mqtt.receivedTotal))
   say('publish/messages/sent', sumOf(mqtt.sentTotal))
   say('publish/messages/dropped', counters.droppedByLimits)
-  say('publish/bytes/received', counters.mqttPayloadBytesReceived)
-  say('publish/bytes/sent', counters.mqttPayloadBytesSent)
+  say('publish/bytes/received', counters.mqttPayloadBytes[PAYLOAD_RECEIVED]!)
+  say('publish/bytes/sent', counters.mqttPayloadBytes[PAYLOAD_SENT]!)
   const stored = stats.retained + stats.sessionMessages
   say('messages/stored', stored)
   say('store/messages/count', stored)

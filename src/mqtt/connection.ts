@@ -4,6 +4,7 @@
  * `holding.ts`, its deadlines in `deadlines.ts`, what it is refused in `refusing.ts`: functions that work
  * on the fields of this class, each through an interface that names the parts it needs.
  */
+import { PAYLOAD_SENT } from '../broker/counters.ts'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Logger } from 'pino'
@@ -245,7 +246,7 @@ export class MqttConnection
     // [MQTT-3.1.2-25]: what is too large for the client counts as sent.
     if (isWritten) {
       broker.counters.mqttSent[qos]!++
-      broker.counters.mqttPayloadBytesSent += message.payloadEnd - message.payloadStart
+      broker.counters.mqttPayloadBytes[PAYLOAD_SENT]! += message.payloadEnd - message.payloadStart
     } else broker.counters.dropFrom(queue.name, 'too_large')
     if (qos === 0 || !isWritten) settle(broker, queue, sequence)
   }
@@ -260,7 +261,7 @@ export class MqttConnection
     const { broker, outbound } = this.context
     if (outbound.write(this, message, retain ? 1 : 0, 0, subscriptionIds)) {
       broker.counters.mqttSent[0]!++
-      broker.counters.mqttPayloadBytesSent += message.payloadEnd - message.payloadStart
+      broker.counters.mqttPayloadBytes[PAYLOAD_SENT]! += message.payloadEnd - message.payloadStart
     } else {
       broker.counters.drop('too_large')
     }
