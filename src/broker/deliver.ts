@@ -80,6 +80,7 @@ function deliverOne(
   }
   if (found === DAMAGED) {
     finish(broker, queue, sequence)
+    if (session !== null) freed(broker, session)
     broker.counters.dropFrom(queue.name, 'damaged')
     broker.log.error({ queue: queue.name, sequence }, 'a message is damaged on the disk')
     return true
@@ -87,6 +88,7 @@ function deliverOne(
   const message = broker.stored
   if (session !== null && !mayStillRead(session, message)) {
     finish(broker, queue, sequence)
+    freed(broker, session)
     broker.counters.dropFrom(queue.name, 'not_authorized')
     return true
   }
@@ -94,6 +96,7 @@ function deliverOne(
     // [MQTT-4.3.3-7], [MQTT-3.3.2-5]: what was sent once to a client does not expire on the way.
     if (session === null || (queue.flags & ENTRY_REDELIVERED) === 0) {
       finish(broker, queue, sequence)
+      if (session !== null) freed(broker, session)
       broker.counters.dropFrom(queue.name, 'expired')
       return true
     }
@@ -108,6 +111,20 @@ function deliverOne(
   }
   hand(broker, consumers, consumer, message, sequence, identifiers)
   return true
+}
+
+/**
+ * A session has credit again because something in its queue was dropped: the shared groups that passed it by
+ * go on in a later turn.
+ */
+export function freed(broker: Broker, session: Session): void {
+  const { starved } = session
+  if (starved === null) return
+  session.starved = null
+  for (const groupId of starved) {
+    const group = broker.state.groups.get(groupId)
+    if (group !== undefined) consumersOf(broker, group.queue).schedule()
+  }
 }
 
 /** What waited may have become forbidden to its client since it was routed (design.md §6). */
@@ -217,6 +234,7 @@ class BodyWaiter implements BlockWaiter {
     this.#consumers.isLoading = false
     if (!ok && isThere(queue, this.#sequence, segment, offset)) {
       finish(this.#broker, queue, this.#sequence)
+      if (this.#consumers.session !== null) freed(this.#broker, this.#consumers.session)
       this.#broker.counters.dropFrom(queue.name, 'damaged')
       this.#broker.log.error({ queue: queue.name }, 'a message is damaged on the disk')
     }

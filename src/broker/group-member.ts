@@ -53,6 +53,14 @@ class GroupMember implements Consumer {
   }
 
   hasCredit(): boolean {
+    if (this.#isFree()) return true
+    const { session, groupId } = this.#subscription
+    session.starved ??= new Set()
+    session.starved.add(groupId)
+    return false
+  }
+
+  #isFree(): boolean {
     const { session } = this.#subscription
     const connection = connectionOf(session)
     if (connection === null) return false
@@ -175,10 +183,12 @@ function moveTo(
   const flags =
     READY | mode | (from.flags & (ENTRY_EXPIRES | SHARES)) | (ids === null ? 0 : ENTRY_HAS_IDS)
   const { queue } = session
-  if (session.connection === null) {
+  const { readyCount } = queue
+  if (readyCount > 0) {
     const { sessionMessagesMax, sessionBytesMax } = broker.limits
     makeRoom(broker, queue, bytes, sessionMessagesMax, sessionBytesMax)
   }
+  const isFull = queue.readyCount < readyCount
   const own = queue.nextSequence
   const move = new Move(from.id, sequence, session.id, own, kept, ids?.[0] ?? 0, false)
   broker.state.move(move, segment, offset, bytes, flags)
@@ -195,7 +205,8 @@ function moveTo(
     return
   }
   // The view of the message does not outlast the next record: first the delivery.
-  deliverNew(broker, queue, message, own, ids)
+  if (isFull) ready(broker, queue)
+  else deliverNew(broker, queue, message, own, ids)
   if (queue.moves?.get(own) === move && from.isDurable) record(LAZY)
 }
 
@@ -239,17 +250,29 @@ export function attend(broker: Broker, subscription: Subscription): void {
 
 /** It takes nothing any more. */
 export function unattend(broker: Broker, subscription: Subscription): void {
+  subscription.session.starved?.delete(subscription.groupId)
   const attached = broker.state.groups.get(subscription.groupId)?.queue.attached
   if (attached === null || attached === undefined || subscription.taker === null) return
   ;(attached as Consumers).remove(subscription.taker as GroupMember)
 }
 
-/** A session has credit again: its own queue goes on, then its groups'. */
+/**
+ * A session has credit again: its own queue goes on, then the groups that passed it by, from the one that has
+ * waited longest for it to the one that uses up the last of its credit.
+ */
 export function wakeSession(broker: Broker, session: Session): void {
   ready(broker, session.queue)
-  if (session.shared === null) return
-  for (const { groupId } of session.shared) {
+  const { starved } = session
+  if (starved === null) return
+  let left = starved.size
+  for (const groupId of starved) {
+    if (left-- === 0) return
     const group = broker.state.groups.get(groupId)
-    if (group !== undefined) ready(broker, group.queue)
+    const subscription = group?.members.get(session)
+    if (group !== undefined && subscription !== undefined && group.queue.readyCount > 0) {
+      if (!memberOf(broker, group, subscription).hasCredit()) return
+      starved.delete(groupId)
+      ready(broker, group.queue)
+    } else starved.delete(groupId)
   }
 }

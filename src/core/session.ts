@@ -73,6 +73,8 @@ export class Session {
   readonly subscriptions: Map<string, Subscription>
   /** Those of them that are shared; null: none. */
   shared: Subscription[] | null
+  /** Ids of the groups that passed it by for want of credit, who did so first before the others; null: none. */
+  starved: Set<number> | null
   wildcardCount: number
   /** Characters of all filters together. */
   filterChars: number
@@ -103,6 +105,7 @@ export class Session {
     this.endsAt = 0
     this.subscriptions = new Map()
     this.shared = null
+    this.starved = null
     this.wildcardCount = 0
     this.filterChars = 0
     this.inbound = null

@@ -14,6 +14,7 @@ import {
   DELIVER_REDELIVERED,
   DELIVER_RETAIN
 } from '../broker/consumer.ts'
+import { freed } from '../broker/deliver.ts'
 import { wakeSession } from '../broker/group-member.ts'
 import { givenBackOf } from '../broker/moves.ts'
 import { OwedAcks, type OwedVisitor } from '../broker/owed.ts'
@@ -248,7 +249,10 @@ export class MqttConnection
       broker.counters.mqttSent[qos]!++
       broker.counters.mqttPayloadBytes[PAYLOAD_SENT]! += message.payloadEnd - message.payloadStart
     } else broker.counters.dropFrom(queue.name, 'too_large')
-    if (qos === 0 || !isWritten) settle(broker, queue, sequence)
+    if (qos === 0 || !isWritten) {
+      settle(broker, queue, sequence)
+      if (this.session !== null) freed(broker, this.session)
+    }
   }
 
   deliverDirect(

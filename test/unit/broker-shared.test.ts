@@ -357,7 +357,7 @@ describe('a group that lasts', () => {
     send(publisher(), 'w', 2)
     b.inflightMax = 2
     b.takes = true
-    wakeSession(rig.broker, b.session!)
+    await turns()
     expect(text(b)).toBe('uvw')
     b.takes = false
     send(publisher(), 'x')
