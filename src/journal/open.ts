@@ -233,7 +233,10 @@ async function syncTail(folder: Folder, files: FilePool): Promise<void> {
   await folder.disk.syncFolder(folder.path)
 }
 
-/** Free slots of the right size become spares; what makes no sense is copied and given up. */
+/**
+ * Free slots of the right size become spares; what makes no sense is copied and given up. A killed process may
+ * have left a slot that it was making in the kernel's memory only: it is synced before it is used (journal.md §4).
+ */
 async function clearUp(
   folder: Folder,
   found: FoundFiles,
@@ -252,6 +255,7 @@ async function clearUp(
   for (const name of found.free) {
     const file = await disk.open(join(path, name), 'read')
     const bytes = await file.size()
+    if (bytes === segmentBytes) await file.datasync()
     await file.close()
     if (bytes === segmentBytes) spares.push(name)
     else await disk.unlink(join(path, name))
