@@ -6,7 +6,6 @@
  */
 import { FORM_MQTT, Message } from '../core/message.ts'
 import type { Session, Subscription } from '../core/session.ts'
-import { sharedFilterOf } from '../core/shared-group.ts'
 import { filterMatches, hasWildcard } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
@@ -40,8 +39,6 @@ export class SysTopics {
   readonly #version: string
   /** What each topic said when it was published last. */
   readonly #published: Map<string, string>
-  /** Of each vhost's topic exchange, when it was last seen that nobody there subscribes. */
-  readonly #unheard: Map<Vhost, number>
   #heapMax: number
   #clientsMax: number
   #timer: NodeJS.Timeout | null
@@ -54,7 +51,6 @@ export class SysTopics {
     this.#load = new SysLoad(performance.now())
     this.#clients = options.clientStates ? new ClientStates(broker.events) : null
     this.#published = new Map()
-    this.#unheard = new Map()
     this.#heapMax = 0
     this.#clientsMax = 0
     this.#timer = null
@@ -80,7 +76,7 @@ export class SysTopics {
   /** One interval is over: what has changed is published to whoever subscribes. */
   tick(): void {
     this.#load.update(this.#broker.counters, this.#stats.traffic(), performance.now())
-    const heard = [...this.#broker.vhosts.values()].filter(vhost => this.#isHeard(vhost))
+    const heard = [...this.#broker.vhosts.values()].filter(isHeard)
     if (heard.length === 0) return
     for (const { topic, payload } of this.#values()) {
       if (this.#published.get(topic) === payload) continue
@@ -94,7 +90,6 @@ export class SysTopics {
     const connection = connectionOf(session)
     const vhost = this.#broker.state.vhost(session.vhost)
     if (connection === null || vhost === null) return
-    this.#unheard.delete(vhost)
     const found = this.#matching(subscription.filter)
     new SysReplay(this.#broker, vhost, session, connection, subscription, found).step()
   }
@@ -127,23 +122,9 @@ export class SysTopics {
     })
   }
 
-  /** Whether somebody may subscribe below `$SYS`: a filter that stands there was seen, or may be new. */
-  #isHeard(vhost: Vhost): boolean {
-    const { version } = vhost.topicExchange
-    if (this.#unheard.get(vhost) === version) return false
-    for (const session of vhost.sessions.values()) {
-      for (const filter of session.subscriptions.keys()) {
-        if (filter.startsWith('$SYS')) return true
-        if (filter.startsWith('$share/') && sharedFilterOf(filter).startsWith('$SYS')) return true
-      }
-    }
-    this.#unheard.set(vhost, version)
-    return false
-  }
-
   #publishAll(topic: string, payload: string): void {
     for (const vhost of this.#broker.vhosts.values()) {
-      if (this.#isHeard(vhost)) this.#publish(vhost, topic, payload)
+      if (isHeard(vhost)) this.#publish(vhost, topic, payload)
     }
   }
 
@@ -213,6 +194,11 @@ class SysReplay {
 
 function step(replay: SysReplay): void {
   replay.step()
+}
+
+/** Whether somebody may subscribe below `$SYS`. */
+function isHeard(vhost: Vhost): boolean {
+  return vhost.topicExchange.trie.dollarSize > 0
 }
 
 function matches(filter: string, topic: string): boolean {

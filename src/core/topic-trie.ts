@@ -48,6 +48,7 @@ export class TopicTrie<T> {
   private readonly root: TrieNode<T>
   private count: number
   private wildcardCount: number
+  private dollarCount: number
   /** Rises with each level of each match. */
   private step: number
   /** `step` at the begin of the match: what is marked later was reached in this match. */
@@ -62,6 +63,7 @@ export class TopicTrie<T> {
     this.root = new TrieNode<T>(null, '')
     this.count = 0
     this.wildcardCount = 0
+    this.dollarCount = 0
     this.step = 0
     this.firstStep = 0
     this.reached = []
@@ -77,6 +79,11 @@ export class TopicTrie<T> {
   /** Of them, those whose filter has a wildcard. */
   get wildcardSize(): number {
     return this.wildcardCount
+  }
+
+  /** Of them, those whose filter begins with `$`: without any, topics of ours reach nobody. */
+  get dollarSize(): number {
+    return this.dollarCount
   }
 
   /** Nodes of the trie but its root, counted one by one: for tests and reports. */
@@ -95,6 +102,7 @@ export class TopicTrie<T> {
       if (values === undefined) this.exact.set(filter, new ArraySet(value))
       else if (!values.add(value)) return false
       this.count += 1
+      if (isDollarTopic(filter)) this.dollarCount += 1
       return true
     }
     const node = this.ensure(filter)
@@ -102,6 +110,7 @@ export class TopicTrie<T> {
     else if (!node.values.add(value)) return false
     this.count += 1
     this.wildcardCount += 1
+    if (isDollarTopic(filter)) this.dollarCount += 1
     return true
   }
 
@@ -112,6 +121,7 @@ export class TopicTrie<T> {
       if (values === undefined || !values.delete(value)) return false
       if (values.size === 0) this.exact.delete(filter)
       this.count -= 1
+      if (isDollarTopic(filter)) this.dollarCount -= 1
       return true
     }
     const node = this.find(filter)
@@ -120,6 +130,7 @@ export class TopicTrie<T> {
     this.prune(node)
     this.count -= 1
     this.wildcardCount -= 1
+    if (isDollarTopic(filter)) this.dollarCount -= 1
     return true
   }
 

@@ -112,6 +112,21 @@ describe('$SYS', () => {
     expect(changed.every(({ retain }) => !retain)).toBe(true)
   })
 
+  it.each(['$SYS/broker/uptime', '$share/g/$SYS/broker/uptime'])(
+    'tells whoever comes for one topic of it after nobody was there: %s',
+    async filter => {
+      const { gateway, sys } = await startWithSys(false)
+      const raw = await connectTo(gateway, 5, 'x')
+      // Its routes are remembered, and that nobody listens.
+      await subscribed(raw, 'a', 0)
+      sys.tick()
+      // Retain handling 2: nothing is replayed.
+      await subscribed(raw, filter, 0x20)
+      sys.tick()
+      expect((await told(raw)).map(({ topic }) => topic)).toEqual(['$SYS/broker/uptime'])
+    }
+  )
+
   it('is not matched by a wildcard at the first level, v3 [MQTT-4.7.2-1] v5 [MQTT-4.7.2-1]', async () => {
     const { gateway, sys } = await startWithSys()
     const raw = await connectTo(gateway, 4, 'x')

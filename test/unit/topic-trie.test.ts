@@ -40,6 +40,24 @@ describe('the topic trie', () => {
     expect(matches(trie, 'a/$SYS')).toEqual(['#', '+/#'])
   })
 
+  it('knows whether a filter in it begins with $', () => {
+    const trie = trieOf('a', '#', 'a/$SYS', '$SYS/#', '$SYS/x')
+    trie.insert('$SYS/x', 'other')
+    trie.insert('$SYS/x', 'other')
+    expect(trie.dollarSize).toBe(3)
+    for (const [filter, value] of [
+      ['$SYS/x', 'other'],
+      ['$SYS/x', 'nobody'],
+      ['$SYS/x', '$SYS/x'],
+      ['$SYS/#', '$SYS/#'],
+      ['$SYS/#', '$SYS/#']
+    ] as const) {
+      trie.remove(filter, value)
+    }
+    expect(trie.dollarSize).toBe(0)
+    expect(trie.size).toBe(3)
+  })
+
   it('takes # for zero or more levels wherever it stands', () => {
     const trie = trieOf('a/#/z', '#/z', 'a/#', '#/#', 'a/#/#/z', '#/m/#')
     expect(matches(trie, 'a/z')).toEqual(['#/#', '#/z', 'a/#', 'a/#/#/z', 'a/#/z'])
