@@ -197,6 +197,8 @@ export class SharedWorld {
   #replace(): void {
     const old = this.#members[2]!
     const isClean = old.hasSession
+    // Until the broker has said that the old session is gone, a new client that resumes it would forget what that had.
+    if (!isClean && !old.isOpen) return
     // What it reads now the broker may not hear of any more.
     old.pump()
     this.#lose(old)
