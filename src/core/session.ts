@@ -118,14 +118,15 @@ export class Session {
     this.oldestOpen = 0
   }
 
+  /** Sequences and packet identifiers both begin with 1. */
   packetId(sequence: number): number {
-    return (sequence % PACKET_IDS) + 1
+    return ((sequence - 1) % PACKET_IDS) + 1
   }
 
   /** The delivery that was sent with this packet identifier, if any: whether it is open, ask the queue. */
   sequenceOf(packetId: number): number {
     const newest = this.queue.lastTaken
-    const behind = (newest - (packetId - 1)) % PACKET_IDS
+    const behind = (newest - packetId) % PACKET_IDS
     const sequence = newest - (behind < 0 ? behind + PACKET_IDS : behind)
     return sequence > 0 ? sequence : -1
   }

@@ -30,9 +30,11 @@ export function handlePubrec(connection: MqttConnection): void {
     // A PUBREC again, after its PUBREL [MQTT-4.3.3-5]: the PUBREL goes out again too.
     if (openSequence(session, 2, RELEASED) >= 0) owe(connection, 0, PUBREL_FIRST, packetId, 0)
     else {
-      // Its receiver waits for a PUBREL, whatever became of the PUBLISH here.
       countUnexpected(connection)
-      owe(connection, 0, PUBREL_FIRST, packetId, REASON.packetIdNotFound)
+      // Its receiver waits for a PUBREL, whatever became of the PUBLISH here; one that refused waits for nothing (§4.3.3).
+      if (reason < FIRST_ERROR) {
+        owe(connection, 0, PUBREL_FIRST, packetId, REASON.packetIdNotFound)
+      }
     }
     return
   }

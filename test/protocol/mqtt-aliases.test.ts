@@ -199,14 +199,14 @@ describe('topic aliases to a client', () => {
     for (const raw of [...plain, zero]) {
       for (let i = 1; i <= 3; i++) {
         const tail = raw.version === 5 ? '00' : ''
-        const wanted = packet(0x32, text('a/topic'), [0, i + 1], tail, Buffer.from(`${i}`))
+        const wanted = packet(0x32, text('a/topic'), [0, i], tail, Buffer.from(`${i}`))
         expect(hex(await raw.next())).toBe(hex(wanted))
       }
     }
-    const set = packet(0x32, text('a/topic'), '00 02 03 23 00 01', Buffer.from('1'))
+    const set = packet(0x32, text('a/topic'), '00 01 03 23 00 01', Buffer.from('1'))
     expect(hex(await aliased.next())).toBe(hex(set))
     for (const i of [2, 3]) {
-      const used = packet(0x32, text(''), [0, i + 1], '03 23 00 01', Buffer.from(`${i}`))
+      const used = packet(0x32, text(''), [0, i], '03 23 00 01', Buffer.from(`${i}`))
       expect(hex(await aliased.next())).toBe(hex(used))
     }
   })

@@ -18,14 +18,14 @@ describe('deliveries', () => {
     const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x32, 'a', 'x', 1)
     expect(hex(await subscriber.next())).toBe(
-      hex(packet(0x32, text('a'), '00 02', Buffer.from('x')))
+      hex(packet(0x32, text('a'), '00 01', Buffer.from('x')))
     )
     subscriber.destroy()
     subscriber = await connectTo(gateway, 4, 's', { clean: false })
     expect(hex(await subscriber.next())).toBe(
-      hex(packet(0x3a, text('a'), '00 02', Buffer.from('x')))
+      hex(packet(0x3a, text('a'), '00 01', Buffer.from('x')))
     )
-    subscriber.send('40 02 00 02')
+    subscriber.send('40 02 00 01')
     await subscriber.quiet()
     subscriber.destroy()
     subscriber = await connectTo(gateway, 4, 's', { clean: false })
@@ -40,12 +40,12 @@ describe('deliveries', () => {
     const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x34, 'a', 'x', 1)
     expect((await subscriber.next())[0]).toBe(0x34)
-    subscriber.send('50 02 00 02')
-    expect(hex(await subscriber.next())).toBe('62020002')
+    subscriber.send('50 02 00 01')
+    expect(hex(await subscriber.next())).toBe('62020001')
     subscriber.destroy()
     subscriber = await connectTo(gateway, 5, 's', lasting)
-    expect(hex(await subscriber.next())).toBe('62020002')
-    subscriber.send('70 02 00 02')
+    expect(hex(await subscriber.next())).toBe('62020001')
+    subscriber.send('70 02 00 01')
     await subscriber.quiet()
     subscriber.destroy()
     subscriber = await connectTo(gateway, 5, 's', lasting)
@@ -60,10 +60,10 @@ describe('deliveries', () => {
     publish(publisher, 0x34, 'a', 'x', 1)
     await subscriber.next()
     gateway.journal.isAutomatic = false
-    subscriber.send('50 02 00 02')
+    subscriber.send('50 02 00 01')
     await subscriber.quiet()
     gateway.journal.sync()
-    expect(hex(await subscriber.next())).toBe('62020002')
+    expect(hex(await subscriber.next())).toBe('62020001')
   })
 
   it('end with a PUBREC that carries an error', async () => {
@@ -73,9 +73,21 @@ describe('deliveries', () => {
     const publisher = await connectTo(gateway, 4, 'p')
     publish(publisher, 0x34, 'a', 'x', 1)
     await subscriber.next()
-    subscriber.send('50 03 00 02 97')
+    subscriber.send('50 03 00 01 97')
     await subscriber.quiet()
     expect(gateway.broker.counters.acknowledged).toBe(1)
+  })
+
+  it('that are not open and refused get no PUBREL: the refusal was the end of it (v5 §4.3.3)', async () => {
+    const gateway = await startGateway()
+    const subscriber = await connectTo(gateway, 5, 's')
+    const before = gateway.broker.counters.unexpectedAcks
+    subscriber.send('50 03 00 01 80')
+    await subscriber.quiet()
+    subscriber.send('50 04 00 01 97 00', '50 03 00 01 10')
+    expect(hex(await subscriber.next())).toBe('6203000192')
+    await subscriber.quiet()
+    expect(gateway.broker.counters.unexpectedAcks - before).toBe(3)
   })
 
   it('keep to the receive maximum, and go on with each acknowledgement', async () => {
@@ -122,15 +134,15 @@ describe('deliveries', () => {
     await subscriber.next()
     const before = gateway.broker.counters.unexpectedAcks
     // PUBREC for QoS 1, PUBACK for QoS 2, PUBCOMP before PUBREL, identifiers that were never given.
-    subscriber.send('50 02 00 02', '40 02 00 03', '70 02 00 03', '40 02 12 34', '70 02 12 34')
+    subscriber.send('50 02 00 01', '40 02 00 02', '70 02 00 02', '40 02 12 34', '70 02 12 34')
     // Whoever sends a PUBREC waits for a PUBREL.
-    expect(hex(await subscriber.next())).toBe('62020002')
+    expect(hex(await subscriber.next())).toBe('62020001')
     await subscriber.quiet()
     expect(gateway.broker.counters.unexpectedAcks - before).toBe(5)
     expect(gateway.broker.counters.acknowledged).toBe(0)
-    subscriber.send('40 02 00 02', '50 02 00 03')
-    expect(hex(await subscriber.next())).toBe('62020003')
-    subscriber.send('70 02 00 03')
+    subscriber.send('40 02 00 01', '50 02 00 02')
+    expect(hex(await subscriber.next())).toBe('62020002')
+    subscriber.send('70 02 00 02')
     await subscriber.quiet()
     expect(gateway.broker.counters.acknowledged).toBe(2)
   })
