@@ -28,12 +28,10 @@ export class SessionTarget {
   add(subscription: Subscription): void {
     if (subscription.qos > this.qos) this.qos = subscription.qos
     if (subscription.retainAsPublished) this.retainAsPublished = true
-    if (subscription.identifier !== 0) {
-      if (this.identifiers === null) this.identifiers = [subscription.identifier]
-      else if (!this.identifiers.includes(subscription.identifier)) {
-        this.identifiers.push(subscription.identifier)
-      }
-    }
+    if (subscription.identifier === 0) return
+    // One used for several that match stands there as often (MQTT 5 §3.3.4).
+    if (this.identifiers === null) this.identifiers = [subscription.identifier]
+    else this.identifiers.push(subscription.identifier)
   }
 }
 

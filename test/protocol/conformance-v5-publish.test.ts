@@ -320,6 +320,8 @@ describe('a PUBLISH', () => {
       ['a/b', 2, 268_435_455],
       ['+/b', 1, 300],
       ['a/+', 0, 0],
+      // An identifier that two of them have stands there twice (§3.3.4).
+      ['+/b/#', 0, 300],
       ['c', 2, 4]
     ] as const) {
       const extra = id === 0 ? [] : [property(ID.subscriptionIdentifier, id)]
@@ -329,7 +331,7 @@ describe('a PUBLISH', () => {
       await published(raw, 'a/b', 'x', { qos })
       const received = await next(other)
       expect(received.first).toBe(0x30 | (qos << 1))
-      expect(identifiers(received).sort()).toEqual([1, 268_435_455, 300])
+      expect(identifiers(received).sort()).toEqual([1, 268_435_455, 300, 300])
       await quiet(other)
     }
     await published(raw, 'a/c', 'x')
@@ -339,7 +341,7 @@ describe('a PUBLISH', () => {
     const { raw: back } = await met(gateway, { clientId: 'other', clean: false })
     await next(back)
     await next(back)
-    expect(identifiers(await next(back)).sort()).toEqual([1, 268_435_455, 300])
+    expect(identifiers(await next(back)).sort()).toEqual([1, 268_435_455, 300, 300])
   })
 
   it('may bring no subscription identifier [B50], v5 [MQTT-3.3.4-6]', async () => {
