@@ -96,7 +96,7 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
   const isDirect = message.qos === 0 && !message.retain && route.isToSessions
   if (isDirect && !broker.limits.queueQos0) {
     if (!broker.matched) broker.counters.drop('no_match')
-    sendDirect(broker, message, publisher, route)
+    sendDirect(broker, message, route)
     return 0
   }
   const needsDisk =
@@ -120,7 +120,7 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
     return -ERROR_CODES.quotaExceeded
   }
   targets.clear()
-  for (const target of route.sessions) addSession(broker, message, publisher, target, lasts)
+  for (const target of route.sessions) addSession(broker, message, target, lasts)
   let isRejected = false
   if (!route.isToSessions) {
     for (const queue of route.queues) {
@@ -160,12 +160,12 @@ function hasRetainedRoom(broker: Broker, message: Message, publisher: Publisher)
 }
 
 /** QoS 0 to connected sessions: in no queue. */
-function sendDirect(broker: Broker, message: Message, publisher: Publisher, route: Route): void {
+function sendDirect(broker: Broker, message: Message, route: Route): void {
   const sessions = route.sessions
   for (let i = 0; i < sessions.length; i++) {
     const target = sessions[i]!
     if (target.noLocal === null) deliverDirect(broker, message, target)
-    else addSession(broker, message, publisher, target, false)
+    else addSession(broker, message, target, false)
   }
 }
 
@@ -185,13 +185,12 @@ function deliverDirect(broker: Broker, message: Message, target: SessionTarget):
 function addSession(
   broker: Broker,
   message: Message,
-  publisher: Publisher,
   matched: SessionTarget,
   lasts: boolean
 ): void {
   let target: SessionTarget | null = matched
   if (target.noLocal !== null && target.session.id === message.publisherId) {
-    target = publisher.session === null ? target : withoutNoLocal(target)
+    target = withoutNoLocal(target)
   }
   if (target === null) return
   const qos = Math.min(message.qos, target.qos)

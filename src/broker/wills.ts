@@ -149,6 +149,8 @@ function publishWill(broker: Broker, orphan: OrphanWill): number {
   message.qos = will.qos
   message.retain = will.retain
   message.willOf = sessionId
+  // By no local its own client does not get it [MQTT-3.8.3-3].
+  message.publisherId = sessionId
   // An expiry of 0 means: only to who is there now.
   if (will.expirySeconds >= 0) {
     message.expiresAt = broker.nowMs + Math.max(will.expirySeconds * 1_000, 1)

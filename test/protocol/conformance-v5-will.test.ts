@@ -25,6 +25,7 @@ import { packet } from '../support/raw-mqtt.ts'
 
 /** QoS 2, and RETAIN as it was published: nothing of the will is changed on its way. */
 const AS_IS = 2 | 8
+const NO_LOCAL = 4
 const delay = (seconds: number) => property(ID.willDelay, seconds)
 
 describe('a will', () => {
@@ -41,6 +42,22 @@ describe('a will', () => {
     await lost(gateway, back)
     gateway.pass(200)
     await quiet(watcher)
+  })
+
+  it('does not come back to its own client by a subscription with no local, v5 [MQTT-3.8.3-3]', async () => {
+    const gateway = await startGateway()
+    const watcher = await subscriber(gateway, 'will', AS_IS)
+    for (const qos of [1, 1 | NO_LOCAL]) {
+      const will = { topic: 'will', payload: 'gone', qos: 1 }
+      const raw = await subscriber(gateway, 'will', qos, { clientId: 'dying', expiry: 100, will })
+      raw.destroy()
+      expect((await next(watcher)).payload).toBe('gone')
+      const back = await client(gateway, { clientId: 'dying', clean: false, expiry: 5 })
+      if (qos === 1) expect((await next(back)).payload).toBe('gone')
+      await quiet(back)
+      await left(back)
+      gateway.pass(6)
+    }
   })
 
   it('is discarded by a DISCONNECT of 0x00, v5 [MQTT-3.14.4-3] [MQTT-3.1.2-8] [MQTT-3.1.2-10]', async () => {
