@@ -27,6 +27,12 @@ const runs = {
     variable: 'MOTEMQ_REPLAY_RUNS',
     count: 2_000
   },
+  walks: {
+    project: 'model',
+    file: 'test/model/walks.test.ts',
+    variable: 'MOTEMQ_WALKS',
+    count: 20_000
+  },
   machines: {
     project: 'integration',
     file: 'test/integration/tarball.test.ts',
