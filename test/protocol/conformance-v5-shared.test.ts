@@ -205,6 +205,19 @@ describe('a shared subscription', () => {
     await quiet(raw)
   })
 
+  it('comes as a copy of its own beside other subscriptions, each with its identifier, v5 [MQTT-3.3.4-5]', async () => {
+    const gateway = await startGateway()
+    const raw = await client(gateway, { clientId: 'one' })
+    await subscribed(raw, '$share/group/a/#', 1, property(ID.subscriptionIdentifier, 77))
+    await subscribed(raw, '$share/other/a/#', 1, property(ID.subscriptionIdentifier, 78))
+    await subscribed(raw, 'a/#', 1, property(ID.subscriptionIdentifier, 79))
+    await published(await client(gateway), 'a', 'm', { qos: 1 })
+    const copies = await taken(raw)
+    expect(copies.map(({ payload }) => payload)).toEqual(['m', 'm', 'm'])
+    const ids = copies.map(copy => propertyOf(copy, ID.subscriptionIdentifier))
+    expect(ids.sort()).toEqual([77, 78, 79])
+  })
+
   it('is no more for who unsubscribed, or is away while another is there, v5 [MQTT-3.10.4-2]', async () => {
     const gateway = await startGateway()
     const one = await member(gateway, 'one', 1)
