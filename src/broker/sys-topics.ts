@@ -39,6 +39,8 @@ export class SysTopics {
   readonly #version: string
   /** What each topic said when it was published last. */
   readonly #published: Map<string, string>
+  /** The values of this turn: a SUBSCRIBE with a thousand filters asks for them a thousand times. */
+  #made: SysValue[] | null
   #heapMax: number
   #clientsMax: number
   #timer: NodeJS.Timeout | null
@@ -51,6 +53,7 @@ export class SysTopics {
     this.#load = new SysLoad(performance.now())
     this.#clients = options.clientStates ? new ClientStates(broker.events) : null
     this.#published = new Map()
+    this.#made = null
     this.#heapMax = 0
     this.#clientsMax = 0
     this.#timer = null
@@ -78,6 +81,7 @@ export class SysTopics {
     this.#load.update(this.#broker.counters, this.#stats.traffic(), performance.now())
     const heard = [...this.#broker.vhosts.values()].filter(isHeard)
     if (heard.length === 0) return
+    this.#made = null
     for (const { topic, payload } of this.#values()) {
       if (this.#published.get(topic) === payload) continue
       this.#published.set(topic, payload)
@@ -105,6 +109,16 @@ export class SysTopics {
   }
 
   #values(): SysValue[] {
+    if (this.#made !== null) return this.#made
+    const made = this.#make()
+    this.#made = made
+    setImmediate(() => {
+      if (this.#made === made) this.#made = null
+    })
+    return made
+  }
+
+  #make(): SysValue[] {
     const stats = this.#stats.stats()
     const { heapUsed, external } = process.memoryUsage()
     this.#heapMax = Math.max(this.#heapMax, heapUsed + external)

@@ -1,10 +1,10 @@
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { Report } from '../../src/broker/report.ts'
 import { SysTopics } from '../../src/broker/sys-topics.ts'
 import type { Gateway } from '../support/gateway.ts'
 import { connectTo, publish, startGateway, subscribe, subscribed } from '../support/mqtt-moves.ts'
 import { Principal } from '../../src/core/principal.ts'
-import type { RawMqtt } from '../support/raw-mqtt.ts'
+import { packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
 
 const MONITOR = new Principal('monitor', ['monitoring'], '/', [], [], true)
 
@@ -126,6 +126,17 @@ describe('$SYS', () => {
       expect((await told(raw)).map(({ topic }) => topic)).toEqual(['$SYS/broker/uptime'])
     }
   )
+
+  it('is counted up once for all filters of a SUBSCRIBE', async () => {
+    const { gateway } = await startWithSys(false)
+    const raw = await connectTo(gateway, 4, 'x')
+    const counted = vi.spyOn(Report.prototype, 'stats')
+    onTestFinished(() => counted.mockRestore())
+    const filters = Array.from({ length: 100 }, (_, i) => [...text(`$SYS/broker/${i}`), 0])
+    raw.send(packet(0x82, [0, 1], ...filters))
+    expect((await raw.next())[0]).toBe(0x90)
+    expect(counted).toHaveBeenCalledTimes(1)
+  })
 
   it('is not matched by a wildcard at the first level, v3 [MQTT-4.7.2-1] v5 [MQTT-4.7.2-1]', async () => {
     const { gateway, sys } = await startWithSys()
