@@ -78,7 +78,8 @@ describe('over a restart', () => {
     // One whose session ends before its will is due, one that is back in time, one that is not.
     for (const [id, expiry, delay] of [
       ['short', 2, 3600],
-      ['back', 3600, 3],
+      // As long as a start may take on a machine that is busy.
+      ['back', 3600, 30],
       ['gone', 3600, 2]
     ] as const) {
       const raw = await RawMqtt.dial(port)
