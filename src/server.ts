@@ -40,8 +40,8 @@ import { type Arrival, type ListenAddress, Lobby, type Stage } from './net/arriv
 import { type Listener, openListeners } from './net/listener.ts'
 import { proxyStage } from './net/proxy-protocol.ts'
 import { Sockets } from './net/socket.ts'
-import { type TlsSettings, TlsFilesError } from './net/tls-files.ts'
-import { TlsListeners } from './net/tls-listeners.ts'
+import type { TlsSettings } from './net/tls-files.ts'
+import type { TlsListeners } from './net/tls-listeners.ts'
 import { WebSockets } from './net/web-sockets.ts'
 
 /** What a start found in the data folder. */
@@ -154,7 +154,8 @@ class Server implements RunningServer {
   readonly #webSockets: WebSockets
   readonly #admission: Admission
   readonly #lobby: Lobby
-  readonly #tls: TlsListeners
+  /** Null when no listener has TLS. */
+  #tls: TlsListeners | null = null
   #tlsSettings: ReadonlyMap<ListenAddress, TlsSettings> = new Map()
   readonly #lag = new LoopLag()
   /** In options that are read here. */
@@ -212,11 +213,6 @@ class Server implements RunningServer {
       budget: this.#sockets,
       bytesMax: options.limits.preLoginTotalBytesMax,
       log: fields => log.info(fields, 'refused')
-    })
-    this.#tls = new TlsListeners(options.connections.handshakes, {
-      onReloaded: files => log.info({ files }, 'new TLS files in use'),
-      onRefused: mistake => log.warn({ mistake }, 'TLS files not taken, the old ones go on'),
-      onWarning: warning => log.warn(warning)
     })
     if (options.listeners.some(({ tls }) => takesIdentities({ ...options.tls, ...tls }))) {
       authenticator.takeIdentities()
@@ -286,21 +282,24 @@ class Server implements RunningServer {
   }
 
   reloadTls(): boolean {
-    return this.#tls.reload()
+    return this.#tls?.reload() ?? true
   }
 
   /** Reads certificates and keys; a sentence for each that cannot be used. */
   async #openTls(): Promise<readonly string[]> {
     const { listeners, tls, data } = this.#options
     const { settings, mistakes } = tlsOfListeners(listeners, tls, data)
+    if (settings.size === 0) return mistakes
     this.#tlsSettings = settings
-    try {
-      await this.#tls.open([...settings.values()])
-    } catch (error) {
-      if (!(error instanceof TlsFilesError)) throw error
-      return [...mistakes, ...error.mistakes]
-    }
-    return mistakes
+    // Imported here: a broker without TLS does without its memory.
+    const { TlsListeners } = await import('./net/tls-listeners.ts')
+    const log = this.#log
+    this.#tls = new TlsListeners(this.#options.connections.handshakes, {
+      onReloaded: files => log.info({ files }, 'new TLS files in use'),
+      onRefused: mistake => log.warn({ mistake }, 'TLS files not taken, the old ones go on'),
+      onWarning: warning => log.warn(warning)
+    })
+    return [...mistakes, ...(await this.#tls.open([...settings.values()]))]
   }
 
   close(): Promise<void> {
@@ -312,7 +311,7 @@ class Server implements RunningServer {
     this.#isServing = false
     for (const listener of this.#listeners) listener.close()
     this.#lobby.close()
-    this.#tls.close()
+    this.#tls?.close()
     this.#webSockets.close()
     this.#http.close()
     this.#httpUnix.close()
@@ -356,7 +355,7 @@ class Server implements RunningServer {
     const stages: Stage[] = []
     if (address.proxyFrom.length > 0) stages.push(proxyStage(address.proxyFrom))
     const settings = this.#tlsSettings.get(address)
-    if (settings !== undefined) stages.push(this.#tls.stage({ scheme: address.scheme, settings }))
+    if (settings !== undefined) stages.push(this.#tls!.stage({ scheme: address.scheme, settings }))
     if (address.isWebSocket) stages.push(this.#webSockets.stage(address))
     return stages
   }

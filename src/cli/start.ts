@@ -1,4 +1,5 @@
 /** `motemq start`: runs the broker until a signal stops it. */
+import { setFlagsFromString } from 'node:v8'
 import type { Logger } from 'pino'
 import { type LoadInput, loadOptions } from '../config/load.ts'
 import { BrokerError } from '../core/errors.ts'
@@ -23,8 +24,7 @@ export async function start(input: LoadInput): Promise<void> {
   const life = new Life(opened)
   life.watch()
   try {
-    // Imported here: other commands do without the broker.
-    const { startServer } = await import('../server.ts')
+    const startServer = await importServer()
     const server = await startServer(options, log)
     if (!life.attach(server)) return
     log.info(
@@ -47,6 +47,20 @@ export async function start(input: LoadInput): Promise<void> {
     // The file asks for a queue that is there with other arguments: the file is to be mended.
     const isMistake = error instanceof BrokerError && error.code === 'preconditionFailed'
     process.exit(isMistake ? EXIT_USAGE : exitCode)
+  }
+}
+
+/**
+ * Imported here: other commands do without the broker. Each collection meanwhile is one of everything: what only
+ * loading needed would else be taken for old, and stay resident for as long as the broker has little to do (2 MB).
+ */
+async function importServer(): Promise<typeof import('../server.ts')['startServer']> {
+  setFlagsFromString('--gc-global')
+  try {
+    const { startServer } = await import('../server.ts')
+    return startServer
+  } finally {
+    setFlagsFromString('--no-gc-global')
   }
 }
 

@@ -7,7 +7,6 @@
  * second, so that nobody keeps others out by not answering; then the last to come is the next.
  */
 import { randomBytes } from 'node:crypto'
-import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import type { Arrival, Stage } from './arrival.ts'
 import { ClientHello } from './client-hello.ts'
@@ -287,9 +286,4 @@ function drop(this: TLSSocket): void {
 export function alpnOf(scheme: string): readonly string[] {
   if (scheme === 'mqtts') return ['mqtt']
   return scheme === 'wss' || scheme === 'https' ? ['http/1.1'] : []
-}
-
-/** For whoever asks what a stream negotiated. */
-export function isTls(stream: Socket | object): stream is TLSSocket {
-  return stream instanceof TLSSocket
 }

@@ -19,8 +19,8 @@ export class TlsListeners {
     this.#events = events
   }
 
-  /** Reads the files of all. @throws TlsFilesError with every mistake */
-  async open(all: readonly TlsSettings[]): Promise<void> {
+  /** Reads the files of all; every mistake in them. */
+  async open(all: readonly TlsSettings[]): Promise<readonly string[]> {
     const mistakes = new Set<string>()
     for (const settings of all) {
       const key = JSON.stringify(settings)
@@ -32,7 +32,7 @@ export class TlsListeners {
         for (const mistake of error.mistakes) mistakes.add(mistake)
       }
     }
-    if (mistakes.size > 0) throw new TlsFilesError([...mistakes])
+    return [...mistakes]
   }
 
   stage({ scheme, settings }: TlsListener): Stage {

@@ -30,6 +30,14 @@ describe('the commands', () => {
     expect(loaded.filter(name => /src\/cli\/(pub|sub|demo|bench)/.test(name))).toEqual([])
   })
 
+  it.each(['src/cli/main.ts', 'src/cli/start.ts', 'src/server.ts'])(
+    '%s loads nothing that only a certificate, a WebSocket, a file or an MQTT client needs',
+    file => {
+      const late = /^(node:tls|ws|yaml|mqtt-packet)$|^src\/(net\/(handshakes|tls-)|persistence\/)/
+      expect([...loadedBy(file)].filter(name => late.test(name))).toEqual([])
+    }
+  )
+
   it.each(['src/cli/pub.ts', 'src/cli/sub.ts', 'src/cli/bench.ts', 'src/cli/demo.ts'])(
     '%s loads no broker, no logger, no WebSocket',
     file => {

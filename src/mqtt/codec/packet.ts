@@ -4,9 +4,10 @@
  * SUBSCRIBE, misplaced or repeated properties, trailing bytes), so each packet's structure is walked
  * first; what passes is then decoded from a copy, which outlives the socket's read buffer.
  */
-import { type Packet, parser } from 'mqtt-packet'
+import type { Packet } from 'mqtt-packet'
 import type { Limits } from '../../core/limits.ts'
 import { mendConnect } from './connect-3-1.ts'
+import { mqttPacket } from './mqtt-packet.ts'
 import { AUTH, CONNECT, DISCONNECT, SUBSCRIBE, UNSUBSCRIBE, type Version } from './packet-types.ts'
 import {
   AUTH_RULES,
@@ -356,7 +357,7 @@ function decode(
   const bytes = withHeader(first, buffer, start, end)
   let packet: Packet | null = null
   let failure: unknown = null
-  const decoder = parser({ protocolVersion: version })
+  const decoder = mqttPacket().parser({ protocolVersion: version })
   decoder.on('packet', found => {
     packet = found
   })

@@ -1,11 +1,9 @@
 /** The packets that we send and that do not make the traffic, through mqtt-packet. */
-import { generate, type IConnackPacket, writeToStream } from 'mqtt-packet'
+import type { IConnackPacket } from 'mqtt-packet'
+import { mqttPacket } from './mqtt-packet.ts'
 import { DISCONNECT } from './packet-types.ts'
 
 export type ConnackProperties = NonNullable<IConnackPacket['properties']>
-
-// Else mqtt-packet keeps a Buffer for each of the 65,536 numbers: 6 MB, for packets that are rare here.
-;(writeToStream as unknown as { cacheNumbers: boolean }).cacheNumbers = false
 
 /** Bytes of a CONNACK. `code`: reason code, for 3.1 and 3.1.1 the return code. */
 export function writeConnack(
@@ -14,7 +12,7 @@ export function writeConnack(
   code: number,
   properties: ConnackProperties = {}
 ): Buffer {
-  return generate(
+  return mqttPacket().generate(
     { cmd: 'connack', sessionPresent, returnCode: code, reasonCode: code, properties },
     { protocolVersion: version }
   )
@@ -28,18 +26,24 @@ export function writeSuback(
   text = ''
 ): Buffer {
   const properties = text === '' ? {} : { reasonString: text }
-  return generate({ cmd: 'suback', messageId, granted, properties }, { protocolVersion: version })
+  return mqttPacket().generate(
+    { cmd: 'suback', messageId, granted, properties },
+    { protocolVersion: version }
+  )
 }
 
 /** Bytes of an UNSUBACK; 3.1 and 3.1.1 carry no codes. */
 export function writeUnsuback(version: number, messageId: number, granted: number[]): Buffer {
-  return generate({ cmd: 'unsuback', messageId, granted }, { protocolVersion: version })
+  return mqttPacket().generate(
+    { cmd: 'unsuback', messageId, granted },
+    { protocolVersion: version }
+  )
 }
 
 /** Bytes of an AUTH (§3.15). */
 export function writeAuth(reasonCode: number, method: string, data: Buffer): Buffer {
   const properties = { authenticationMethod: method, authenticationData: data }
-  return generate({ cmd: 'auth', reasonCode, properties }, { protocolVersion: 5 })
+  return mqttPacket().generate({ cmd: 'auth', reasonCode, properties }, { protocolVersion: 5 })
 }
 
 /** Bytes of a DISCONNECT: MQTT 5 only. Without properties there is no length of them either (§3.14.2.2.1). */
@@ -49,7 +53,10 @@ export function writeDisconnect(reasonCode: number, text = '', serverReference =
     ...(text === '' ? {} : { reasonString: text }),
     ...(serverReference === '' ? {} : { serverReference })
   }
-  return generate({ cmd: 'disconnect', reasonCode, properties }, { protocolVersion: 5 })
+  return mqttPacket().generate(
+    { cmd: 'disconnect', reasonCode, properties },
+    { protocolVersion: 5 }
+  )
 }
 
 /** Bytes of a PUBACK or PUBREC that refuses, with its reason string: MQTT 5 only. */
@@ -60,5 +67,5 @@ export function writeRefusal(
   text: string
 ): Buffer {
   const properties = { reasonString: text }
-  return generate({ cmd, messageId, reasonCode, properties }, { protocolVersion: 5 })
+  return mqttPacket().generate({ cmd, messageId, reasonCode, properties }, { protocolVersion: 5 })
 }
