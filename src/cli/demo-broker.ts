@@ -1,5 +1,6 @@
 /** The broker of `motemq demo`: one that is there, or one of our own, with a folder that goes with it. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { rmSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { request } from 'node:http'
 import { connect } from 'node:net'
@@ -82,6 +83,16 @@ async function startBroker(wanted: string): Promise<DemoBroker> {
     env: Object.fromEntries(inherited),
     stdio: ['ignore', 'pipe', 'pipe']
   })
+  // However the demo ends, nobody else would end its broker.
+  const leave = (): void => {
+    child.kill('SIGKILL')
+    rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })
+  }
+  process.once('exit', leave)
+  const close = async (): Promise<void> => {
+    await stopBroker(child, folder)
+    process.off('exit', leave)
+  }
   try {
     const urls = await readyUrls(child)
     const find = (scheme: string): string => urls.find(url => url.startsWith(`${scheme}:`)) ?? ''
@@ -91,10 +102,10 @@ async function startBroker(wanted: string): Promise<DemoBroker> {
       amqp: readUrl(parseAmqpUrl(find('amqp')), '--amqp'),
       readMetrics: () => fetchMetrics(metrics),
       note: `no broker is at ${wanted}: one of our own runs at ${find('mqtt')}, ${find('amqp')} and ${find('http')}`,
-      close: () => stopBroker(child, folder)
+      close
     }
   } catch (error) {
-    await stopBroker(child, folder)
+    await close()
     throw error
   }
 }

@@ -24,19 +24,27 @@ const TICK_MS = 1_000
 /** How long what was published may be on its way to the consumer. */
 const DRAIN_MS = 10_000
 const PREFETCH = 100
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 export async function demo(flags: DemoFlags): Promise<void> {
   const seconds = Number(flags.seconds ?? SECONDS_DEFAULT)
   if (!(seconds >= 1)) throw new CommandError('--seconds: at least 1', EXIT_USAGE)
+  let run: Demo | null = null
+  const onSignal = (): void => {
+    // The first one ends what is published; before that, and the second, is the end.
+    if (run?.stop() !== true) process.exit(EXIT_FAILED)
+  }
+  for (const signal of SIGNALS) process.on(signal, onSignal)
   const broker = await findBroker(flags)
   try {
     say(broker.note)
-    const run = new Demo(broker)
+    run = new Demo(broker)
     const verdict = sumUp(await run.run(seconds))
     say(verdict.line)
     process.exitCode = verdict.isEven ? EXIT_OK : EXIT_FAILED
   } finally {
     await broker.close()
+    for (const signal of SIGNALS) process.off(signal, onSignal)
   }
 }
 
@@ -131,13 +139,18 @@ class Demo implements SensorOwner {
     for (const sensor of this.sensors) sensor.start()
   }
 
+  /** Ends it early; false when it does not publish, or was told already. */
+  stop(): boolean {
+    if (this.stopped === null) return false
+    this.stopped()
+    this.stopped = null
+    return true
+  }
+
   private async publishFor(seconds: number, receiver: Receiver): Promise<void> {
     const stop = new Promise<void>(resolve => {
       this.stopped = resolve
     })
-    const onSignal = (): void => this.stopped?.()
-    process.once('SIGINT', onSignal)
-    process.once('SIGTERM', onSignal)
     const tick = setInterval(() => this.show(receiver), TICK_MS)
     const halfMs = seconds * 500
     // Who ends it early does not wait for the timers.
@@ -148,8 +161,6 @@ class Demo implements SensorOwner {
     clearInterval(tick)
     this.show(receiver)
     this.ticker.end()
-    process.off('SIGINT', onSignal)
-    process.off('SIGTERM', onSignal)
   }
 
   /** With nothing on its way, so that what it published is known exactly. */

@@ -46,11 +46,12 @@ function flagOf(named: NamedOption): Flag {
 function helpOf(named: NamedOption): string {
   const { option } = named
   if (option.kind === 'listeners') {
-    return `${option.help}; may be repeated (default: mqtt, amqp and http on this machine)`
+    return `${option.help}; may be repeated (default: mqtt, amqp, ws and http on this machine)`
   }
   if (option.kind === 'texts') return `${option.help}; may be repeated`
   const choices = option.choices.length > 1 ? `: ${option.choices.join(', ')}` : ''
-  return `${option.help}${choices} (default: ${showDefault(named)})`
+  const shown = showDefault(named)
+  return `${option.help}${choices}${shown === '' ? '' : ` (default: ${shown})`}`
 }
 
 function showDefault(named: NamedOption): string {

@@ -3,7 +3,7 @@ import { Command, CommanderError } from 'commander'
 import { suggest } from '../lib/suggest.ts'
 import { VERSION } from '../lib/version.ts'
 import { addCerts } from './certs-flags.ts'
-import { EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
+import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
 import { addDataFlags, addOptionFlags, readFlags } from './flags.ts'
 
 /** Runs the command that `argv` (as of `process.argv`) names; sets the exit code. */
@@ -11,6 +11,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const program = makeProgram()
   const words = argv.slice(2)
   if (await ranMosquittoCommand(words)) return
+  if (!isStart(words[0])) process.stdout.on('error', onOutputLost)
   const unknown = unknownCommand(program, words[0])
   if (unknown !== null) {
     printLines([unknown])
@@ -28,6 +29,18 @@ export async function main(argv: readonly string[]): Promise<void> {
     printLines(lines)
     process.exitCode = exitCode
   }
+}
+
+/** Its log is a stream of its own, and losing it ends no broker. */
+function isStart(word: string | undefined): boolean {
+  return word === undefined || word === 'start' || word.startsWith('-')
+}
+
+/** Whoever read the output (`| head`) has enough, and so have we; what could not be written otherwise is a failure. */
+function onOutputLost(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit(EXIT_OK)
+  printLines([`standard output: ${error.message}`])
+  process.exit(EXIT_FAILED)
 }
 
 /** Their flags are Mosquitto's, such as `-h` for the host: commander must not read them. */

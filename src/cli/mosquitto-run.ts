@@ -37,6 +37,8 @@ export async function runClientCommand(
   words: readonly string[],
   work: (flags: ClientFlags) => Promise<number>
 ): Promise<void> {
+  // Whoever read it is gone: what is published is published, and a subscriber's own output ends it.
+  process.stdout.on('error', () => undefined)
   if (words.includes('--help')) {
     process.stdout.write(helpText(command))
     process.exitCode = 1

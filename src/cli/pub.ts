@@ -1,5 +1,5 @@
 /** `motemq pub`: mosquitto_pub with its flags, output and exit codes. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import {
   type ClientEnd,
   type ClientHandler,
@@ -16,6 +16,8 @@ import type { ClientFlags } from './mosquitto-config.ts'
 import { runClientCommand, Voice } from './mosquitto-run.ts'
 
 const NEWLINE = 0x0a
+/** The largest Remaining Length (§1.5.5). */
+const PAYLOAD_BYTES_MAX = 268_435_455
 
 export async function publish(words: readonly string[]): Promise<void> {
   await runClientCommand('pub', words, async flags => {
@@ -45,25 +47,40 @@ async function openSource(flags: ClientFlags): Promise<Source> {
       return new Repeated(loadFile(body.text), flags)
     default: {
       const chunks: Buffer[] = []
-      for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
-      return new Repeated(checkLoaded(Buffer.concat(chunks)), flags)
+      let bytes = 0
+      for await (const chunk of process.stdin) {
+        chunks.push(chunk as Buffer)
+        bytes += (chunk as Buffer).length
+        // No more is read of what is too long anyway.
+        if (bytes > PAYLOAD_BYTES_MAX) break
+      }
+      return new Repeated(checkLoaded(Buffer.concat(chunks), 'stdin'), flags)
     }
   }
 }
 
 function loadFile(file: string): Buffer {
+  const name = `input file "${file}"`
+  let size: number
   try {
-    return readFileSync(file)
+    ;({ size } = statSync(file))
+    if (size <= PAYLOAD_BYTES_MAX) return readFileSync(file)
   } catch {
-    throw new ClientFailure(
-      `Error: Unable to open file "${file}".\nError loading input file "${file}".`
-    )
+    throw new ClientFailure(`Error: Unable to open file "${file}".\nError loading ${name}.`)
   }
+  throw tooLong(name)
 }
 
-function checkLoaded(bytes: Buffer): Buffer {
+function checkLoaded(bytes: Buffer, from: string): Buffer {
+  if (bytes.length > PAYLOAD_BYTES_MAX) throw tooLong(`input from ${from}`)
   if (bytes.length > 0) return bytes
-  throw new ClientFailure('Error: Zero length input.\nError loading input from stdin.')
+  throw new ClientFailure(`Error: Zero length input.\nError loading input from ${from}.`)
+}
+
+function tooLong(what: string): ClientFailure {
+  return new ClientFailure(
+    `Error: Message length must be less than ${PAYLOAD_BYTES_MAX} bytes.\nError loading ${what}.`
+  )
 }
 
 /** One payload, `--repeat` times, `--repeat-delay` apart. */

@@ -38,6 +38,7 @@ export async function start(input: LoadInput): Promise<void> {
         process.env['PATH'] ?? '',
         process.cwd()
       )
+      process.stdout.on('error', () => undefined)
       process.stdout.write(banner(options, server, program))
     }
   } catch (error) {

@@ -13,6 +13,8 @@ export interface ServerLimits {
 }
 
 const WINDOW_DEFAULT = 65_535
+/** Of the largest Remaining Length (§1.5.5), with what stands before it. */
+const PACKET_BYTES_MAX = 268_435_460
 
 /** `properties`: of the CONNACK; none before it, and before version 5. */
 export function serverLimits(
@@ -23,7 +25,7 @@ export function serverLimits(
   const seconds = numberOf(properties, ID.serverKeepAlive, options.keepaliveSeconds)
   return {
     window: Math.min(options.inflightMax, window),
-    packetBytesMax: numberOf(properties, ID.maximumPacketSize, Number.MAX_SAFE_INTEGER),
+    packetBytesMax: numberOf(properties, ID.maximumPacketSize, PACKET_BYTES_MAX),
     qosMax: numberOf(properties, ID.maximumQos, 2),
     takesRetained: numberOf(properties, ID.retainAvailable, 1) !== 0,
     keepaliveMs: seconds * 1_000

@@ -237,6 +237,10 @@ function readQuery(
   if (origins.length > 0 && !SCHEMES[scheme].isWebSocket) {
     return `${shown(url)}: only WebSocket listeners have origins`
   }
+  // Else it would look encrypted, and not be.
+  if (settings.tls !== null && !SCHEMES[scheme].isTls) {
+    return `${shown(url)}: a ${scheme}:// listener has no TLS, so no tls either; those with it are mqtts, wss, amqps and https`
+  }
   const isListed = origins.length > 0 || settings.origins !== null
   return { insecure, vhost, origins: isListed ? origins : null, proxyFrom, mode, tls: settings.tls }
 }

@@ -116,6 +116,15 @@ describe('a listener URL', () => {
     expect(parsed.ok && parsed.listeners[0]).toMatchObject({ port, isTls: true, tls: null })
   })
 
+  it.each(['mqtt://h', 'ws://h', 'amqp://h', 'http://h', 'mqtt+unix:///h'])(
+    '%s has no tls of its own',
+    url => {
+      const tls = { cert: '/server.crt', key: '/server.key' }
+      const why = expect.stringContaining('has no TLS')
+      expect(parseListenerUrl(url, { tls })).toMatchObject({ ok: false, why })
+    }
+  )
+
   it('says of its query what it does not know', () => {
     const parsed = parseListenerUrl('mqtt://0.0.0.0?insecure=true&vhost=field')
     expect(parsed.ok && parsed.listeners[0]).toMatchObject({ insecure: true, vhost: 'field' })
