@@ -26,13 +26,14 @@ const RANDOM_ID_BYTES = 16
 /** False: nothing behind it is looked at now. */
 export function handleConnect(
   connection: MqttConnection,
+  first: number,
   buffer: Buffer,
   start: number,
   end: number
 ): boolean {
   const { context, options, splitter } = connection
   const { limits } = context.broker
-  const packet = readConnect(buffer, start, end, limits)
+  const packet = readConnect(first, buffer, start, end, limits)
   connection.version = packet.version
   connection.isBridge = packet.isBridge
   splitter.setVersion(packet.version)

@@ -42,7 +42,7 @@ export function handlePacket(
     return handleAck(connection, type)
   }
   // The splitter lets nothing but a CONNECT through before one, and none behind it.
-  if (type === CONNECT) return handleConnect(connection, buffer, start, end)
+  if (type === CONNECT) return handleConnect(connection, first, buffer, start, end)
   return handleRare(connection, type, buffer, start, end)
 }
 

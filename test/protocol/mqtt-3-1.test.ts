@@ -30,6 +30,22 @@ describe('CONNECT of MQTT 3.1', () => {
     }
   })
 
+  it('may have flags in its first byte, which mean nothing; those of later versions may not', async () => {
+    const gateway = await startGateway()
+    const flagged = (version: 3 | 4 | 5, first: number) => {
+      const whole = connectBytes(version, 2, A)
+      return bytes([first], whole.subarray(1))
+    }
+    for (const first of [0x11, 0x12, 0x14, 0x18, 0x1d]) {
+      expect((await open(gateway, flagged(3, first)))[0]).toBe('20020000')
+      for (const version of [4, 5] as const) {
+        const raw = await gateway.dial()
+        raw.send(flagged(version, first))
+        expect(await raw.rest()).toEqual([])
+      }
+    }
+  })
+
   it('takes client ids of 1 to 23 characters, and longer ones as Mosquitto does, but no empty one', async () => {
     const gateway = await startGateway()
     for (const length of [1, 23, 24, 256]) {

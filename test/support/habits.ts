@@ -55,6 +55,7 @@ export const CONNECTS: readonly Habit[] = [
   habit('the reserved flag in version 3.1', connectBytes(3, 3, text('habit'))),
   habit('the reserved flag in version 3.1.1', connectBytes(4, 3, text('habit'))),
   habit('flags in the first byte of CONNECT', bytes([0x12], three.subarray(1))),
+  habit('3.1: flags in the first byte of CONNECT', bytes([0x1a], old.subarray(1))),
   ours(
     'closed: a length has one form only',
     'a Remaining Length in two bytes for one',

@@ -39,11 +39,12 @@ export class TwoHosts {
   readonly address = '198.18.77.1'
   readonly #broker = `mq-a-${process.pid}`
   readonly #clients = `mq-b-${process.pid}`
+  readonly #peer = `mqb${process.pid % 100_000}`
   readonly #children = new Set<ChildProcess>()
 
   constructor() {
     const cable = `mqa${process.pid % 100_000}`
-    const peer = `mqb${process.pid % 100_000}`
+    const peer = this.#peer
     const steps = [
       ['netns', 'add', this.#broker],
       ['netns', 'add', this.#clients],
@@ -80,6 +81,12 @@ export class TwoHosts {
   nodeThere(script: string, args: readonly string[]): Promise<Finished> {
     const node = [process.execPath, '--input-type=module', '-e', script, '--', ...args]
     return this.there(node)
+  }
+
+  /** Pulls the cable: neither side learns of it. */
+  cut(): void {
+    const words = ['-n', this.#clients, 'addr', 'flush', 'dev', this.#peer]
+    if (!ip(...words)) throw new Error(`ip ${words.join(' ')} failed`)
   }
 
   /** Ends what still runs. */

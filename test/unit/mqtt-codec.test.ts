@@ -58,7 +58,7 @@ function readAny(version: Version | 0, first: number, buffer: Buffer, start: num
   const known = version as Version
   switch (first >> 4) {
     case 1:
-      readConnect(buffer, start, end, limits)
+      readConnect(0x10, buffer, start, end, limits)
       break
     case 3:
       new PublishReader().read(new Message(), first, buffer, start, end, version, limits, {
@@ -246,7 +246,7 @@ describe('CONNECT of section 3b', () => {
   it('knows which refusals a CONNACK may answer', () => {
     const answers = (bytes: Buffer) => {
       try {
-        readConnect(bytes, 2, bytes.length, DEFAULT_LIMITS)
+        readConnect(0x10, bytes, 2, bytes.length, DEFAULT_LIMITS)
       } catch (error) {
         return (error as ProtocolError).connackVersion
       }
@@ -283,7 +283,7 @@ describe('CONNECT of section 3b', () => {
         }
       }
     })
-    const read = readConnect(sent, 2, sent.length, DEFAULT_LIMITS)
+    const read = readConnect(0x10, sent, 2, sent.length, DEFAULT_LIMITS)
     expect(read).toEqual({
       version: 5,
       isBridge: false,

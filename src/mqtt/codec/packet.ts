@@ -106,6 +106,7 @@ const DISCONNECT_REASONS = new Set([
 
 /** Reads the body of a CONNECT (§3.1). Throws a `ProtocolError` that knows whether a CONNACK may answer. */
 export function readConnect(
+  first: number,
   buffer: Buffer,
   start: number,
   end: number,
@@ -117,6 +118,8 @@ export function readConnect(
     buffer = mendConnect(buffer, start, end)
     end = buffer.length
     start = 0
+  } else if (first !== CONNECT << 4) {
+    throw malformed('flags of a CONNECT') // [MQTT-2.2.2-2]
   }
   let willProperties: Buffer
   let willExpirySeconds: number

@@ -21,7 +21,8 @@ const NONE = Buffer.alloc(0)
 function firstBytes(version: number): Uint8Array {
   const reasons = new Uint8Array(256).fill(MALFORMED)
   if (version === 0) {
-    reasons[0x10] = 0
+    // Flags mean nothing in a CONNECT of 3.1, so that its version is read first; 0x16 is how TLS begins.
+    for (let flags = 0; flags < 16; flags++) if ((flags & 6) !== 6) reasons[0x10 | flags] = 0
     return reasons
   }
   // A second CONNECT [MQTT-3.1.0-2] and what only a server sends (v5 §4.13).
