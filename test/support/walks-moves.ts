@@ -169,10 +169,10 @@ const disconnect = fc.record<DisconnectMove>({
 })
 
 const peerMove: fc.Arbitrary<PeerMove> = fc.oneof(
-  { weight: 5, arbitrary: connect },
-  { weight: 5, arbitrary: subscribe },
-  { weight: 9, arbitrary: publish },
-  { weight: 3, arbitrary: disconnect },
+  { weight: 3, arbitrary: connect },
+  { weight: 4, arbitrary: subscribe },
+  { weight: 12, arbitrary: publish },
+  { weight: 2, arbitrary: disconnect },
   {
     weight: 1,
     arbitrary: fc.record({
