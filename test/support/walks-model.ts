@@ -399,6 +399,8 @@ function restartItem(state: State, item: Item, isCrash: boolean): void {
   // Never sent: the broker does not know any more, and may say so [MQTT-3.3.1-1].
   if (item.dup === 'no') item.dup = 'any'
   if (isExpired(state, item.message)) item.isOptional = true
+  // A retained message of QoS 1 is stored with the next sync: one that the power cuts off is not sent again.
+  if (isCrash && item.replayOf !== '' && item.qos === 1) item.isOptional = true
   if (!isCrash || item.group === '') return
   // Whose it became may be lost with the power: then it waits for all members again.
   item.isOptional = true

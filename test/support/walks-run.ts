@@ -226,6 +226,10 @@ class Walk {
     const after = this.#states.map(copy)
     for (const state of after) {
       apply(state, action)
+      // Nobody was told yet that they come: a SUBSCRIBE sent again brings them.
+      for (const { out } of state.sessions.values()) {
+        for (const item of out) if (item.replayOf !== '') item.isOptional = true
+      }
       // Whoever got something of it, nobody saw.
       for (const waiting of state.waiting.values()) {
         for (const [at, each] of waiting.entries()) waiting[at] = { ...each, isBack: true }
