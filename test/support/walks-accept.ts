@@ -182,16 +182,14 @@ function forgetCopies(state: State, item: Item, owner: Session): void {
   item.isOptional = false
   const waiting = state.waiting.get(item.group)
   const left = waiting?.filter(
-    each => !each.isOptional || each.message.payload !== item.message.payload
+    each => !each.isOptional || each.message.serial !== item.message.serial
   )
   if (left !== undefined) state.waiting.set(item.group, left)
   for (const session of state.sessions.values()) {
     if (session === owner) continue
     const at = session.out.findIndex(
       each =>
-        each.isOptional &&
-        each.group === item.group &&
-        each.message.payload === item.message.payload
+        each.isOptional && each.group === item.group && each.message.serial === item.message.serial
     )
     if (at >= 0) session.out.splice(at, 1)
   }
@@ -318,12 +316,14 @@ function isStale(state: State, session: Session, item: Item): boolean {
 }
 
 function checkGroup(state: State, group: string, waiting: readonly Waiting[]): void {
-  const ready = membersOf(state, group).filter(member => creditOf(member) > 0)
+  const members = membersOf(state, group)
+  const ready = members.filter(member => creditOf(member) > 0)
   if (ready.length === 0) return
   const left = waiting.find(each => !each.isOptional && !isExpired(state, each.message))
   if (left !== undefined && isFor(group, left.message.topic)) {
     const who = ready.map(({ clientId }) => clientId).join()
     throw new Mismatch(`nobody of ${group} (${who}) got ${left.message.payload}`)
   }
-  state.waiting.set(group, [])
+  // Somebody who is away may have it since before a crash.
+  if (ready.length === members.length) state.waiting.set(group, [])
 }

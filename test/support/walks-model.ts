@@ -168,9 +168,9 @@ function publishWill(state: State, session: Session): void {
 }
 
 function routeWill(state: State, from: string, will: Will): void {
-  const { topic, payload, qos, retain } = will
+  const { serial, topic, payload, qos, retain } = will
   const said = '[null,null,null,null,[]]'
-  route(state, { topic, payload, qos, retain, from, said, expiresAt: 0 }, true)
+  route(state, { serial, topic, payload, qos, retain, from, said, expiresAt: 0 }, true)
 }
 
 function endSession(state: State, session: Session): void {

@@ -145,10 +145,11 @@ export class WalkPeer {
   }
 
   #will(choice: NonNullable<ConnectMove['will']>, isVersion5: boolean): Will {
-    const payload = `will ${this.#counter.next++}`
+    const serial = this.#counter.next++
+    const payload = `will ${serial}`
     const delaySeconds = isVersion5 ? choice.delaySeconds : 0
     const { qos, retain } = choice
-    return { topic: `w/${this.clientId}`, payload, qos, retain, delaySeconds }
+    return { serial, topic: `w/${this.clientId}`, payload, qos, retain, delaySeconds }
   }
 
   #subscribe(move: SubscribeMove): Sending {
@@ -187,9 +188,10 @@ export class WalkPeer {
     const isVersion5 = this.version === 5
     const said = isVersion5 ? PROPERTIES[move.properties]! : {}
     const expirySeconds = isVersion5 ? move.expirySeconds : 0
-    const payload = retain && move.isEmpty ? '' : `m${this.#counter.next++}`
+    const serial = this.#counter.next++
+    const payload = retain && move.isEmpty ? '' : `m${serial}`
     const packetId = qos > 0 ? this.#id() : 0
-    const message = { payload, topic, qos, retain, from: clientId, said: textOf(said) }
+    const message = { serial, payload, topic, qos, retain, from: clientId, said: textOf(said) }
     const action = { kind: 'publish', clientId, packetId, message, expirySeconds } as const
     const properties = {
       ...propertiesOf(said),

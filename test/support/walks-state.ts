@@ -2,6 +2,8 @@
 import type { DisconnectWay } from './walks-moves.ts'
 
 export interface Message {
+  /** Payloads may be empty; these tell all apart. */
+  readonly serial: number
   readonly payload: string
   readonly topic: string
   readonly qos: number
@@ -46,6 +48,7 @@ export interface Subscription {
 }
 
 export interface Will {
+  readonly serial: number
   readonly topic: string
   readonly payload: string
   readonly qos: number
