@@ -200,6 +200,7 @@ function subscribe(state: State, action: Of<'subscribe'>): void {
     const { filter, retainHandling } = asked
     const isNew = !session.subscriptions.has(filter)
     session.subscriptions.set(filter, asked)
+    renewReplays(session, asked, filter)
     if (isShared(filter)) {
       if (!state.waiting.has(filter)) state.waiting.set(filter, [])
       continue
@@ -216,6 +217,17 @@ function subscribe(state: State, action: Of<'subscribe'>): void {
         replayOf: filter
       })
     }
+  }
+}
+
+/** What waits for credit, where nothing is stored, is sent as the subscription then is. */
+function renewReplays(session: Session, asked: Subscription, filter: string): void {
+  if (session.expirySeconds > 0) return
+  for (const [at, item] of session.out.entries()) {
+    if (item.replayOf !== filter || item.state !== 'ready' || item.dup !== 'no') continue
+    const { message, isOptional, replayOf } = item
+    const renewed = newItem(message, Math.min(message.qos, asked.qos), [true], [asked])
+    session.out[at] = { ...renewed, isFree: true, isOptional, replayOf }
   }
 }
 
