@@ -204,10 +204,13 @@ function takeShared(
   for (const group of order) {
     const subscription = session.subscriptions.get(group)
     if (subscription === undefined) continue
-    let isFirst = true
+    // The order is that of a publisher, a topic and a QoS [MQTT-4.6.0-6].
+    const before = new Set<string>()
     for (const each of state.waiting.get(group) ?? []) {
-      const isInTurn = isFirst || each.isBack
-      if (!each.isBack && !each.isOptional) isFirst = false
+      const { from, topic, qos } = each.message
+      const stream = `${from} ${topic} ${qos}`
+      const isInTurn = !before.has(stream) || each.isBack
+      if (!each.isBack && !each.isOptional) before.add(stream)
       const item = shareOf(each, group, subscription, packet.qos)
       if (!isInTurn || item === null || !fits(state, session, item, packet)) continue
       const waiting = state.waiting.get(group)!
