@@ -77,6 +77,14 @@ export class WebSockets {
       const { stream } = arrival
       this.#arrivals.set(stream, arrival)
       this.#http.emit('connection', stream)
+      // What the parser keeps of a request without an end counts too. Listened to behind it, so that it hands it out.
+      let bytes = 0
+      const count = (chunk: Buffer) => {
+        bytes += chunk.length
+        if (arrival.isOver) stream.off('data', count)
+        else arrival.hold(bytes)
+      }
+      stream.on('data', count)
       stream.resume()
     }
   }

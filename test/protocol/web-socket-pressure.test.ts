@@ -1,4 +1,5 @@
 /** WebSockets under pressure: what strangers may make us keep, and what waits for slow and from fast peers. */
+import { connect } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
 import { BINARY, CONTINUATION, frame, PING, type RawWebSocket } from '../support/raw-web-socket.ts'
@@ -49,6 +50,24 @@ describe('before its login', () => {
       expect([1008, 1009]).toContain(await stranger.closeCode())
       stranger.destroy()
     }
+  })
+
+  it('B82 requests without an end count too: all together 8 MiB', async () => {
+    await start()
+    const { port } = await gateway.listen()
+    const head = `GET /mqtt HTTP/1.1\r\nHost: x\r\nX-A: ${'a'.repeat(15_000)}`
+    let gone = 0
+    const strangers = Array.from({ length: 700 }, () => connect(port, '127.0.0.1'))
+    for (const stranger of strangers) {
+      stranger.on('error', () => undefined)
+      stranger.once('close', () => gone++)
+      stranger.write(head)
+    }
+    await expect.poll(() => gone, { timeout: 8_000 }).toBeGreaterThan(0)
+    expect(gateway.sockets.preLoginBytes).toBeLessThanOrEqual(8 * MIB)
+    expect(gateway.sockets.preLoginBytes).toBeGreaterThan(6 * MIB)
+    for (const stranger of strangers) stranger.destroy()
+    await expect.poll(() => gateway.admission.open, { timeout: 8_000 }).toBe(0)
   })
 
   it('B03 all together may not make us keep more than 8 MiB', async () => {
