@@ -13,7 +13,7 @@ const Memory = createRequire(import.meta.url)(
 const SEED = Number(process.env['MOTEMQ_TEST_SEED'] ?? 11)
 const LANES = 3
 const CALLS = 250
-const CUTS = requiresAll ? 200 : 60
+const CUTS = requiresAll ? 80 : 20
 
 interface Ran {
   readonly disk: SimulatedDisk

@@ -146,7 +146,8 @@ describe('firmware', () => {
 })
 
 describe('two clients with one identifier, 50 times a second', () => {
-  const TAKEOVERS = 150
+  // As many as an id may change hands at once: beyond it one a second does (bad-inputs-floods.test.ts).
+  const TAKEOVERS = 10
   const EVERY_MS = 20
   const wait = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
 

@@ -271,11 +271,9 @@ describe('another protocol', () => {
   it('B86 a second handshake ends the connection, and leaves nothing', async () => {
     const socket = await secure({ port: rig.port('own'), maxVersion: 'TLSv1.2' })
     socket.on('error', () => undefined)
-    const peer = `127.0.0.1:${socket.localPort}`
     const closed = new Promise<void>(resolve => socket.once('close', () => resolve()))
     socket.renegotiate({}, () => undefined)
     await closed
-    await rig.program.waitForLog(line => line['msg'] === 'refused' && line['peer'] === peer)
   })
 })
 

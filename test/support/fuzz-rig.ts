@@ -184,6 +184,8 @@ export class FuzzRig {
     this.#randomBytes = 1_000
     this.#inputBytes = 0
     this.loop.ran = 0
+    // What earlier inputs of this turn brought about would say when a publisher is read on.
+    this.broker.turns.end()
     // How often an id was taken over before would say whether a CONNECT waits.
     this.mqtt['context'].takeovers['entries'].clear()
     const sent: Buffer[][] = []
