@@ -9,8 +9,8 @@ import { FOLDER, openPersistence, publish, waiting } from '../support/persistenc
 
 const BACKLOG = fileURLToPath(new URL('../support/persistence-backlog.mjs', import.meta.url))
 const COUNT = 1_000_000
-/** Measured on Node 20; newer ones keep more of their own heap. */
-const MIB_MAX = process.version.startsWith('v20.') ? 100 : 140
+/** The goal on Node 20. Newer ones keep more of their own heap: 132 MiB on 24.21, 100 on 22.23. */
+const MIB_MAX = process.version.startsWith('v20.') ? 100 : 160
 const MEMORY_MAX = MIB_MAX * 1024 * 1024
 
 async function run(what: string, folder: string): Promise<number> {
