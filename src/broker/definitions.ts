@@ -9,7 +9,8 @@ import { type FieldTable, fieldOf } from '../core/field-table.ts'
 import { mayResource, type ResourceAccess } from '../core/permissions.ts'
 import type { Principal } from '../core/principal.ts'
 import { Queue } from '../core/queue.ts'
-import { queueOptions } from '../core/queue-options.ts'
+import { checkQueueArguments, isClassicIn, isQueueArgument } from '../core/queue-arguments.ts'
+import { declaredOptions, queueOptions } from '../core/queue-options.ts'
 import { writeBinding, writeExchange, writeQueue } from '../core/records/definitions.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writePurge } from '../core/records/settle.ts'
@@ -61,6 +62,7 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
   const id = broker.state.nextId
   const ownName = name === '' ? `amq.gen-${broker.random(16).toString('base64url')}` : name
   may(principal, 'configure', 'queue', ownName, vhost)
+  checkQueueArguments(request.arguments, ownName, vhost.name)
   const options = queueOptions(
     {
       isDurable: request.durable && !request.exclusive,
@@ -126,18 +128,17 @@ function checkOwner(queue: Queue, owner: object | null): void {
 /** Exclusive use is judged before everything else, as RabbitMQ does. */
 function checkSame(queue: Queue, request: DeclareQueue): void {
   const about = { kind: 'queue', name: queue.name, vhost: queue.vhost }
-  const { options } = queue
+  const options = declaredOptions(queue.options)
   if (request.exclusive !== options.isExclusive) {
     throw new BrokerError('locked', `queue '${queue.name}' is not declared like this`, about)
   }
   checkFlag(about, 'durable', request.durable && !request.exclusive, options.isDurable)
   checkFlag(about, 'auto_delete', request.autoDelete, options.isAutoDelete)
-  checkArguments(about, request.arguments, options.arguments, isQueueArgument)
-}
-
-/** Arguments without the prefix are the client's own notes. */
-function isQueueArgument(name: string): boolean {
-  return name.startsWith('x-')
+  // No type is the classic one.
+  const isClassic = options.type === 'classic' && isClassicIn(request.arguments)
+  checkArguments(about, request.arguments, options.arguments, argument =>
+    argument === 'x-queue-type' ? !isClassic : isQueueArgument(argument)
+  )
 }
 
 function isExchangeArgument(name: string): boolean {

@@ -9,7 +9,7 @@ import { afterIndexRead, warm } from './deliver.ts'
 import { finish } from './finish.ts'
 
 /**
- * Makes room for one message of `bytes` under the bounds (0 = none), which hold for what is ready.
+ * Makes room for one message of `bytes` under the bounds (-1 = none), which hold for what is ready.
  * False: the queue refuses (overflow reject-publish).
  */
 export function makeRoom(
@@ -20,8 +20,8 @@ export function makeRoom(
   bytesMax: number
 ): boolean {
   while (
-    (messagesMax > 0 && queue.readyCount >= messagesMax) ||
-    (bytesMax > 0 && queue.readyCount > 0 && queue.readyBytes + bytes > bytesMax)
+    (messagesMax >= 0 && queue.readyCount >= messagesMax) ||
+    (bytesMax >= 0 && queue.readyCount > 0 && queue.readyBytes + bytes > bytesMax)
   ) {
     if (queue.options.overflow === 'reject-publish') return false
     const sequence = queue.next()
@@ -70,7 +70,7 @@ class OldestWaiter implements BlockWaiter {
     if (queue.isDeleted) return
     afterIndexRead(this.#broker, queue, this.#chunk, segment, offset, ok)
     // The bound is what may be there before one more comes: here none does.
-    const messagesMax = this.#messagesMax === 0 ? 0 : this.#messagesMax + 1
+    const messagesMax = this.#messagesMax < 0 ? -1 : this.#messagesMax + 1
     makeRoom(this.#broker, queue, 0, messagesMax, this.#bytesMax)
   }
 }

@@ -278,7 +278,7 @@ function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean
     broker.counters.dropFrom(queue.name, 'memory')
     return true
   }
-  if (options.messagesMax > 0 || options.bytesMax > 0) {
+  if (options.isBounded) {
     if (!makeRoom(broker, queue, bytes, options.messagesMax, options.bytesMax)) {
       broker.counters.dropFrom(queue.name, 'queue_full')
       return false

@@ -1,11 +1,36 @@
-/** The arguments of queue.declare and what they mean. */
-import { BrokerError } from './errors.ts'
-import { EMPTY_TABLE, type FieldTable, type FieldValue, integerOf } from './field-table.ts'
+/**
+ * What a queue's arguments mean. A declaration is judged in queue-arguments.ts; here it is only read,
+ * and whatever makes no sense stands for nothing: a record of an earlier version must always load.
+ */
+import { EMPTY_TABLE, type FieldTable, fieldOf, integerOf } from './field-table.ts'
 
-export type Overflow = 'drop-head' | 'reject-publish'
+export type Overflow = 'drop-head' | 'reject-publish' | 'reject-publish-dlx'
+export type QueueType = 'classic' | 'quorum'
+
+/** What a policy may set as well as an argument. Numbers: -1 is none, but for `expiresMs`, where 0 is. */
+export interface QueueSettings {
+  /** x-max-length: ready messages. */
+  readonly messagesMax: number
+  /** x-max-length-bytes: payloads of ready messages. */
+  readonly bytesMax: number
+  /** x-overflow. */
+  readonly overflow: Overflow
+  /** x-message-ttl. */
+  readonly messageTtlMs: number
+  /** x-expires: a queue that nobody uses for so long is deleted; 0 = never. */
+  readonly expiresMs: number
+  /** x-dead-letter-exchange; '' is the default exchange, null: dead letters are dropped. */
+  readonly deadLetterExchange: string | null
+  /** x-dead-letter-routing-key; null: the message's own keys. */
+  readonly deadLetterKey: string | null
+  /** x-delivery-limit: deliveries beyond the first. */
+  readonly deliveryLimit: number
+  /** x-consumer-timeout; -1: the broker's. */
+  readonly consumerTimeoutMs: number
+}
 
 /** What a declaration says, with the arguments' meaning (RabbitMQ's names). */
-export interface QueueOptions {
+export interface QueueOptions extends QueueSettings {
   readonly isDurable: boolean
   readonly isExclusive: boolean
   readonly isAutoDelete: boolean
@@ -13,26 +38,25 @@ export interface QueueOptions {
   readonly isConfigured: boolean
   /** As declared. */
   readonly arguments: FieldTable
-  /** x-max-length; 0 = no bound. */
-  readonly messagesMax: number
-  /** x-max-length-bytes, of payloads; 0 = no bound. */
-  readonly bytesMax: number
-  /** x-overflow. */
-  readonly overflow: Overflow
+  /** What was declared, when a policy changed something of it; null: this is what was declared. */
+  readonly declared: QueueOptions | null
+  /** It has a bound: `messagesMax` or `bytesMax`. */
+  readonly isBounded: boolean
+  /** x-queue-type. */
+  readonly type: QueueType
+  /** x-max-priority; 0 = it has no priorities. */
+  readonly priorityMax: number
+  /** x-single-active-consumer. */
+  readonly hasSingleActiveConsumer: boolean
+  /** x-message-deduplication. */
+  readonly deduplicates: boolean
+  /** x-cache-size: identifiers that are remembered; -1: the broker's default. */
+  readonly deduplicationSize: number
+  /** x-cache-ttl: how long they are; -1: until others push them out. */
+  readonly deduplicationTtlMs: number
+  /** x-deduplication-header; null: the default's name. */
+  readonly deduplicationHeader: string | null
 }
-
-/** They would change what happens to messages, and are not served yet. */
-const NOT_SERVED = new Set([
-  'x-message-ttl',
-  'x-expires',
-  'x-dead-letter-exchange',
-  'x-dead-letter-routing-key',
-  'x-dead-letter-strategy',
-  'x-max-priority',
-  'x-single-active-consumer',
-  'x-delivery-limit',
-  'x-message-deduplication'
-])
 
 export interface QueueFlags {
   readonly isDurable: boolean
@@ -41,54 +65,78 @@ export interface QueueFlags {
   readonly isConfigured: boolean
 }
 
-/**
- * Throws `argumentInvalid` for a value that makes no sense, and `notImplemented` for an argument that
- * would change what happens to messages and is not served: no such argument is ignored in silence.
- * What RabbitMQ does not know either is the client's own.
- */
+/** Never throws: see `checkQueueArguments`. Queues without arguments share their options. */
 export function queueOptions(flags: QueueFlags, table: FieldTable): QueueOptions {
-  let messagesMax = 0
-  let bytesMax = 0
-  let overflow: Overflow = 'drop-head'
-  for (const [name, value] of table) {
-    if (name === 'x-max-length') messagesMax = whole(name, value)
-    else if (name === 'x-max-length-bytes') bytesMax = whole(name, value)
-    else if (name === 'x-overflow') overflow = overflowOf(value)
-    else if (name === 'x-queue-type') checkQueueType(value)
-    else if (NOT_SERVED.has(name)) {
-      throw new BrokerError('notImplemented', `queue argument ${name} is not served yet`, {
-        argument: name
-      })
-    }
-  }
-  return { ...flags, arguments: table, messagesMax, bytesMax, overflow }
+  if (table.length > 0) return read(flags, table)
+  const { isDurable, isExclusive, isAutoDelete, isConfigured } = flags
+  const bits =
+    (isDurable ? 1 : 0) | (isExclusive ? 2 : 0) | (isAutoDelete ? 4 : 0) | (isConfigured ? 8 : 0)
+  PLAIN[bits] ??= read(flags, EMPTY_TABLE)
+  return PLAIN[bits]
 }
 
-function whole(name: string, value: FieldValue): number {
-  const number = integerOf(value)
-  if (number === null || number < 0) {
-    throw new BrokerError('argumentInvalid', `invalid arg '${name}'`, { argument: name })
+const PLAIN: (QueueOptions | undefined)[] = []
+
+function read(flags: QueueFlags, table: FieldTable): QueueOptions {
+  const messagesMax = numberIn(table, 'x-max-length', -1)
+  const bytesMax = numberIn(table, 'x-max-length-bytes', -1)
+  const overflow = textIn(table, 'x-overflow')
+  return {
+    isDurable: flags.isDurable,
+    isExclusive: flags.isExclusive,
+    isAutoDelete: flags.isAutoDelete,
+    isConfigured: flags.isConfigured,
+    arguments: table,
+    declared: null,
+    messagesMax,
+    bytesMax,
+    isBounded: messagesMax >= 0 || bytesMax >= 0,
+    overflow:
+      overflow === 'reject-publish' || overflow === 'reject-publish-dlx' ? overflow : 'drop-head',
+    messageTtlMs: numberIn(table, 'x-message-ttl', -1),
+    expiresMs: numberIn(table, 'x-expires', 0),
+    deadLetterExchange: textIn(table, 'x-dead-letter-exchange'),
+    deadLetterKey: textIn(table, 'x-dead-letter-routing-key'),
+    deliveryLimit: numberIn(table, 'x-delivery-limit', -1),
+    consumerTimeoutMs: numberIn(table, 'x-consumer-timeout', -1),
+    type: textIn(table, 'x-queue-type') === 'quorum' ? 'quorum' : 'classic',
+    priorityMax: numberIn(table, 'x-max-priority', 0),
+    hasSingleActiveConsumer: isTrueIn(table, 'x-single-active-consumer'),
+    deduplicates: isTrueIn(table, 'x-message-deduplication'),
+    deduplicationSize: numberIn(table, 'x-cache-size', -1),
+    deduplicationTtlMs: numberIn(table, 'x-cache-ttl', -1),
+    deduplicationHeader: textIn(table, 'x-deduplication-header')
   }
-  return number
 }
 
-function overflowOf(value: FieldValue): Overflow {
-  if (value.type === 'S' && (value.value === 'drop-head' || value.value === 'reject-publish')) {
-    return value.value
-  }
-  if (value.type === 'S' && value.value === 'reject-publish-dlx') {
-    throw new BrokerError('notImplemented', 'x-overflow reject-publish-dlx is not served yet', {
-      argument: 'x-overflow'
-    })
-  }
-  throw new BrokerError('argumentInvalid', "invalid arg 'x-overflow'", { argument: 'x-overflow' })
+/** What holds for a queue when a policy is applied to it. `declared` keeps what its declaration said. */
+export function withSettings(
+  declared: QueueOptions,
+  settings: Partial<QueueSettings>
+): QueueOptions {
+  const merged = { ...declared, ...settings, declared }
+  return { ...merged, isBounded: merged.messagesMax >= 0 || merged.bytesMax >= 0 }
 }
 
-function checkQueueType(value: FieldValue): void {
-  if (value.type === 'S' && (value.value === 'classic' || value.value === 'quorum')) return
-  throw new BrokerError('argumentInvalid', "invalid arg 'x-queue-type'", {
-    argument: 'x-queue-type'
-  })
+/** What was declared: what a declaration is compared with, and what is written and exported. */
+export function declaredOptions(options: QueueOptions): QueueOptions {
+  return options.declared ?? options
+}
+
+function numberIn(table: FieldTable, name: string, none: number): number {
+  const value = fieldOf(table, name)
+  const number = value === null ? null : integerOf(value)
+  return number === null || number < 0 ? none : number
+}
+
+function textIn(table: FieldTable, name: string): string | null {
+  const value = fieldOf(table, name)
+  return value?.type === 'S' ? value.value : null
+}
+
+function isTrueIn(table: FieldTable, name: string): boolean {
+  const value = fieldOf(table, name)
+  return value?.type === 't' && value.value
 }
 
 /** The queue of a session: its bounds are the session's. */

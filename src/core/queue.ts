@@ -48,7 +48,8 @@ export class Queue extends Entries {
   readonly id: number
   readonly name: string
   readonly vhost: string
-  readonly options: QueueOptions
+  /** What holds for it now: a policy may replace it. */
+  options: QueueOptions
   /** It belongs to a session: `name` is the client id. */
   readonly isSession: boolean
   /** Messages reach the journal for its sake. */

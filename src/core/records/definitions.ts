@@ -4,7 +4,7 @@ import type { BytesReader } from '../../lib/bytes-reader.ts'
 import { Exchange, type ExchangeKind } from '../exchange.ts'
 import type { FieldTable } from '../field-table.ts'
 import { Queue } from '../queue.ts'
-import { queueOptions } from '../queue-options.ts'
+import { declaredOptions, queueOptions } from '../queue-options.ts'
 import type { State } from '../state.ts'
 import { readTable, writeTable } from './field-table.ts'
 
@@ -15,10 +15,11 @@ export function writeQueue(writer: ByteWriter, queue: Queue): void {
   writer.varint(queue.id)
   writer.shortString(queue.vhost)
   writer.shortString(queue.name)
-  const { isExclusive, isAutoDelete, isConfigured } = queue.options
+  const options = declaredOptions(queue.options)
+  const { isExclusive, isAutoDelete, isConfigured } = options
   writer.u8((isExclusive ? 1 : 0) | (isAutoDelete ? 2 : 0) | (isConfigured ? 4 : 0))
   writer.varint(queue.nextSequence)
-  writeTable(writer, queue.options.arguments)
+  writeTable(writer, options.arguments)
 }
 
 /**
