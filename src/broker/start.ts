@@ -2,7 +2,7 @@
 import { type Chunk, coldReleased } from '../core/chunk.ts'
 import type { Queue } from '../core/queue.ts'
 import { KIND } from '../core/records/kinds.ts'
-import { writeSession } from '../core/records/session.ts'
+import { writeSession, writeWill } from '../core/records/session.ts'
 import type { Session } from '../core/session.ts'
 import { type BlockWaiter, LAZY } from '../journal/journal.ts'
 import { Deadline } from '../lib/deadline-heap.ts'
@@ -85,7 +85,14 @@ function wake(broker: Broker, session: Session): void {
   const { will } = session
   if (will === null) return
   const grace = broker.nowMs + broker.limits.willRestartGraceMs
-  will.dueAt = will.dueAt > 0 ? Math.max(will.dueAt, grace) : grace + will.delaySeconds * 1_000
+  const isRecorded = will.dueAt > 0
+  will.dueAt = isRecorded ? Math.max(will.dueAt, grace) : grace + will.delaySeconds * 1_000
+  // Its delay has begun: the next start does not begin it anew.
+  if (!isRecorded && will.delaySeconds > 0 && broker.refusal === 0) {
+    const { id, clientId, vhost, user } = session
+    writeWill(broker.writer, id, clientId, vhost, user, will)
+    append(broker, KIND.will, LAZY)
+  }
   scheduleWill(broker, session)
 }
 

@@ -244,6 +244,21 @@ describe('a will', () => {
     expect(watcher.got).toHaveLength(2)
   })
 
+  it('counts its delay from the first start on, however often we start again', async () => {
+    const delayed = { ...will, delaySeconds: 100 }
+    new Client(rig, 'c').open({ expiry: 600, will: delayed })
+    await rig.flush()
+    rig = await rig.crash()
+    await rig.pass(50_000)
+    await rig.flush()
+    rig = await rig.crash()
+    watch()
+    await rig.pass(79_000)
+    expect(watcher.got).toEqual([])
+    await rig.pass(2_000)
+    expect(watcher.payloads).toEqual(['lost'])
+  })
+
   it('that the disk has no room for waits until there is room, and is published once', async () => {
     const keeper = new Client(rig, 'keeper').open({ expiry: 600 })
     join(keeper, 'will/#')
