@@ -12,6 +12,7 @@ import {
 import { AWAITED } from '../journal/journal.ts'
 import type { Engine } from './engine.ts'
 import { fillMessage, type PersistedPacket } from './packet.ts'
+import { hasCounterOf } from './streams.ts'
 
 /** Counters of a broker are put aside so many at a time. */
 const COUNTERS = 2 ** 20
@@ -52,7 +53,7 @@ export function enqueue(
 /** So that a broker that comes back with its id never gives a counter twice: see `setup`. */
 function putCounterAside(engine: Engine, brokerId: string, packet: PersistedPacket): void {
   const { brokerCounter } = packet
-  if (packet.brokerId !== brokerId || typeof brokerCounter !== 'number') return
+  if (!hasCounterOf(brokerId, packet.brokerId) || typeof brokerCounter !== 'number') return
   if (brokerCounter <= (engine.store.counters.get(brokerId) ?? 0)) return
   if (Number.isSafeInteger(brokerCounter + COUNTERS)) {
     engine.putCounter(brokerId, brokerCounter + COUNTERS)

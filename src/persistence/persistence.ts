@@ -433,7 +433,7 @@ export class JournalPersistence {
 
   /** The wills of clients whose broker is not among `brokers`. */
   streamWill(brokers: Readonly<Record<string, unknown>> = {}): Readable {
-    return Readable.from(wills(this.#engine, this.#broker?.id, brokers))
+    return Readable.from(wills(this.#engine, this.#broker?.id ?? '', brokers))
   }
 
   /** Writes a checkpoint, syncs and unlocks the folder; the data stays. Call it when the broker is closed. */

@@ -11,6 +11,8 @@ import type { PersistedPacket } from './packet.ts'
 
 /** Retained topics that are collected at once. */
 const PIECE = 64
+/** Between the id of the broker that a will is of and the id of the one that publishes it. */
+const BEFORE = ' before '
 
 export async function* retainedPackets(
   engine: Engine,
@@ -73,7 +75,7 @@ function dropDamaged(engine: Engine, client: StoredClient, sequence: number): vo
 /** Of clients whose broker is not among `brokers`. */
 export async function* wills(
   engine: Engine,
-  ownId: string | undefined,
+  ownId: string,
   brokers: Readonly<Record<string, unknown>>
 ): AsyncGenerator<PersistedPacket, void, void> {
   engine.check()
@@ -81,13 +83,26 @@ export async function* wills(
     const { will } = client
     if (will === null) continue
     // A will that was there at the start is of a broker that is gone, though its id may have come back.
-    const isOld = will.ticket === 0 && will.brokerId === ownId
+    const isOld = will.ticket === 0
     if (brokers[will.brokerId] && !isOld) continue
     const packet = await readBody(engine.context, will)
     if (packet === null) continue
-    if (isOld) packet.brokerId = `${will.brokerId} before its restart`
+    if (isOld) packet.brokerId = nameOfOldWill(will.brokerId, ownId)
     yield packet
   }
+}
+
+/**
+ * The broker id that an old will is published with. Aedes gives it a counter of its own broker, so with the id that it
+ * had it could be named as a packet of that broker that still waits; with Aedes's own id it would not be published.
+ */
+function nameOfOldWill(brokerId: string, ownId: string): string {
+  return `${brokerId}${BEFORE}${ownId}`
+}
+
+/** Whether a packet's counter is one that the broker with `ownId` gave. */
+export function hasCounterOf(ownId: string, brokerId: string | undefined): boolean {
+  return brokerId === ownId || brokerId?.endsWith(`${BEFORE}${ownId}`) === true
 }
 
 /** Begins to read at once: what is ended in the same turn is still there. Null, and said: it is damaged. */
