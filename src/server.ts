@@ -24,6 +24,7 @@ import { Report } from './broker/report.ts'
 import { startBroker, stopBroker } from './broker/start.ts'
 import { SysTopics } from './broker/sys-topics.ts'
 import { limitsOf, type Options } from './config/options.ts'
+import { packetLimitsOf } from './config/packet-limits.ts'
 import { judgeStart, StartRefusedError } from './config/start-rules.ts'
 import { takesIdentities, tlsOfListeners } from './config/tls.ts'
 import type { Principal } from './core/principal.ts'
@@ -33,7 +34,6 @@ import { openJournal } from './journal/log.ts'
 import { systemClock } from './lib/clock.ts'
 import { LoopLag } from './lib/loop-lag.ts'
 import { VERSION } from './lib/version.ts'
-import { parsePacketLimits } from './mqtt/options.ts'
 import { MqttServer } from './mqtt/server.ts'
 import { Admission, connectionsByDescriptors } from './net/admission.ts'
 import { type Arrival, type ListenAddress, Lobby, type Stage } from './net/arrival.ts'
@@ -159,7 +159,6 @@ class Server implements RunningServer {
   #tlsSettings: ReadonlyMap<ListenAddress, TlsSettings> = new Map()
   readonly #lag = new LoopLag()
   /** In options that are read here. */
-  readonly #mistakes: string[] = []
   readonly #report: Report
   readonly #sys: SysTopics
   #listeners: readonly Listener[] = []
@@ -195,7 +194,7 @@ class Server implements RunningServer {
       log,
       options: {
         ...options.mqtt,
-        packetLimits: parsePacketLimits(options.mqtt.packetLimits, this.#mistakes)
+        packetLimits: packetLimitsOf(options.mqtt.packetLimits)
       }
     })
     this.#amqp = new AmqpServer(broker, authenticator, this.#sockets, {
@@ -247,12 +246,7 @@ class Server implements RunningServer {
     await this.#makeFirstUser()
     this.#usersChanged()
     const { refusals, warnings } = judgeStart(options.listeners, this.usersCount, options.tls)
-    const all = [
-      ...this.#mistakes,
-      ...refusals,
-      ...this.#unknownVhosts(),
-      ...(await this.#openTls())
-    ]
+    const all = [...refusals, ...this.#unknownVhosts(), ...(await this.#openTls())]
     if (all.length > 0) throw new StartRefusedError(all)
     for (const warning of warnings) this.#log.warn(warning)
     declareConfigured(this.broker, options.queues)

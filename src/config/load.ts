@@ -35,6 +35,7 @@ import {
   type UserOption
 } from './structures.ts'
 import { withPaths } from './tls.ts'
+import { parsePacketLimit } from './packet-limits.ts'
 import { parseValue } from './values.ts'
 import type { YamlFile } from './yaml-node.ts'
 
@@ -81,6 +82,7 @@ export async function loadOptions(input: LoadInput): Promise<LoadedOptions> {
   readEnvironment(input.environment, found, mistakes, warnings)
   readFlags(input.flags, found, mistakes)
   const firstUser = readFirstUser(input.environment, mistakes)
+  checkTexts(found, mistakes)
   checkTogether(found, mistakes)
   mistakes.throwIfAny()
   const options = assemble(OPTIONS, '', found) as unknown as Options
@@ -334,17 +336,28 @@ function readFirstUser(environment: Environment, mistakes: Mistakes): FirstUser 
   return { name, password }
 }
 
+/** Why a text of a list cannot be taken; null: it can. */
+const TEXTS: Readonly<Record<string, (text: string) => string | null>> = {
+  'websocket.origins': text =>
+    isOrigin(text) ? null : `${shown(text)} is no origin such as https://example.org`,
+  'mqtt.packetLimits': text => {
+    const parsed = parsePacketLimit(text)
+    return parsed.ok ? null : parsed.why
+  }
+}
+
+function checkTexts(found: Map<string, Found>, mistakes: Mistakes): void {
+  for (const [key, whyNot] of Object.entries(TEXTS)) {
+    const { value, source } = found.get(key)!
+    for (const text of value as readonly string[]) {
+      const why = whyNot(text)
+      if (why !== null) mistakes.add(source.replace(/^(flag|variable) /, ''), `${key}: ${why}`)
+    }
+  }
+}
+
 /** What is right alone and wrong together. */
 function checkTogether(found: Map<string, Found>, mistakes: Mistakes): void {
-  const { value: origins, source } = found.get('websocket.origins')!
-  for (const origin of origins as readonly string[]) {
-    if (isOrigin(origin)) continue
-    const where = source.replace(/^(flag|variable) /, '')
-    mistakes.add(
-      where,
-      `websocket.origins: ${shown(origin)} is no origin such as https://example.org`
-    )
-  }
   const order = [
     ['disk.redFreeBytes', 'disk.yellowFreeBytes'],
     ['limits.preLoginBytesMax', 'limits.preLoginTotalBytesMax'],

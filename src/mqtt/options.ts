@@ -16,9 +16,6 @@ export interface MqttOptions {
   readonly packetLimits: readonly PacketLimit[]
 }
 
-/** A PUBLISH with a short topic and a few bytes. */
-const PACKET_LIMIT_MIN = 16
-
 export const DEFAULT_MQTT_OPTIONS: MqttOptions = {
   responseInformation: '',
   serverReference: '',
@@ -33,22 +30,6 @@ export function responseInformationOf(options: MqttOptions, clientId: string): s
 }
 
 const UNLIMITED = 0x7fffffff
-
-/** Reads `client:esp-*=256` and `listener:1884=256`; a text that is none of these is left in `mistakes`. */
-export function parsePacketLimits(texts: readonly string[], mistakes: string[]): PacketLimit[] {
-  const limits: PacketLimit[] = []
-  for (const text of texts) {
-    const found = /^(client|listener):(.+)=(\d{1,9})$/.exec(text)
-    const bytesMax = Number(found?.[3] ?? 0)
-    const isPattern = found?.[1] === 'client' || /^\d{1,5}$/.test(found?.[2] ?? '')
-    if (found === null || bytesMax < PACKET_LIMIT_MIN || !isPattern) {
-      mistakes.push(
-        `mqtt.packetLimits: ${JSON.stringify(text)} is not of the form client:ID=BYTES or listener:PORT=BYTES, with at least ${PACKET_LIMIT_MIN} bytes`
-      )
-    } else limits.push({ kind: found[1] as PacketLimit['kind'], pattern: found[2]!, bytesMax })
-  }
-  return limits
-}
 
 /** The largest PUBLISH for a client of 3.1 or 3.1.1, which cannot say it itself: the least that holds for it. */
 export function packetBytesMaxOf(

@@ -38,8 +38,25 @@ async function mistakesOf(
 
 const HASH = `scrypt$32768$8$1$${'A'.repeat(22)}==$${'A'.repeat(43)}=`
 
+const FORM = ' is not of the form client:ID=BYTES or listener:PORT=BYTES'
+const PACKET_LIMITS = [
+  ['esp=256', FORM],
+  ['client:esp', FORM],
+  ['client:=99', FORM],
+  ['client:esp=1KiB', FORM],
+  ['client:esp=1', ': 1 is less than 16, the least allowed'],
+  ['listener:mqtt=256', ' names no port'],
+  ['listener:65536=256', ' names no port'],
+  ['listener:01884=256', ' names no port']
+] as const
+
 describe('a config file', () => {
   const table: [name: string, text: string, mistakes: readonly (string | RegExp)[]][] = [
+    [
+      'with packet limits that are none is refused',
+      `mqtt:\n  packetLimits: [${PACKET_LIMITS.map(([text]) => text).join(', ')}]\n`,
+      PACKET_LIMITS.map(([text, why]) => `c.yaml:2: mqtt.packetLimits: "${text}"${why}`)
+    ],
     [
       'with an unknown key is refused with a suggestion',
       'data: x\nlog:\n  levl: info\n',

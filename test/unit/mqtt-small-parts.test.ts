@@ -1,11 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { InboundIds } from '../../src/core/inbound-ids.ts'
+import { packetLimitsOf } from '../../src/config/packet-limits.ts'
 import { OutgoingAliases } from '../../src/mqtt/outgoing-aliases.ts'
-import {
-  DEFAULT_MQTT_OPTIONS,
-  packetBytesMaxOf,
-  parsePacketLimits
-} from '../../src/mqtt/options.ts'
+import { DEFAULT_MQTT_OPTIONS, packetBytesMaxOf } from '../../src/mqtt/options.ts'
 
 describe('inbound packet identifiers', () => {
   it('are known with their tickets until they are released', () => {
@@ -49,9 +46,7 @@ describe('inbound packet identifiers', () => {
 
 describe('packet limits', () => {
   const of = (texts: string[], clientId: string, localPort = 1883) => {
-    const mistakes: string[] = []
-    const packetLimits = parsePacketLimits(texts, mistakes)
-    expect(mistakes).toEqual([])
+    const packetLimits = packetLimitsOf(texts)
     return packetBytesMaxOf({ ...DEFAULT_MQTT_OPTIONS, packetLimits }, clientId, { localPort })
   }
 
@@ -63,20 +58,6 @@ describe('packet limits', () => {
     expect(of(['client:a*b*c=99'], 'ac')).toBe(0x7fffffff)
     expect(of(['client:ab*ba=99'], 'aba')).toBe(0x7fffffff)
     expect(of(['client:x=y=99'], 'x=y')).toBe(99)
-  })
-
-  it('that are none are mistakes', () => {
-    for (const text of [
-      'esp=256',
-      'client:esp',
-      'client:esp=1',
-      'listener:mqtt=256',
-      'client:=99'
-    ]) {
-      const mistakes: string[] = []
-      expect(parsePacketLimits([text], mistakes)).toEqual([])
-      expect(mistakes.length, text).toBe(1)
-    }
   })
 })
 
