@@ -364,9 +364,13 @@ function stays(state: State, item: Item): boolean {
   return item.state !== 'ready' || item.dup === 'yes' || !isExpired(state, item.message)
 }
 
-/** The broker stops, or crashes, and starts again. What may be then: wills of sessions that end may be lost in a crash. */
-export function restart(before: State, isCrash: boolean): State[] {
+/**
+ * The broker stops, or crashes, and starts again at `nowMs`: a state that a crash leads back to may be older. What may
+ * be then: wills of sessions that end may be lost in a crash.
+ */
+export function restart(before: State, isCrash: boolean, nowMs: number): State[] {
   const state = structuredClone(before)
+  state.nowMs = nowMs
   state.due = []
   state.floating = []
   const orphans: State['orphans'] = state.orphans.map(orphan => ({

@@ -190,13 +190,14 @@ class Walk {
     this.#stats.restarts++
     this.#loseAll()
     await this.rig.stop()
-    this.#states = this.#states.flatMap(state => restart(state, false))
+    this.#states = this.#states.flatMap(state => restart(state, false, state.nowMs))
     this.#snapshots = [{ states: this.#states, ticket: this.rig.ticket }]
   }
 
   async #crash(move: CrashMove): Promise<void> {
     const { rig } = this
     this.#stats.crashes++
+    const { nowMs } = this.#states[0]!
     const pasts = [...this.#snapshots]
     if (pasts.length === 0) pasts.push({ states: this.#states, ticket: rig.ticket })
     if (move.during !== null) await this.#during(move.during, move.calls, pasts)
@@ -208,7 +209,7 @@ class Walk {
     this.#loseAll()
     await rig.crash()
     const states = possible.toReversed().flatMap(past => past.states)
-    this.#states = states.flatMap(state => restart(state, true)).slice(0, PASTS_MAX)
+    this.#states = states.flatMap(state => restart(state, true, nowMs)).slice(0, PASTS_MAX)
     this.#snapshots = [{ states: this.#states, ticket: rig.ticket }]
   }
 
