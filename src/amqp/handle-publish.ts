@@ -2,7 +2,7 @@
 import { publishTo } from '../broker/publish.ts'
 import { ERROR_CODES, ERROR_NAMES } from '../core/errors.ts'
 import type { Exchange } from '../core/exchange.ts'
-import { type FieldTable, fieldOf } from '../core/field-table.ts'
+import { type FieldTable, fieldOf, fieldTypeName } from '../core/field-table.ts'
 import { FORM_AMQP, type Message } from '../core/message.ts'
 import { mayResource } from '../core/permissions.ts'
 import { swapSeparators } from '../core/topic.ts'
@@ -147,8 +147,8 @@ function publishMessage(
 /** Headers are read only where somebody looks at them: a headers exchange, or CC and BCC keys. */
 function publishWithHeaders(channel: AmqpChannel, exchange: Exchange, message: Message): number {
   const { broker } = channel.connection
-  const mayMatch = exchange.kind === 'headers' || exchange.hasExchangeTargets
-  if (!mayMatch && !scanned.hasCopies) return publishTo(broker, exchange, message, channel)
+  if (!exchange.readsHeaders && !scanned.hasCopies)
+    return publishTo(broker, exchange, message, channel)
   const headers = readHeaders(message.source, scanned.headersStart, scanned.headersEnd)
   const keys = scanned.hasCopies ? takeCopies(message, headers) : null
   const isHanded = keys !== null && exchange.name === '' && handCopies(channel, message, keys)
@@ -191,7 +191,8 @@ function takeCopies(message: Message, headers: FieldTable): string[] {
     const value = fieldOf(headers, name)
     if (value === null) continue
     if (value.type !== 'A') {
-      const explanation = `unsupported type of header '${name}': expected an array of long strings`
+      const type = fieldTypeName(value.type)
+      const explanation = `invalid message: {unacceptable_type_in_header,"${name}",${type}}`
       throw new AmqpError(REPLY.preconditionFailed, explanation)
     }
     for (const item of value.value) if (item.type === 'S') keys.push(item.value)

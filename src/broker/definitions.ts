@@ -5,8 +5,8 @@
  */
 import { BrokerError } from '../core/errors.ts'
 import { Exchange, type ExchangeKind } from '../core/exchange.ts'
-import { type FieldTable, fieldOf } from '../core/field-table.ts'
-import { mayResource, type ResourceAccess } from '../core/permissions.ts'
+import { type FieldTable, fieldOf, fieldTypeName } from '../core/field-table.ts'
+import { mayFilter, mayResource, type ResourceAccess } from '../core/permissions.ts'
 import type { Principal } from '../core/principal.ts'
 import { Queue } from '../core/queue.ts'
 import { checkQueueArguments, isClassicIn, isQueueArgument } from '../core/queue-arguments.ts'
@@ -14,6 +14,7 @@ import { declaredOptions, queueOptions } from '../core/queue-options.ts'
 import { writeBinding, writeExchange, writeQueue } from '../core/records/definitions.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writePurge } from '../core/records/settle.ts'
+import { bindingKeyToFilter } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
 import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
@@ -23,6 +24,7 @@ import { endExchange, endUnused } from './end-exchange.ts'
 import { endQueue } from './end-queue.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
 
+const ALTERNATE = 'alternate-exchange'
 const KINDS: ReadonlySet<string> = new Set(['direct', 'fanout', 'topic', 'headers'])
 
 export interface DeclareQueue {
@@ -142,7 +144,7 @@ function checkSame(queue: Queue, request: DeclareQueue): void {
 }
 
 function isExchangeArgument(name: string): boolean {
-  return name === 'alternate-exchange'
+  return name === ALTERNATE
 }
 
 export interface DeleteQueue {
@@ -211,13 +213,13 @@ export function declareExchange(
   request: DeclareExchange
 ): { exchange: Exchange; ticket: number } {
   const { name, kind, principal } = request
+  if (!request.passive && !KINDS.has(kind)) {
+    throw new BrokerError('preconditionFailed', `unknown exchange type '${kind}'`, { name })
+  }
+  if (name === '') throw reserved('exchange', name, vhost)
   if (request.passive)
     return { exchange: lookupExchange(vhost, name), ticket: broker.definedTicket }
-  if (name === '') throw reserved('exchange', name, vhost)
   may(principal, 'configure', 'exchange', name, vhost)
-  if (!KINDS.has(kind)) {
-    throw new BrokerError('notImplemented', `exchange type '${kind}' is not served`, { kind, name })
-  }
   const existing = vhost.exchanges.get(name)
   if (existing !== undefined) {
     const about = { kind: 'exchange', name, vhost: vhost.name }
@@ -229,9 +231,7 @@ export function declareExchange(
     return { exchange: existing, ticket: existing.isDurable ? broker.definedTicket : 0 }
   }
   if (name.startsWith('amq.')) throw reserved('exchange', name, vhost)
-  if (fieldOf(request.arguments, 'alternate-exchange') !== null) {
-    throw new BrokerError('notImplemented', 'alternate-exchange is not served yet', { name })
-  }
+  checkAlternate(vhost, request)
   if (request.durable) checkDisk(broker)
   const exchange = new Exchange({
     name,
@@ -247,13 +247,39 @@ export function declareExchange(
   return { exchange, ticket: append(broker, KIND.exchange, AWAITED) }
 }
 
+/** What nobody may read must not leak through an alternate, nor reach where the user may not write. */
+function checkAlternate(
+  vhost: Vhost,
+  { name, principal, arguments: table }: DeclareExchange
+): void {
+  const value = fieldOf(table, ALTERNATE)
+  if (value === null) return
+  if (value.type !== 'S') {
+    const what = `invalid type '${fieldTypeName(value.type)}' for arg '${ALTERNATE}' in`
+    throw new BrokerError(
+      'argumentInvalid',
+      `${what} exchange '${name}' in vhost '${vhost.name}'`,
+      {
+        name,
+        argument: ALTERNATE
+      }
+    )
+  }
+  may(principal, 'read', 'exchange', name, vhost)
+  may(principal, 'write', 'exchange', value.value, vhost)
+}
+
 export function deleteExchange(
   broker: Broker,
   vhost: Vhost,
   name: string,
   request: { ifUnused: boolean; principal: Principal | null }
 ): { ticket: number } {
-  if (name === '' || name.startsWith('amq.')) throw reserved('exchange', name, vhost)
+  if (name === '') throw reserved('exchange', name, vhost)
+  if (name.startsWith('amq.')) {
+    const message = `deletion of system exchange '${name}' in vhost '${vhost.name}' not allowed`
+    throw new BrokerError('reserved', message, { kind: 'exchange', name, vhost: vhost.name })
+  }
   may(request.principal, 'configure', 'exchange', name, vhost)
   const exchange = vhost.exchanges.get(name)
   if (exchange === undefined) return { ticket: broker.definedTicket }
@@ -278,7 +304,7 @@ export function bindQueue(broker: Broker, vhost: Vhost, request: BindQueue): { t
   const queue = lookupQueue(vhost, request.queue, request.owner)
   const exchange = lookupExchange(vhost, request.exchange)
   may(request.principal, 'write', 'queue', queue.name, vhost)
-  may(request.principal, 'read', 'exchange', exchange.name, vhost)
+  mayBindFrom(vhost, exchange, request)
   return changeBinding(broker, vhost, exchange, queue, request.key, request.arguments, true)
 }
 
@@ -309,8 +335,21 @@ export function bindExchange(
   const target = lookupExchange(vhost, request.destination)
   const source = lookupExchange(vhost, request.source)
   may(request.principal, 'write', 'exchange', target.name, vhost)
-  may(request.principal, 'read', 'exchange', source.name, vhost)
+  mayBindFrom(vhost, source, request)
   return changeBinding(broker, vhost, source, target, request.key, request.arguments, true)
+}
+
+/** Of a topic exchange also what the binding would let through must be readable, as for a subscription. */
+function mayBindFrom(
+  vhost: Vhost,
+  source: Exchange,
+  { principal, key }: { principal: Principal | null; key: string }
+): void {
+  may(principal, 'read', 'exchange', source.name, vhost)
+  if (source.kind !== 'topic' || principal === null || principal.topics.length === 0) return
+  if (mayFilter(principal, bindingKeyToFilter(key), '') === 'all') return
+  const what = `read access to topic '${key}' in exchange '${source.name}' in vhost '${vhost.name}'`
+  throw new BrokerError('notAuthorized', `${what} refused for user '${principal.name}'`)
 }
 
 export function unbindExchange(

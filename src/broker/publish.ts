@@ -51,7 +51,7 @@ export function publish(broker: Broker, message: Message, publisher: Publisher):
   message.exchange = MQTT_EXCHANGE
   message.publisherId = session === null ? 0 : session.id
   message.isAwaited = message.qos > 0
-  return send(broker, message, publisher, routeTopic(broker, publisher.vhost, key))
+  return send(broker, message, publisher, routeTopic(broker, publisher.vhost, key, message))
 }
 
 /** AMQP: to any exchange. `message.isAwaited` is the caller's: somebody waits for the confirm. */
@@ -67,9 +67,10 @@ export function publishTo(
   broker.counters.amqpReceived[message.isAwaited ? 1 : 0]!++
   const principal = publisher.principal
   if (exchange.kind === 'topic' && principal.topics.length > 0) {
-    const topic = topicOf(message.form, message.keyText())
-    const isOurs = topic.charCodeAt(0) === DOLLAR
-    if (!isOurs && !mayTopic(principal, 'write', topic, publisher.clientId)) {
+    for (const each of [message.keyText(), ...(moreKeys ?? [])]) {
+      const topic = topicOf(message.form, each)
+      const isOurs = topic.charCodeAt(0) === DOLLAR
+      if (isOurs || mayTopic(principal, 'write', topic, publisher.clientId)) continue
       broker.counters.drop('not_authorized')
       return -ERROR_CODES.notAuthorized
     }
@@ -86,7 +87,8 @@ export function publishOwn(broker: Broker, message: Message, publisher: Publishe
   broker.matched = false
   message.exchange = MQTT_EXCHANGE
   message.isAwaited = message.qos > 0
-  return send(broker, message, publisher, routeTopic(broker, publisher.vhost, message.key))
+  const route = routeTopic(broker, publisher.vhost, message.key, message)
+  return send(broker, message, publisher, route)
 }
 
 function send(broker: Broker, message: Message, publisher: Publisher, route: Route): number {

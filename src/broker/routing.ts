@@ -1,7 +1,7 @@
 /** Where a message goes: routes are looked up, or compiled and remembered. */
 import type { Exchange } from '../core/exchange.ts'
 import type { FieldTable } from '../core/field-table.ts'
-import { FORM_AMQP } from '../core/message.ts'
+import { FORM_AMQP, type Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
 import type { Queue } from '../core/queue.ts'
 import { compileRoute, Route } from '../core/route.ts'
@@ -15,14 +15,25 @@ import { connectionOf } from './consumer.ts'
 
 const found = new Routes()
 
-/** The route of an MQTT topic. For the hot path. */
-export function routeTopic(broker: Broker, vhost: Vhost, topic: string): Route {
+/** The route of a message to an MQTT topic. For the hot path. */
+export function routeTopic(broker: Broker, vhost: Vhost, topic: string, message: Message): Route {
   const cache = vhost.topicRoutes
   const route = cache.routes.get(topic)
   if (route !== undefined && route.version === cache.exchange.version) return route
+  if (cache.exchange.readsHeaders) {
+    const headers = headersOf(broker, message)
+    return compile(broker, vhost, cache.exchange, topic, topic, headers, null)
+  }
   const compiled = compile(broker, vhost, cache.exchange, topic, topic, null, null)
   cache.remember(cache.routes, topic, compiled, broker.limits.routeCacheMax)
   return compiled
+}
+
+/** User properties are headers to an exchange behind the topic exchange that looks at them. */
+function headersOf(broker: Broker, message: Message): FieldTable | null {
+  const { form, source, propertiesStart, propertiesEnd } = message
+  if (propertiesStart === propertiesEnd) return null
+  return broker.propertyDecoders[form]?.(source, propertiesStart, propertiesEnd).headers ?? null
 }
 
 /** Who subscribes to a topic of ours, below `$SYS`: no queue gets it, and it is not remembered. */
@@ -38,7 +49,7 @@ export function routeSys(broker: Broker, vhost: Vhost, topic: string): Route {
   return route
 }
 
-/** The route of an AMQP publish. `headers` are given for a headers exchange. */
+/** The route of an AMQP publish. `headers` are given where `exchange.readsHeaders`. */
 export function routeKey(
   broker: Broker,
   vhost: Vhost,
@@ -48,7 +59,7 @@ export function routeKey(
   moreKeys: readonly string[] | null
 ): Route {
   if (exchange.name === '' && moreKeys === null) return routeToQueue(broker, vhost, exchange, key)
-  if (moreKeys !== null || exchange.kind === 'headers' || exchange.hasExchangeTargets) {
+  if (moreKeys !== null || exchange.readsHeaders) {
     return compileKey(broker, vhost, exchange, key, headers, moreKeys)
   }
   const cache = vhost.routesOf(exchange)

@@ -3,7 +3,13 @@
  * exchange asks of a message.
  */
 import { BrokerError } from './errors.ts'
-import { type FieldTable, type FieldType, type FieldValue, fieldOf } from './field-table.ts'
+import {
+  type FieldTable,
+  type FieldType,
+  type FieldValue,
+  fieldOf,
+  fieldTypeName
+} from './field-table.ts'
 
 /** A message's headers by name, for many bindings to look at; of a repeated name the first counts. */
 export type HeaderMap = ReadonlyMap<string, FieldValue>
@@ -121,12 +127,19 @@ function matchMode(table: FieldTable): string {
     case 'any-with-x':
       return 'any-with-x'
     default:
-      throw new BrokerError(
-        'argumentInvalid',
-        "invalid x-match: expected the string 'all', 'any', 'all-with-x' or 'any-with-x'",
-        { argument: 'x-match', type: given.type }
-      )
+      throw new BrokerError('argumentInvalid', explainMatch(given), {
+        argument: 'x-match',
+        type: given.type
+      })
   }
+}
+
+/** RabbitMQ's words. */
+function explainMatch(given: FieldValue): string {
+  if (given.type === 'S') {
+    return `Invalid x-match field value <<"${given.value}">>; expected all, any, all-with-x, or any-with-x`
+  }
+  return `Invalid x-match field type ${fieldTypeName(given.type)} (value ${given.value}); expected longstr`
 }
 
 function arraysMatch(a: readonly FieldValue[], b: readonly FieldValue[]): boolean {

@@ -13,7 +13,7 @@
 import { ArraySet } from '../lib/array-set.ts'
 import { assert } from '../lib/assert.ts'
 import { HeadersMatch, headerMap, tableIdentity } from './binding-arguments.ts'
-import { EMPTY_TABLE, type FieldTable } from './field-table.ts'
+import { EMPTY_TABLE, type FieldTable, fieldOf } from './field-table.ts'
 import { bindingKeyToFilter, hasWildcard } from './topic.ts'
 import { TopicTrie } from './topic-trie.ts'
 
@@ -107,6 +107,9 @@ export class Exchange {
   /** Fanout and headers exchanges. */
   private every: ArraySet<Binding> | null
   private alternateExchange: Exchange | null
+  /** What `readsHeaders` answered, and for which version. */
+  private reads: boolean
+  private readsVersion: number
   /** Exchanges whose routes may lead here: how many bindings, or 1 more as their alternate. */
   private readonly upstream: Map<Exchange, number>
 
@@ -127,6 +130,8 @@ export class Exchange {
     this.byKey = new Map()
     this.every = null
     this.alternateExchange = null
+    this.reads = false
+    this.readsVersion = -1
     this.upstream = new Map()
   }
 
@@ -138,6 +143,27 @@ export class Exchange {
   /** A route through this exchange may lead through others. */
   get hasExchangeTargets(): boolean {
     return this.exchangeBindings > 0 || this.alternateExchange !== null
+  }
+
+  /** Where a message goes depends on more than its key: on its headers, here or in an exchange behind this one. */
+  get readsHeaders(): boolean {
+    if (this.readsVersion !== this.version) {
+      this.reads = this.hasExchangeTargets ? anyReads(this) : this.looksAtHeaders
+      this.readsVersion = this.version
+    }
+    return this.reads
+  }
+
+  /** This exchange itself looks at them. */
+  get looksAtHeaders(): boolean {
+    return this.kind === 'headers'
+  }
+
+  /** The exchanges that a message may go on to from here. */
+  forEachNext(visit: (exchange: Exchange) => void): void {
+    if (this.alternateExchange !== null) visit(this.alternateExchange)
+    if (this.exchangeBindings === 0) return
+    for (const target of this.byTarget.keys()) if (target instanceof Exchange) visit(target)
   }
 
   /** Where a message goes for which this exchange matches nothing at all. */
@@ -180,7 +206,7 @@ export class Exchange {
       this.exchangeBindings += 1
       binding.exchange.addUpstream(this)
     }
-    this.changed(exactKey(binding))
+    this.changed(binding.exchange === null ? exactKey(binding) : null)
     return true
   }
 
@@ -311,7 +337,7 @@ export class Exchange {
       this.exchangeBindings -= 1
       binding.exchange.removeUpstream(this)
     }
-    this.changed(exactKey(binding))
+    this.changed(binding.exchange === null ? exactKey(binding) : null)
   }
 
   private addUpstream(exchange: Exchange): void {
@@ -335,6 +361,25 @@ export class Exchange {
       for (const further of exchange.upstream.keys()) affected.add(further)
     }
   }
+}
+
+/** Exchanges behind `first`, in circles too, and itself. */
+function anyReads(first: Exchange): boolean {
+  const seen = new Set<Exchange>([first])
+  const add = (exchange: Exchange): void => {
+    seen.add(exchange)
+  }
+  for (const exchange of seen) {
+    if (exchange.looksAtHeaders) return true
+    exchange.forEachNext(add)
+  }
+  return false
+}
+
+/** The exchange's `alternate-exchange` argument, null without one. */
+export function alternateName(exchange: Exchange): string | null {
+  const value = fieldOf(exchange.arguments, 'alternate-exchange')
+  return value?.type === 'S' ? value.value : null
 }
 
 function idOf(binding: Binding): string {

@@ -428,17 +428,15 @@ export class State {
   }
 
   addExchange(vhostName: string, exchange: Exchange): void {
-    const vhost = this.vhosts.get(vhostName)
-    vhost?.exchanges.set(exchange.name, exchange)
+    this.vhosts.get(vhostName)?.addExchange(exchange)
   }
 
   /** Ends an exchange with its bindings, also those of others to it. */
   removeExchange(vhostName: string, exchange: Exchange): void {
     const vhost = this.vhosts.get(vhostName)
     if (vhost === undefined) return
-    vhost.exchanges.delete(exchange.name)
     vhost.bindingCount -= exchange.detach().length
-    vhost.exchangeDeleted(exchange)
+    vhost.deleteExchange(exchange)
   }
 
   /** True when an entry is a QoS 2 delivery whose PUBREC is recorded. */

@@ -1,5 +1,5 @@
 /** A virtual host: the names, and the routes that are remembered. */
-import { Exchange, type ExchangeKind } from './exchange.ts'
+import { alternateName, Exchange, type ExchangeKind } from './exchange.ts'
 import type { Queue } from './queue.ts'
 import { Retained } from './retained.ts'
 import { RouteCache } from './route-cache.ts'
@@ -33,6 +33,10 @@ export class Vhost {
   readonly topicExchange: Exchange
   readonly topicRoutes: RouteCache
   readonly #routes: Map<Exchange, RouteCache>
+  /** By the name of their alternate exchange, whether that exists or not. */
+  readonly #withAlternate: Map<string, Set<Exchange>>
+  /** What policies name as alternates: an argument has precedence. */
+  readonly #policyAlternates: Map<Exchange, string>
   bindingCount: number
 
   constructor(name: string) {
@@ -43,6 +47,8 @@ export class Vhost {
     this.groups = new Map()
     this.retained = new Retained()
     this.#routes = new Map()
+    this.#withAlternate = new Map()
+    this.#policyAlternates = new Map()
     this.bindingCount = 0
     for (const [exchangeName, kind] of PREDECLARED) {
       this.exchanges.set(exchangeName, predeclared(exchangeName, kind))
@@ -65,8 +71,47 @@ export class Vhost {
     this.#routes.get(this.exchanges.get('')!)?.forget(name)
   }
 
-  exchangeDeleted(exchange: Exchange): void {
+  addExchange(exchange: Exchange): void {
+    this.exchanges.set(exchange.name, exchange)
+    this.#link(exchange)
+    for (const source of this.#withAlternate.get(exchange.name) ?? []) source.setAlternate(exchange)
+  }
+
+  /** It is out of all bindings: `Exchange.detach`. Those that name it as their alternate have none until it is back. */
+  deleteExchange(exchange: Exchange): void {
+    this.#unlink(exchange)
+    this.#policyAlternates.delete(exchange)
+    this.exchanges.delete(exchange.name)
     this.#routes.delete(exchange)
+  }
+
+  /** A policy gives an exchange this alternate, or none any more. */
+  setPolicyAlternate(exchange: Exchange, name: string | null): void {
+    this.#unlink(exchange)
+    if (name === null) this.#policyAlternates.delete(exchange)
+    else this.#policyAlternates.set(exchange, name)
+    this.#link(exchange)
+  }
+
+  #alternateOf(exchange: Exchange): string | null {
+    return alternateName(exchange) ?? this.#policyAlternates.get(exchange) ?? null
+  }
+
+  #link(exchange: Exchange): void {
+    const name = this.#alternateOf(exchange)
+    exchange.setAlternate(name === null ? null : (this.exchanges.get(name) ?? null))
+    if (name === null) return
+    const sources = this.#withAlternate.get(name)
+    if (sources === undefined) this.#withAlternate.set(name, new Set([exchange]))
+    else sources.add(exchange)
+  }
+
+  #unlink(exchange: Exchange): void {
+    const name = this.#alternateOf(exchange)
+    if (name === null) return
+    const sources = this.#withAlternate.get(name)
+    sources?.delete(exchange)
+    if (sources?.size === 0) this.#withAlternate.delete(name)
   }
 
   /** Forgets every remembered route: a permission changed. */

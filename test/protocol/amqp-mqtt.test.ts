@@ -3,8 +3,9 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import mqtt from 'mqtt'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { BASIC, QUEUE } from '../../src/amqp/codec/methods.ts'
+import { BASIC, EXCHANGE, QUEUE } from '../../src/amqp/codec/methods.ts'
 import { decodeProperties } from '../../src/amqp/properties.ts'
+import type { FieldTable } from '../../src/core/field-table.ts'
 import { Principal } from '../../src/core/principal.ts'
 import { MqttServer } from '../../src/mqtt/server.ts'
 import { AmqpGateway } from '../support/amqp-gateway.ts'
@@ -85,6 +86,23 @@ async function get(queue: string) {
 }
 
 describe('MQTT to AMQP', () => {
+  it('shows user properties to a headers exchange behind the topic exchange', async () => {
+    await bound('q', 'unused')
+    const rest = { reserved: 0, noWait: false, arguments: [] }
+    const between = { ...rest, source: 'amq.topic', destination: 'amq.headers', routingKey: 'a.b' }
+    await amqp.call(EXCHANGE.bind, between, EXCHANGE.bindOk)
+    const unit: FieldTable = [['unit', { type: 'S', value: 'C' }]]
+    const values = { ...rest, queue: 'q', exchange: 'amq.headers', routingKey: '', arguments: unit }
+    await amqp.call(QUEUE.bind, values, QUEUE.bindOk)
+    for (const value of ['K', 'C', 'F']) {
+      const properties = { userProperties: { unit: value } }
+      await client.publishAsync('a/b', value, { qos: 1, properties })
+    }
+    await client.publishAsync('a/b', 'none', { qos: 1 })
+    const { body, values: got } = await get('q')
+    expect([body.toString(), got.messageCount]).toEqual(['C', 0])
+  })
+
   it('keeps key, payload and properties', async () => {
     await bound('q', 'sensors.*.#')
     await client.publishAsync('sensors/a.b/c', 'on', {
