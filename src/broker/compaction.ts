@@ -37,6 +37,8 @@ interface Survivor {
   ownerId: number
   ownerSequence: number
   identifiers: number[] | null
+  /** Its own store time, 0 = none. */
+  time: number
 }
 
 export class Compaction implements BlockWaiter {
@@ -98,12 +100,21 @@ export class Compaction implements BlockWaiter {
     let at = journal.begin(bytes)
     at = writeMessage(journal.buffer, at, message, 0, retainedSequence, vhost)
     let isKept = kind === KIND.message
-    for (const { queue, flags, ownerId, ownerSequence, identifiers } of survivors) {
+    for (const { queue, flags, ownerId, ownerSequence, identifiers, time } of survivors) {
       const { buffer } = journal
       const isTransient = !queue.isDurable
       // A queue in memory may have come to last since: then so must the record.
       if (!isTransient) isKept = true
-      at = writeDestination(buffer, at, ownerId, ownerSequence, flags, isTransient, identifiers)
+      at = writeDestination(
+        buffer,
+        at,
+        ownerId,
+        ownerSequence,
+        flags,
+        isTransient,
+        identifiers,
+        time
+      )
     }
     journal.end(isKept ? KIND.message : KIND.transient, at, LAZY)
     const to = { segment: journal.segment, offset: journal.offset }
@@ -127,7 +138,9 @@ export class Compaction implements BlockWaiter {
     const destinations = this.#destinations
     destinations.open(buffer, this.#record.destinationsStart, end)
     while (destinations.next()) {
-      const { queueId: ownerId, sequence: ownerSequence } = destinations
+      const { queueId: ownerId, sequence: ownerSequence, time } = destinations
+      // That the message left another place is in the checkpoint, as every settlement is.
+      if (destinations.isSettled) continue
       let { identifiers } = destinations
       let queue = this.#broker.state.queues.get(ownerId)
       let sequence = ownerSequence
@@ -142,7 +155,7 @@ export class Compaction implements BlockWaiter {
       if (cold !== null && !this.#warm(queue, cold)) return null
       if (!queue.find(sequence) || queue.segment !== segment || queue.offset !== offset) continue
       const { flags } = queue
-      survivors.push({ queue, sequence, flags, ownerId, ownerSequence, identifiers })
+      survivors.push({ queue, sequence, flags, ownerId, ownerSequence, identifiers, time })
     }
     return survivors
   }

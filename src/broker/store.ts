@@ -5,8 +5,10 @@ import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_SHARE_SHIFT } from '../core/queue-ent
 import {
   DESTINATION_BYTES_MAX,
   messageBytesMax,
+  SETTLED_BYTES_MAX,
   writeDestination,
-  writeMessage
+  writeMessage,
+  writeSettled
 } from '../core/records/message.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { RetainedSlot } from '../core/retained.ts'
@@ -24,6 +26,9 @@ export class Targets {
   readonly flags: number[] = []
   readonly sequences: number[] = []
   readonly identifiers: (readonly number[] | null)[] = []
+  /** Some of them have a time of their own (see `timeLast`): only then are these true. */
+  hasTimes = false
+  readonly times: number[] = []
   /** Some of them last. */
   isDurable = false
   bytesMax = 0
@@ -32,6 +37,7 @@ export class Targets {
     this.count = 0
     this.isDurable = false
     this.bytesMax = 0
+    this.hasTimes = false
   }
 
   add(
@@ -44,12 +50,26 @@ export class Targets {
     this.queues[at] = queue
     this.flags[at] = flags
     this.identifiers[at] = identifiers
+    if (this.hasTimes) this.times[at] = 0
     if (isDurable) this.isDurable = true
     this.bytesMax += DESTINATION_BYTES_MAX + (identifiers === null ? 0 : identifiers.length * 5)
+  }
+
+  /** The store time of the one added last: its expiry there. */
+  timeLast(time: number): void {
+    if (!this.hasTimes) {
+      this.hasTimes = true
+      for (let i = 0; i < this.count; i++) this.times[i] = 0
+    }
+    this.times[this.count - 1] = time
   }
 }
 
 export const targets = new Targets()
+
+/** A message whose `willOf` is this leaves the entry `leaving`: its record says so. */
+export const LEAVING = -1
+export const leaving = { queueId: 0, sequence: 0 }
 
 /**
  * Stores the message for `targets`, keeps `inbound`'s packet identifier and the retained slot.
@@ -108,7 +128,8 @@ function journalMessage(
   isRetained: boolean
 ) {
   const journal = broker.journal
-  const begin = journal.begin(messageBytesMax(message) + targets.bytesMax)
+  const bytesMax = messageBytesMax(message) + targets.bytesMax + SETTLED_BYTES_MAX
+  const begin = journal.begin(bytesMax)
   const retainedSequence = isRetained ? ++broker.state.retainedSequence : 0
   const vhost = isRetained ? publisher!.vhost.name : ''
   // A will ends in the record that publishes it: no crash can lose or double it between the two.
@@ -116,6 +137,7 @@ function journalMessage(
   message.willOf = 0
   let at = writeMessage(journal.buffer, begin, message, inboundId, retainedSequence, vhost)
   at = writeTargets(journal.buffer, at)
+  if (inboundId < 0) at = writeSettled(journal.buffer, at, leaving.queueId, leaving.sequence)
   journal.end(KIND.message, at, message.isAwaited ? AWAITED : LAZY)
   return journal
 }
@@ -149,7 +171,8 @@ function writeTargets(buffer: Buffer, at: number): number {
       sequence,
       targets.flags[i]!,
       !queue.isDurable,
-      targets.identifiers[i]!
+      targets.identifiers[i]!,
+      targets.hasTimes ? targets.times[i]! : 0
     )
   }
   return at

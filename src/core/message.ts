@@ -40,7 +40,7 @@ export class Message {
   publisherId: number
   /** Packet identifier of an inbound QoS 2 PUBLISH, kept in the message's own record; else 0. */
   packetId: number
-  /** Id of the session whose will it is, 0 for any other: its record ends the will's own. */
+  /** Id of the session whose will it is, 0 for any other: its record ends the will's own. -1: see broker/store.ts. */
   willOf: number
   /** Somebody waits for the disk: QoS > 0, a confirm channel's persistent message. */
   isAwaited: boolean

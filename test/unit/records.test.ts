@@ -5,7 +5,14 @@ import { Exchange } from '../../src/core/exchange.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
 import { Message } from '../../src/core/message.ts'
 import { Queue } from '../../src/core/queue.ts'
-import { ENTRY_QOS, ENTRY_QOS_SHIFT, READY, RELEASED } from '../../src/core/queue-entry.ts'
+import {
+  ENTRY_EXPIRES,
+  ENTRY_QOS,
+  ENTRY_QOS_SHIFT,
+  ENTRY_SHARE_SHIFT,
+  READY,
+  RELEASED
+} from '../../src/core/queue-entry.ts'
 import { queueOptions } from '../../src/core/queue-options.ts'
 import { applyRecord } from '../../src/core/records/apply.ts'
 import {
@@ -17,12 +24,14 @@ import {
 import { KIND } from '../../src/core/records/kinds.ts'
 import {
   DestinationReader,
+  expiryIn,
   entryFlags,
   MessageRecord,
   messageBytesMax,
   readMessage,
   writeDestination,
-  writeMessage
+  writeMessage,
+  writeSettled
 } from '../../src/core/records/message.ts'
 import { writeCold, writeEntries } from '../../src/core/records/queue-entries.ts'
 import { writeRetained, writeRetainedClear } from '../../src/core/records/retained.ts'
@@ -301,6 +310,33 @@ describe('records', () => {
       [4, 12, false, null],
       [1_000, 1, true, null]
     ])
+  })
+
+  it('of a message that leaves a queue take it out there, and keep each expiry of a destination', () => {
+    const state = freshState()
+    for (const record of everyKind().slice(0, 10)) apply(state, record)
+    const queue = state.queues.get(4)!
+    state.insertEntry(queue, 500, 1, 64, 5, entryFlags(1, false, false, false))
+    const before = queue.readyCount
+    const message = messageOf('dead', 'hello')
+    const bytes = Buffer.alloc(messageBytesMax(message) + 200)
+    let at = writeMessage(bytes, 0, message, 0, 0, '')
+    const flags = entryFlags(1, false, false, false)
+    at = writeDestination(bytes, at, 4, 501, flags, false, null, 77.5)
+    at = writeDestination(bytes, at, 9, 70_001, flags, false, null)
+    at = writeSettled(bytes, at, 4, 500)
+    const record = { kind: KIND.message, bytes: bytes.subarray(0, at) }
+    expect(apply(state, record)).toBe(true)
+    expect(queue.readyCount).toBe(before)
+    expect([queue.find(500), queue.find(501)]).toEqual([false, true])
+    expect(queue.flags & ENTRY_EXPIRES).toBe(ENTRY_EXPIRES)
+    // Two share the record: where it came from is none of them.
+    expect(queue.flags >>> ENTRY_SHARE_SHIFT).toBe(2)
+    expect(readMessage(record.bytes, 0, at, message)).toBe(true)
+    expect(expiryIn(record.bytes, message, at, 4)).toBe(77.5)
+    expect(expiryIn(record.bytes, message, at, 9)).toBe(0)
+    message.expiresAt = 50
+    expect(expiryIn(record.bytes, message, at, 4)).toBe(50)
   })
 
   it('never throw when they are cut short', () => {

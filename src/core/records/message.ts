@@ -4,7 +4,10 @@
  *
  *   flags u8 · [expiry f64] · [session, packet id: varints; packet id 0: it is that session's will] · [retained sequence varint, vhost]
  *   · [exchange, priority u8] · key · properties · payload, each behind a varint of its length
- *   · destinations to the end: queue id, sequence, flags u8, [count u8, subscription identifiers]
+ *   · destinations to the end: queue id, sequence, flags u8, [count u8, subscription identifiers], [time f64]
+ *
+ * One of the destinations may be where the message comes from (a dead letter): it leaves that queue in the
+ * record in which it enters the others, so that no crash loses or doubles it.
  *
  * The same bytes stand in the journal and, for what is not journaled, in a slab.
  */
@@ -36,11 +39,17 @@ const TO_RETAIN = 4
 const TO_HAS_IDS = 8
 /** Its queue does not survive a restart. */
 const TO_TRANSIENT = 16
+/** A store time of its own: see `DestinationReader.time`. */
+const TO_HAS_TIME = 32
+/** It is no destination: the entry that it names is finished. */
+const TO_SETTLES = 64
 
 /** The exchange that is not written out: MQTT's. */
 const USUAL_EXCHANGE = 'amq.topic'
 const FIXED_BYTES_MAX = 1 + 8 + 8 + 5 + 8 + 256 + 257 + 15
-export const DESTINATION_BYTES_MAX = 8 + 8 + 2
+export const DESTINATION_BYTES_MAX = 8 + 8 + 2 + 8
+/** What `writeSettled` needs. */
+export const SETTLED_BYTES_MAX = 8 + 8 + 1
 
 /** Bytes that a message without its destinations may need. */
 export function messageBytesMax(message: Message): number {
@@ -95,7 +104,7 @@ export function writeMessage(
   return copyBytes(source, message.payloadStart, message.payloadEnd, target, at)
 }
 
-/** Appends a destination; `entryFlags` are those of core/queue.ts. */
+/** Appends a destination; `entryFlags` are those of core/queue.ts, `time` 0 is none. */
 export function writeDestination(
   target: Buffer,
   at: number,
@@ -103,7 +112,8 @@ export function writeDestination(
   sequence: number,
   entryFlags: number,
   isTransient: boolean,
-  identifiers: readonly number[] | null
+  identifiers: readonly number[] | null,
+  time = 0
 ): number {
   at = writeVarint(target, at, queueId)
   at = writeVarint(target, at, sequence)
@@ -111,12 +121,27 @@ export function writeDestination(
     ((entryFlags & ENTRY_QOS) >> ENTRY_QOS_SHIFT) |
     ((entryFlags & ENTRY_RETAIN) !== 0 ? TO_RETAIN : 0) |
     (identifiers !== null ? TO_HAS_IDS : 0) |
-    (isTransient ? TO_TRANSIENT : 0)
-  if (identifiers === null) return at
-  target[at++] = Math.min(identifiers.length, 255)
-  for (let i = 0; i < identifiers.length && i < 255; i++)
-    at = writeVarint(target, at, identifiers[i]!)
-  return at
+    (isTransient ? TO_TRANSIENT : 0) |
+    (time > 0 ? TO_HAS_TIME : 0)
+  if (identifiers !== null) {
+    target[at++] = Math.min(identifiers.length, 255)
+    for (let i = 0; i < identifiers.length && i < 255; i++)
+      at = writeVarint(target, at, identifiers[i]!)
+  }
+  return time > 0 ? target.writeDoubleBE(time, at) : at
+}
+
+/** Appends the place that the message leaves. */
+export function writeSettled(
+  target: Buffer,
+  at: number,
+  queueId: number,
+  sequence: number
+): number {
+  at = writeVarint(target, at, queueId)
+  at = writeVarint(target, at, sequence)
+  target[at] = TO_SETTLES
+  return at + 1
 }
 
 function writeShortString(target: Buffer, at: number, text: string): number {
@@ -239,6 +264,10 @@ export class DestinationReader {
   flags = 0
   isTransient = false
   identifiers: number[] | null = null
+  /** Store time: when it expires in a queue with a time to live; 0 = none of its own. */
+  time = 0
+  /** No destination: this entry is finished. */
+  isSettled = false
   #buffer: Buffer = EMPTY
   #at = 0
   #end = 0
@@ -276,6 +305,13 @@ export class DestinationReader {
       }
       this.identifiers = identifiers
     }
+    this.isSettled = (flags & TO_SETTLES) !== 0
+    this.time = 0
+    if ((flags & TO_HAS_TIME) !== 0) {
+      if (at + 8 > end) return false
+      this.time = buffer.readDoubleBE(at)
+      at += 8
+    }
     this.#at = at
     return true
   }
@@ -284,7 +320,7 @@ export class DestinationReader {
   static count(buffer: Buffer, start: number, end: number): number {
     counter.open(buffer, start, end)
     let count = 0
-    while (counter.next()) count++
+    while (counter.next()) if (!counter.isSettled) count++
     return count
   }
 }
@@ -304,6 +340,16 @@ export function identifiersOf(
   reader.open(buffer, message.payloadEnd, end)
   while (reader.next()) if (reader.queueId === queueId) return reader.identifiers
   return null
+}
+
+/** When a message expires in one of its queues: by its own expiry or the queue's, whichever is first; 0 = never. */
+export function expiryIn(buffer: Buffer, message: Message, end: number, queueId: number): number {
+  reader.open(buffer, message.payloadEnd, end)
+  while (reader.next()) {
+    if (reader.queueId !== queueId || reader.isSettled || reader.time === 0) continue
+    return message.expiresAt > 0 ? Math.min(message.expiresAt, reader.time) : reader.time
+  }
+  return message.expiresAt
 }
 
 /** Entry flags that a message's destination gets: state READY. */
@@ -361,7 +407,11 @@ export function applyMessage(
       isKnown = false
       continue
     }
-    const flags = READY | reader.flags | expires | share
+    if (reader.isSettled) {
+      state.settleEntry(queue, reader.sequence)
+      continue
+    }
+    const flags = READY | reader.flags | expires | share | (reader.time > 0 ? ENTRY_EXPIRES : 0)
     const move = queue.moves?.get(reader.sequence)
     if (move === undefined) {
       state.insertEntry(queue, reader.sequence, segment, offset, bytes, flags)
