@@ -20,6 +20,7 @@ import { makeUser, StoredUsers } from './auth/users.ts'
 import { Broker } from './broker/broker.ts'
 import { declareConfigured } from './broker/declared.ts'
 import { Owner } from './broker/owner.ts'
+import { MemoryAlarm, memoryShare } from './broker/memory-alarm.ts'
 import { Report } from './broker/report.ts'
 import { startBroker, stopBroker } from './broker/start.ts'
 import { SysTopics } from './broker/sys-topics.ts'
@@ -161,6 +162,7 @@ class Server implements RunningServer {
   /** In options that are read here. */
   readonly #report: Report
   readonly #sys: SysTopics
+  readonly #memory: MemoryAlarm
   #listeners: readonly Listener[] = []
   #adminSocket: { close(): Promise<void> } | null = null
   #isServing = false
@@ -183,9 +185,10 @@ class Server implements RunningServer {
     this.#authenticator = authenticator
     this.#store = new JournalUsers(store.broker, options.users, () => this.#usersChanged())
     this.#users = new StoredUsers(this.#store, hasher)
-    const { outputBytesMax, drainTimeoutMs } = options.limits
+    const { outputBytesMax, drainTimeoutMs, memoryAlarmBytes } = options.limits
     this.#sockets = new Sockets({ outputBytesMax, drainTimeoutMs })
     const { broker } = this
+    this.#memory = new MemoryAlarm(broker, memoryAlarmBytes || memoryShare())
     this.#sockets.dirty.beforeFlush = () => broker.turns.end()
     this.#mqtt = new MqttServer({
       broker,
@@ -201,6 +204,7 @@ class Server implements RunningServer {
       ...DEFAULT_AMQP_OPTIONS,
       product: options.amqp.product,
       version: options.amqp.version,
+      consumerTimeoutMs: options.amqp.consumerTimeoutMs,
       platform: `Motemq ${VERSION}`
     })
     const { max, perSecond, burst } = options.connections
@@ -254,6 +258,7 @@ class Server implements RunningServer {
     await this.#journal.flush()
     this.#lag.start()
     this.#sys.start()
+    this.#memory.start()
     const { listeners, skipped } = await openListeners(options.listeners, {
       admission: this.#admission,
       lobby: this.#lobby,
@@ -311,6 +316,7 @@ class Server implements RunningServer {
     this.#httpUnix.close()
     this.#metrics.close()
     this.#sys.close()
+    this.#memory.close()
     stopBroker(this.broker)
     // What was taken before the stop is made durable, and its acknowledgements leave, before the end.
     if (!this.#journal.failed) await this.#journal.flush()

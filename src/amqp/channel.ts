@@ -19,6 +19,7 @@ import { BASIC } from './codec/methods.ts'
 import type { ConfirmRing, ConfirmSink } from './confirm-ring.ts'
 import { type FrameTarget, writeConfirm } from './outbound.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
+import type { DeliveryAges } from './delivery-ages.ts'
 import { Unacked } from './unacked.ts'
 
 /** What a channel asks of its connection. */
@@ -137,6 +138,8 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   confirms: ConfirmRing | null
   hasReadyConfirms: boolean
   readonly unacked: Unacked
+  /** Null until something was open when the timer looked. */
+  ages: DeliveryAges | null
   readonly consumers: Map<string, ChannelConsumer>
   /** Null: it asks for no direct replies. */
   replyConsumer: ReplyConsumer | null
@@ -169,6 +172,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.confirms = null
     this.hasReadyConfirms = false
     this.unacked = new Unacked()
+    this.ages = null
     this.consumers = new Map()
     this.replyConsumer = null
     this.holders = []
@@ -308,6 +312,10 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   /** The tag of the next delivery; tags are shared by deliver and get-ok. */
   nextTag(): number {
     return ++this.lastTag
+  }
+
+  get newestTag(): number {
+    return this.lastTag
   }
 
   /** A delivery that is to be acknowledged. */

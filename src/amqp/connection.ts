@@ -35,8 +35,10 @@ import {
 } from './codec/methods.ts'
 import { PROTOCOL_HEADER, ProtocolHeader } from './codec/protocol-header.ts'
 import type { AmqpContext, PeerInfo } from './context.ts'
+import { closeOverdue } from './consumer-timeout.ts'
 import { explain } from './explain.ts'
 import { Heartbeat } from './heartbeat.ts'
+import { PublishGate } from './publish-gate.ts'
 import { register, unregister } from './registration.ts'
 import { AmqpError, notOpen, REPLY, unexpectedFrame } from './reply-codes.ts'
 import type { Login } from './sasl.ts'
@@ -53,7 +55,11 @@ export const RUNNING = 5
 /** connection.close was sent: only its close-ok counts. */
 export const CLOSING = 6
 export const CLOSED = 7
+/** The login failed: the connection ends soon, and nothing is read or said until then. */
+export const REFUSED = 8
 
+/** What a failed login costs a client that is told nothing (RabbitMQ's `SILENT_CLOSE_DELAY`). */
+const SILENT_CLOSE_MS = 3_000
 /** How long a peer may take to answer connection.close. */
 const CLOSE_OK_MS = 30_000
 /** Some peers count a frame's head and end as none of frame-max (amqp-semantics.md §2.2). */
@@ -94,11 +100,10 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   private readonly header: ProtocolHeader
   private lastChannel: AmqpChannel | null
   private readonly waking: WakeList
-  /** connection.blocked was sent, or would have been. */
-  private isBlocked: boolean
-  /** A publish is held until the broker takes it again. */
-  private isPublishHeld: boolean
+  private readonly gate: PublishGate
   private stateMs: number
+  /** Runs while the client can be heard: what it says is not held. */
+  private heardMs: number
   private isTornDown: boolean
   /** Gathered before the login, counted in the context. */
   private preLoginBytes: number
@@ -137,9 +142,9 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.header = new ProtocolHeader()
     this.lastChannel = null
     this.waking = new WakeList()
-    this.isBlocked = false
-    this.isPublishHeld = false
+    this.gate = new PublishGate(this)
     this.stateMs = peer.waitedMs
+    this.heardMs = 0
     this.isTornDown = false
     this.preLoginBytes = 0
   }
@@ -155,6 +160,10 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
 
   get nowMs(): number {
     return this.broker.nowMs
+  }
+
+  get isRunning(): boolean {
+    return this.state === RUNNING
   }
 
   /** A frame is held: nothing is read from the peer. */
@@ -195,7 +204,8 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
 
   /** Goes on with what was held, if it may. */
   resume(): void {
-    if (!this.splitter.isHeld || this.state === AUTHENTICATING || this.state === CLOSED) return
+    const isMute = this.state === AUTHENTICATING || this.state === REFUSED
+    if (!this.splitter.isHeld || isMute || this.state === CLOSED) return
     try {
       this.splitter.resume(this)
     } catch (error) {
@@ -210,7 +220,8 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     start = this.header.read(buffer, start, end)
     if (this.header.isComplete) {
       this.state = AWAIT_START_OK
-      this.writeFrame(this.context.startFrame)
+      const { startFrame, startFrameVerified } = this.context
+      this.writeFrame(this.peer.identity === null ? startFrame : startFrameVerified)
     } else if (this.header.isForeign) {
       this.writeFrame(PROTOCOL_HEADER)
       this.end('not AMQP 0-9-1')
@@ -253,7 +264,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     start: number,
     end: number
   ): number {
-    if (this.state === AUTHENTICATING) return HOLD
+    if (this.state === AUTHENTICATING || this.state === REFUSED) return HOLD
     if (this.state === CLOSED) return end + 1
     if (type === FRAME_HEARTBEAT && channel === 0) return end + 1
     if (this.state === CLOSING && (type !== FRAME_METHOD || channel !== 0)) return end + 1
@@ -312,41 +323,25 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   mayPublish(): boolean {
     const { broker } = this
     if (!broker.isPaused && !broker.diskAlarm && broker.turns.mayGoOn(this)) return true
-    this.isPublishHeld = true
-    if (broker.diskAlarm) this.block()
+    this.gate.hold()
     return false
   }
 
+  /** The next publish finds out by itself; who does not publish is read on. */
   onPause(): void {
-    // The next publish finds out by itself; who does not publish is read on.
+    this.gate.onChange()
   }
 
   onTurn(): void {
-    this.onResume()
+    this.gate.onChange()
   }
 
-  onDiskAlarm(raised: boolean): void {
-    if (raised) return
-    if (this.isBlocked) {
-      this.isBlocked = false
-      if (this.client.connectionBlocked && this.state === RUNNING) {
-        this.writeFrame(encodeMethod(CONNECTION.unblocked, 0, {}))
-      }
-    }
-    this.onResume()
+  onDiskAlarm(): void {
+    this.gate.onChange()
   }
 
   onResume(): void {
-    if (!this.isPublishHeld || this.broker.isPaused || this.broker.diskAlarm) return
-    this.isPublishHeld = false
-    this.resume()
-  }
-
-  private block(): void {
-    if (this.isBlocked) return
-    this.isBlocked = true
-    if (!this.client.connectionBlocked) return
-    this.writeFrame(encodeMethod(CONNECTION.blocked, 0, { reason: 'low on disk' }))
+    this.gate.onChange()
   }
 
   onDurable(): void {
@@ -472,15 +467,24 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
       this.end('handshake timeout')
       return
     }
-    if (this.state === CLOSING && this.stateMs >= CLOSE_OK_MS) {
-      this.end('no close-ok')
-      return
-    }
+    if (this.state === REFUSED && this.stateMs >= SILENT_CLOSE_MS) this.end('login refused')
+    if (this.state === CLOSING && this.stateMs >= CLOSE_OK_MS) this.end('no close-ok')
     if (this.state !== RUNNING) return
-    if (this.heartbeat.check(this.socket, elapsedMs, tickMs, !this.isHeld && !this.socket.isUnread))
-      return
+    const isHeard = !this.isHeld && !this.socket.isUnread
+    if (isHeard) {
+      this.heardMs += elapsedMs
+      if (closeOverdue(this, this.heardMs)) this.afterFrames()
+    }
+    if (this.heartbeat.check(this.socket, elapsedMs, tickMs, isHeard)) return
     this.log.info({ heartbeatSeconds: this.heartbeat.seconds }, 'amqp client missed heartbeats')
     this.end('missed heartbeats')
+  }
+
+  /** The login failed, and the client would not understand why: the end comes late, so that guessing is slow. */
+  refuse(): void {
+    this.forgetUnknown()
+    this.state = REFUSED
+    this.stateMs = 0
   }
 
   /** The handshake is over. */

@@ -28,6 +28,8 @@ export interface AmqpContext<C> extends ReplyConsumers {
   readonly handlers: AmqpHandlers<C>
   /** connection.start, the same for all. */
   readonly startFrame: Buffer
+  /** The same for a peer that TLS has verified. */
+  readonly startFrameVerified: Buffer
   /** Stand for principal and vhost until a connection has its own. */
   readonly nobody: Principal
   readonly nowhere: Vhost

@@ -115,6 +115,12 @@ export function handleCancel(
 
 export function handleGet(channel: AmqpChannel, values: ArgumentsOf<typeof BASIC.get.shape>): void {
   const queue = readableQueue(channel, values.queue)
+  if (queue.options.hasSingleActiveConsumer) {
+    const explanation =
+      `cannot obtain access to locked queue '${queue.name}' in vhost '${queue.vhost}'. basic.get operations ` +
+      'are not supported by quorum queues with single active consumer'
+    throw new AmqpError(REPLY.resourceLocked, explanation)
+  }
   channel.isGetting = true
   get(channel.connection.broker, queue, new Getter(channel, queue, values.noAck), values.noAck)
 }

@@ -49,7 +49,8 @@ export function handleConnectionMethod(
       return
     default:
       if (id === CONNECTION.updateSecret.id) {
-        throw new AmqpError(REPLY.notImplemented, 'connection.update-secret')
+        handleUpdateSecret(connection, buffer, at, end)
+        return
       }
       throw new AmqpError(REPLY.commandInvalid, 'unexpected method on channel 0')
   }
@@ -81,7 +82,7 @@ function handleStartOk(connection: AmqpConnection, buffer: Buffer, at: number, e
     end
   )
   readClient(connection, clientProperties)
-  const login = readLogin(mechanism, response)
+  const login = readLogin(mechanism, response, connection.peer.identity)
   connection.login = login
   connection.state = AUTHENTICATING
   authenticate(
@@ -141,10 +142,11 @@ function authenticate(
 /** Only a client that says so understands the answer; the others see the connection end. */
 function refuseLogin(connection: AmqpConnection, mechanism: string): void {
   connection.broker.counters.loginFailures++
-  connection.log.warn({ user: connection.login?.username }, 'amqp login refused')
+  const user = connection.login?.username ?? connection.peer.identity
+  connection.log.warn({ user }, 'amqp login refused')
   connection.login = null
   if (!connection.client.authenticationFailureClose) {
-    connection.end('login refused')
+    connection.refuse()
     return
   }
   const explanation = `Login was refused using authentication mechanism ${mechanism}. For details see the broker logfile.`
@@ -192,11 +194,33 @@ function handleOpen(connection: AmqpConnection, name: string): void {
   }
   connection.state = AUTHENTICATING
   const refuse = (): void => {
-    const explanation = `access to vhost '${name}' refused for user '${login.username}'`
+    const user = connection.principal.name
+    const explanation = `access to vhost '${name}' refused for user '${user}'`
     const { classId, methodId } = CONNECTION.open
     connection.closeWith(new AmqpError(REPLY.notAllowed, explanation), classId, methodId)
   }
   authenticate(connection, login, name, () => finishOpen(connection, name), refuse)
+}
+
+/**
+ * A new secret for a login that may run out. Passwords do not: nothing is compared, as in RabbitMQ; what the user
+ * may do is looked up again.
+ */
+function handleUpdateSecret(
+  connection: AmqpConnection,
+  buffer: Buffer,
+  at: number,
+  end: number
+): void {
+  readArguments(CONNECTION.updateSecret, buffer, at, end)
+  const { broker, principal, vhost } = connection
+  const now = broker.principalOf(principal.name, vhost.name)
+  if (now !== null) {
+    connection.principal = now
+    // Whether it may publish there was asked with the rules of before.
+    connection.lastExchange = null
+  }
+  connection.writeFrame(encodeMethod(CONNECTION.updateSecretOk, 0, {}))
 }
 
 function finishOpen(connection: AmqpConnection, name: string): void {

@@ -10,6 +10,8 @@ export interface AmqpOptions {
   frameMax: number
   /** What we propose; the client's word counts. 0 = off. */
   heartbeatSeconds: number
+  /** How long a delivery may stay open before its channel is closed; 0 = for ever. */
+  consumerTimeoutMs: number
 }
 
 export const DEFAULT_AMQP_OPTIONS: Readonly<Omit<AmqpOptions, 'platform'>> = {
@@ -17,5 +19,6 @@ export const DEFAULT_AMQP_OPTIONS: Readonly<Omit<AmqpOptions, 'platform'>> = {
   version: '3.13.7',
   channelMax: 2047,
   frameMax: 131_072,
-  heartbeatSeconds: 60
+  heartbeatSeconds: 60,
+  consumerTimeoutMs: 1_800_000
 }

@@ -1,20 +1,34 @@
-/** SASL mechanisms of connection.start-ok: PLAIN (RFC 4616) and RabbitMQ's AMQPLAIN. */
+/**
+ * SASL mechanisms of connection.start-ok: PLAIN (RFC 4616), RabbitMQ's AMQPLAIN, and EXTERNAL (RFC 4422) where TLS
+ * has verified who the client is.
+ */
 import { isUtf8 } from 'node:buffer'
 import { fieldOf } from '../core/field-table.ts'
 import { readTable, syntaxError } from './codec/field-table.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 
 export const MECHANISMS = 'PLAIN AMQPLAIN'
+/** Offered to a peer with a certificate, or a pre-shared key, that names a user. */
+export const MECHANISMS_WITH_EXTERNAL = `EXTERNAL ${MECHANISMS}`
 
 export interface Login {
-  readonly username: string
-  readonly password: Buffer
+  /** Null: the one that TLS has verified. */
+  readonly username: string | null
+  readonly password: Buffer | null
 }
 
+/** What the client says beside it is not looked at: its certificate speaks for it. */
+const EXTERNAL: Login = { username: null, password: null }
+
 /** Throws 503 for a mechanism that was not offered, 502 for a response that is not of its form. */
-export function readLogin(mechanism: string, response: Buffer): Login {
+export function readLogin(
+  mechanism: string,
+  response: Buffer,
+  identity: string | null = null
+): Login {
   if (mechanism === 'PLAIN') return readPlain(response)
   if (mechanism === 'AMQPLAIN') return readAmqplain(response)
+  if (mechanism === 'EXTERNAL' && identity !== null) return EXTERNAL
   throw new AmqpError(REPLY.commandInvalid, `unknown authentication mechanism '${mechanism}'`)
 }
 

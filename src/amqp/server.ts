@@ -19,7 +19,7 @@ import { handleAssembled } from './handle-publish.ts'
 import type { AmqpOptions } from './options.ts'
 import { decodeProperties } from './properties.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
-import { MECHANISMS } from './sasl.ts'
+import { MECHANISMS, MECHANISMS_WITH_EXTERNAL } from './sasl.ts'
 
 /** What the listener knows of an accepted socket. */
 export interface AcceptedPeer {
@@ -63,6 +63,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
   readonly options: AmqpOptions
   /** connection.start, the same for all. */
   readonly startFrame: Buffer
+  readonly startFrameVerified: Buffer
   /** Stand for principal and vhost until a connection has its own. */
   readonly nobody: Principal
   readonly nowhere: Vhost
@@ -83,13 +84,8 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     this.authenticator = authenticator
     this.sockets = sockets
     this.options = options
-    this.startFrame = encodeMethod(CONNECTION.start, 0, {
-      versionMajor: 0,
-      versionMinor: 9,
-      serverProperties: serverProperties(options),
-      mechanisms: Buffer.from(MECHANISMS),
-      locales: Buffer.from('en_US')
-    })
+    this.startFrame = startFrame(options, MECHANISMS)
+    this.startFrameVerified = startFrame(options, MECHANISMS_WITH_EXTERNAL)
     this.nobody = new Principal('', [], '', [], [], false)
     this.nowhere = new Vhost('')
     this.replyConsumers = new Map()
@@ -171,6 +167,16 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     this.tickedAt = now
     for (const connection of this.connections.keys()) connection.onTick(elapsedMs, this.tickMs)
   }
+}
+
+function startFrame(options: AmqpOptions, mechanisms: string): Buffer {
+  return encodeMethod(CONNECTION.start, 0, {
+    versionMajor: 0,
+    versionMinor: 9,
+    serverProperties: serverProperties(options),
+    mechanisms: Buffer.from(mechanisms),
+    locales: Buffer.from('en_US')
+  })
 }
 
 function serverProperties(options: AmqpOptions): FieldTable {

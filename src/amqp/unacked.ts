@@ -38,6 +38,21 @@ export class Unacked {
     return this.tags.length
   }
 
+  /** The tag of the oldest one; 0 when nothing is open. */
+  get oldestTag(): number {
+    return this.used === 0 ? 0 : this.tags[this.head]!
+  }
+
+  /** The oldest of one holder; 0 when it has none. */
+  oldestTagOf(holder: number): number {
+    const mask = this.tags.length - 1
+    for (let i = 0; i < this.used; i++) {
+      const at = (this.head + i) & mask
+      if (this.holders[at] === holder) return this.tags[at]!
+    }
+    return 0
+  }
+
   /** Tags must rise. */
   push(tag: number, sequence: number, holder: number): void {
     if (this.used === this.tags.length) this.makeRoom()

@@ -81,8 +81,12 @@ export class Broker implements Liveness {
   readonly turns: PublishTurns
   /** Why nothing that lasts is taken now: an error code, or 0. */
   refusal: number
+  /** Whoever publishes is not read: `isCrowded`, or the alarm of memory. */
   isPaused: boolean
+  /** Too much is on its way to the disk. */
+  isCrowded: boolean
   diskAlarm: boolean
+  memoryAlarm: boolean
   isStopping: boolean
   ticker: NodeJS.Timeout | null
   /** Says what there is below `$SYS`; null while that is off. */
@@ -121,7 +125,9 @@ export class Broker implements Liveness {
     this.turns = new PublishTurns()
     this.refusal = 0
     this.isPaused = false
+    this.isCrowded = false
     this.diskAlarm = false
+    this.memoryAlarm = false
     this.isStopping = false
     this.ticker = null
     this.sys = null
@@ -182,6 +188,17 @@ export class Broker implements Liveness {
   release(segment: number, bytes: number): void {
     if (segment >= MEMORY) this.slabs.release(segment)
     else if (segment !== 0) this.journal.release(segment, bytes)
+  }
+
+  /** Tells whoever publishes when reading it stops or goes on, and of which alarm. */
+  judgePause(): void {
+    const wasPaused = this.isPaused
+    this.isPaused = this.isCrowded || this.memoryAlarm
+    if (!this.isPaused && !wasPaused) return
+    for (const publisher of this.publishers) {
+      if (this.isPaused) publisher.onPause()
+      else publisher.onResume()
+    }
   }
 
   /** The refusal follows from the disk's level, the journal's health and whether we are stopping. */

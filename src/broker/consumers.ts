@@ -14,7 +14,7 @@ export interface ConsumeOptions {
 
 /**
  * Adds a consumer. Its first delivery comes in another turn, so behind whatever the caller answers
- * now. Throws `notAuthorized` when the queue is in exclusive use.
+ * now. Throws `notAuthorized` when the queue is in exclusive use, or cannot be for its single active consumer.
  */
 export function consume(
   broker: Broker,
@@ -23,7 +23,9 @@ export function consume(
   options: ConsumeOptions
 ): void {
   const consumers = consumersOf(broker, queue)
-  if (consumers.exclusive !== null || (options.exclusive && consumers.list.length > 0)) {
+  const { hasSingleActiveConsumer } = queue.options
+  const isOthers = options.exclusive && (hasSingleActiveConsumer || consumers.list.length > 0)
+  if (consumers.exclusive !== null || isOthers) {
     const message = `queue '${queue.name}' in vhost '${queue.vhost}' in exclusive use`
     throw new BrokerError('notAuthorized', message, {
       kind: 'queue',

@@ -61,11 +61,8 @@ export class Owner implements JournalOwner {
 
   onBackpressure(full: boolean): void {
     const broker = this.#broker
-    broker.isPaused = full
-    for (const publisher of broker.publishers) {
-      if (full) publisher.onPause()
-      else publisher.onResume()
-    }
+    broker.isCrowded = full
+    broker.judgePause()
   }
 
   onDiskLevel(level: DiskLevel): void {

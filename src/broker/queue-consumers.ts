@@ -47,6 +47,12 @@ class Level {
   }
 }
 
+/** Who stands by for a single active consumer. */
+interface StandingBy {
+  readonly consumer: Consumer
+  readonly priority: number
+}
+
 /** What the broker hangs on a queue while it is used. */
 export class Consumers implements TurnTask {
   readonly broker: Broker
@@ -55,12 +61,14 @@ export class Consumers implements TurnTask {
   readonly session: Session | null
   /** All of them; of a session its connection alone. */
   list: Consumer[]
-  /** The one level while all have the same priority. */
+  /** The one level while all have the same priority; of a single active consumer, it alone. */
   #all: Level
   /** The highest priority first; null while all have the same. */
   #levels: Level[] | null
   /** Of whom `pick` named, while there are several. */
   #picked: Level
+  /** x-single-active-consumer: the others, who goes first first. Null for any other queue. */
+  #standingBy: StandingBy[] | null
   exclusive: Consumer | null
   hadConsumers: boolean
   /** `deliver` will be called again for it. */
@@ -82,6 +90,7 @@ export class Consumers implements TurnTask {
     this.#all = new Level(0, this.list)
     this.#levels = null
     this.#picked = this.#all
+    this.#standingBy = queue.options.hasSingleActiveConsumer ? [] : null
     this.exclusive = null
     this.hadConsumers = false
     this.isScheduled = false
@@ -111,8 +120,17 @@ export class Consumers implements TurnTask {
     else this.#picked.passTurn()
   }
 
+  /** The one that gets all, where a queue has one only; null where all do. */
+  get active(): Consumer | null {
+    return this.#standingBy === null ? null : (this.#all.consumers[0] ?? null)
+  }
+
   /** `priority`: any whole number, higher first. */
   add(consumer: Consumer, priority: number): void {
+    if (this.#standingBy !== null) {
+      this.#addSingle(this.#standingBy, consumer, priority)
+      return
+    }
     if (this.list.length === 0) {
       // A session has one connection: an array that was pushed to would hold room for 17.
       this.list = [consumer]
@@ -127,7 +145,39 @@ export class Consumers implements TurnTask {
     if (this.#levels !== null) enter(this.#levels, consumer, priority)
   }
 
+  /** Who is active stays so, whatever the priority of who comes: as RabbitMQ's classic queues have it. */
+  #addSingle(standingBy: StandingBy[], consumer: Consumer, priority: number): void {
+    this.list.push(consumer)
+    if (this.list.length === 1) {
+      this.#all = new Level(priority, [consumer])
+      return
+    }
+    let at = standingBy.length
+    while (at > 0 && standingBy[at - 1]!.priority < priority) at--
+    standingBy.splice(at, 0, { consumer, priority })
+  }
+
+  #removeSingle(standingBy: StandingBy[], consumer: Consumer): boolean {
+    const at = this.list.indexOf(consumer)
+    if (at < 0) return false
+    this.list.splice(at, 1)
+    if (!this.#all.remove(consumer)) {
+      standingBy.splice(
+        standingBy.findIndex(each => each.consumer === consumer),
+        1
+      )
+      return true
+    }
+    const next = standingBy.shift()
+    if (next === undefined) return true
+    this.#all = new Level(next.priority, [next.consumer])
+    // It was never asked for credit: nobody else would tell it of what is ready.
+    this.schedule()
+    return true
+  }
+
   remove(consumer: Consumer): boolean {
+    if (this.#standingBy !== null) return this.#removeSingle(this.#standingBy, consumer)
     if (!this.#all.remove(consumer)) return false
     if (this.exclusive === consumer) this.exclusive = null
     const levels = this.#levels

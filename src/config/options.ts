@@ -125,6 +125,11 @@ const LIMITS = {
   hotEntriesMax: count(500_000, 'most waiting messages whose places are in memory', 1_000),
   willRestartGraceMs: ms(30_000, 'wills wait this much longer after a restart of the broker'),
   rejectHoldMs: ms(10_000, 'time an MQTT 3.1.1 publisher is held by a full reject-publish queue'),
+  memoryAlarmBytes: bytes(
+    0,
+    'with so much memory in use publishers are held; 0: 80 % of the cgroup or machine',
+    0
+  ),
   alarmHoldMs: ms(60_000, 'time an MQTT 3.1.1 publisher is held by a full disk'),
   alarmHoldBytes: bytes(64 * KIB, 'bytes read from such a publisher while it is held', 1 * KIB)
 } as const
@@ -170,7 +175,11 @@ export const OPTIONS = {
   },
   amqp: {
     product: text('RabbitMQ', 'product told to AMQP clients; some stall with any other'),
-    version: text('3.13.7', 'version told to AMQP clients')
+    version: text('3.13.7', 'version told to AMQP clients'),
+    consumerTimeoutMs: ms(
+      1_800_000,
+      'an AMQP delivery that is open for so long goes back, its channel is closed; 0: never'
+    )
   },
   mqtt: {
     responseInformation: text(

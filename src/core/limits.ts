@@ -42,6 +42,8 @@ export interface Limits {
   routeCacheMax: number
   /** Bodies of messages that no journal record holds. */
   memoryBytesMax: number
+  /** With so much in use by the process publishers are held; 0 = a share of what there is. */
+  memoryAlarmBytes: number
   /** Waiting messages, of all queues, whose 16-byte entries are in memory; the rest are index records. */
   hotEntriesMax: number
   queueQos0: boolean
@@ -91,6 +93,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   drainTimeoutMs: 30_000,
   routeCacheMax: 10_000,
   memoryBytesMax: 16 * MIB,
+  memoryAlarmBytes: 0,
   hotEntriesMax: 500_000,
   queueQos0: false,
   maxKeepaliveSeconds: 0,

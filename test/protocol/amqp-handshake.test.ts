@@ -100,9 +100,16 @@ describe('a login', () => {
     expect(gateway.broker.counters.loginFailures).toBe(1)
   })
 
-  it('that fails ends the connection of any other', async () => {
+  it('that fails ends the connection of any other, late and without a word', async () => {
     const client = await started()
     client.startOk({ password: 'wrong', capabilities: [] })
+    await expect.poll(() => gateway.broker.counters.loginFailures).toBe(1)
+    gateway.pass(2)
+    // Nothing is read or answered meanwhile.
+    client.startOk()
+    await new Promise(resolve => setImmediate(resolve))
+    expect(client.isEnded).toBe(false)
+    gateway.pass(1)
     expect(await client.frame()).toBeNull()
   })
 

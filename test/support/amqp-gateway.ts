@@ -12,6 +12,10 @@ export interface AmqpGatewayOptions {
   limits?: Partial<Limits>
   frameMax?: number
   channelMax?: number
+  consumerTimeoutMs?: number
+  principalOf?: (user: string, vhost: string) => Principal | null
+  /** The user that TLS has verified, of every connection. */
+  identity?: string
   authenticate?: (credentials: Credentials) => Promise<AuthenticationResult>
 }
 
@@ -26,11 +30,13 @@ function admitGuest(credentials: Credentials): Promise<AuthenticationResult> {
 
 export class AmqpGateway extends GatewayBase<RawAmqp> {
   readonly amqp: AmqpServer
+  readonly #identity: string | null
   /** Connections that ended. */
   closed = 0
 
   constructor(options: AmqpGatewayOptions = {}) {
-    super(options.limits, () => null)
+    super(options.limits, options.principalOf ?? (() => null))
+    this.#identity = options.identity ?? null
     this.amqp = new AmqpServer(
       this.broker,
       { authenticate: options.authenticate ?? admitGuest, exchange: () => null },
@@ -39,7 +45,8 @@ export class AmqpGateway extends GatewayBase<RawAmqp> {
         ...DEFAULT_AMQP_OPTIONS,
         platform: 'Motemq 0.0.0',
         frameMax: options.frameMax ?? DEFAULT_AMQP_OPTIONS.frameMax,
-        channelMax: options.channelMax ?? DEFAULT_AMQP_OPTIONS.channelMax
+        channelMax: options.channelMax ?? DEFAULT_AMQP_OPTIONS.channelMax,
+        consumerTimeoutMs: options.consumerTimeoutMs ?? DEFAULT_AMQP_OPTIONS.consumerTimeoutMs
       }
     )
   }
@@ -48,6 +55,7 @@ export class AmqpGateway extends GatewayBase<RawAmqp> {
     this.amqp.accept(socket, {
       vhost: '/',
       isTrusted: true,
+      identity: this.#identity,
       onClosed: () => {
         this.closed++
       }

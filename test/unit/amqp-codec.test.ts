@@ -295,7 +295,7 @@ describe('logins', () => {
     ]
     const bytes = Buffer.alloc(tableBytes(table))
     writeTable(bytes, 0, table)
-    expect(readLogin('AMQPLAIN', bytes.subarray(4)).password.toString()).toBe('p')
+    expect(readLogin('AMQPLAIN', bytes.subarray(4)).password?.toString()).toBe('p')
   })
 
   it('of another mechanism are 503, malformed ones 502', () => {

@@ -31,9 +31,11 @@ class Taker implements Consumer {
   onCancelled(): void {}
 }
 
+const QUEUE = { options: { hasSingleActiveConsumer: false } } as Queue
+
 /** Neither broker nor queue is asked for anything when somebody is picked. */
 const consumersOfNothing = () =>
-  new Consumers({} as Broker, {} as Queue, null, () => {
+  new Consumers({} as Broker, QUEUE, null, () => {
     throw new Error('nothing is delivered here')
   })
 
