@@ -24,6 +24,7 @@ import {
 import { syntaxError } from './codec/field-table.ts'
 import { type FrameHandler, FrameSplitter, HOLD } from './codec/frame-splitter.ts'
 import {
+  BASIC,
   CHANNEL,
   CONNECTION,
   encodeMethod,
@@ -251,7 +252,10 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
       }
       return this.onChannelFrame(type, channel, buffer, start, end, limit)
     } catch (error) {
-      this.fail(error, this.channels.get(channel) ?? null, classId, methodId)
+      const failed = this.channels.get(channel) ?? null
+      // What was wrong is a content: its method is named.
+      if (failed?.assembler.isOpen) ({ classId, methodId } = BASIC.publish)
+      this.fail(error, failed, classId, methodId)
       return end + 1
     }
   }

@@ -76,7 +76,7 @@ function priorityOf(queue: Queue, table: FieldTable): number {
   throw new AmqpError(
     REPLY.preconditionFailed,
     `invalid arg 'x-priority' for queue '${queue.name}' in vhost '${queue.vhost}': ` +
-      `{unacceptable_type,${fieldTypeName(value.type)}}`
+      `"expected integer, got ${fieldTypeName(value.type)}"`
   )
 }
 
@@ -85,15 +85,15 @@ function generatedTag(channel: AmqpChannel): string {
   return `amq.ctag-${random.toString('base64url')}`
 }
 
-/** The queue, if it is there, not another connection's, and may be read. */
+/** The queue, if it may be read, is there and not another connection's. */
 function readableQueue(channel: AmqpChannel, given: string): Queue {
   const { connection } = channel
   const name = queueNamed(channel, given)
-  const queue = lookupQueue(connection.vhost, name, connection)
+  // Asked first: who may not read it does not learn whether it exists.
   if (!mayResource(connection.principal, 'read', name)) {
     throw accessRefused(connection, 'read', `queue '${name}'`)
   }
-  return queue
+  return lookupQueue(connection.vhost, name, connection)
 }
 
 /** An unknown tag is answered too: a cancel may cross ours on the way. */

@@ -236,7 +236,7 @@ function readProperties(message: Message, connection: ChannelConnection): void {
     const ms = parseExpiration(source, scanned.expirationStart, scanned.expirationEnd)
     if (ms < 0) {
       const text = source.toString('utf8', scanned.expirationStart, scanned.expirationEnd)
-      throw new AmqpError(REPLY.preconditionFailed, `invalid expiration '${text}'`)
+      throw new AmqpError(REPLY.preconditionFailed, badExpiration(text))
     }
     // 0 stands for "never": the first millisecond of all is as good.
     message.expiresAt = Math.max(1, Math.min(connection.nowMs + ms, Number.MAX_SAFE_INTEGER))
@@ -251,18 +251,28 @@ function readProperties(message: Message, connection: ChannelConnection): void {
   }
 }
 
+/** RabbitMQ's words for an expiration that is no whole number. */
+function badExpiration(text: string): string {
+  const [, digits, rest] = /^(-?\d*)(.*)$/s.exec(text)!
+  const isNumber = digits !== '' && digits !== '-'
+  if (!isNumber) return `invalid expiration '${text}': no_integer`
+  if (rest !== '') return `invalid expiration '${text}': {leftover_string,"${rest}"}`
+  return `invalid expiration '${text}': {value_negative,${digits}}`
+}
+
 /** The exchange, if it is there and the channel may publish to it; the last answer is remembered. */
 function writableExchange(channel: AmqpChannel, name: string): Exchange {
   const { connection } = channel
   const exchange = connection.vhost.exchanges.get(name)
+  if (exchange !== undefined && exchange === connection.lastExchange) return exchange
+  const { principal } = connection
+  // Asked first: who may not write to it does not learn whether it exists.
+  if (!mayResource(principal, 'write', name))
+    throw accessRefused(connection, 'write', `exchange '${name}'`)
   if (exchange === undefined) {
     const vhost = connection.vhost.name
     throw new AmqpError(REPLY.notFound, `no exchange '${name}' in vhost '${vhost}'`)
   }
-  if (exchange === connection.lastExchange) return exchange
-  const { principal } = connection
-  if (!mayResource(principal, 'write', name))
-    throw accessRefused(connection, 'write', `exchange '${name}'`)
   if (exchange.isInternal) {
     const explanation = `cannot publish to internal exchange '${name}' in vhost '${connection.vhost.name}'`
     throw new AmqpError(REPLY.accessRefused, explanation)

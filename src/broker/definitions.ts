@@ -181,8 +181,8 @@ export function purgeQueue(
   name: string,
   request: { principal: Principal | null; owner: object | null }
 ): { messageCount: number; ticket: number } {
-  const queue = lookupQueue(vhost, name, request.owner)
   may(request.principal, 'read', 'queue', name, vhost)
+  const queue = lookupQueue(vhost, name, request.owner)
   const upTo = queue.nextSequence - 1
   const open = queue.openSequences()
   const messageCount = queue.readyCount
@@ -301,21 +301,22 @@ export interface BindQueue {
 }
 
 export function bindQueue(broker: Broker, vhost: Vhost, request: BindQueue): { ticket: number } {
-  const queue = lookupQueue(vhost, request.queue, request.owner)
+  may(request.principal, 'write', 'queue', request.queue, vhost)
+  may(request.principal, 'read', 'exchange', request.exchange, vhost)
   const exchange = lookupExchange(vhost, request.exchange)
-  may(request.principal, 'write', 'queue', queue.name, vhost)
+  const queue = lookupQueue(vhost, request.queue, request.owner)
   mayBindFrom(vhost, exchange, request)
   return changeBinding(broker, vhost, exchange, queue, request.key, request.arguments, true)
 }
 
 /** A binding that is not there is removed already. */
 export function unbindQueue(broker: Broker, vhost: Vhost, request: BindQueue): { ticket: number } {
+  may(request.principal, 'write', 'queue', request.queue, vhost)
+  may(request.principal, 'read', 'exchange', request.exchange, vhost)
   const queue = vhost.queues.get(request.queue)
   const exchange = vhost.exchanges.get(request.exchange)
   if (queue === undefined || exchange === undefined) return { ticket: broker.definedTicket }
   checkOwner(queue, request.owner)
-  may(request.principal, 'write', 'queue', queue.name, vhost)
-  may(request.principal, 'read', 'exchange', exchange.name, vhost)
   return changeBinding(broker, vhost, exchange, queue, request.key, request.arguments, false)
 }
 
@@ -332,9 +333,10 @@ export function bindExchange(
   vhost: Vhost,
   request: BindExchange
 ): { ticket: number } {
-  const target = lookupExchange(vhost, request.destination)
+  may(request.principal, 'write', 'exchange', request.destination, vhost)
+  may(request.principal, 'read', 'exchange', request.source, vhost)
   const source = lookupExchange(vhost, request.source)
-  may(request.principal, 'write', 'exchange', target.name, vhost)
+  const target = lookupExchange(vhost, request.destination)
   mayBindFrom(vhost, source, request)
   return changeBinding(broker, vhost, source, target, request.key, request.arguments, true)
 }
@@ -345,7 +347,6 @@ function mayBindFrom(
   source: Exchange,
   { principal, key }: { principal: Principal | null; key: string }
 ): void {
-  may(principal, 'read', 'exchange', source.name, vhost)
   if (source.kind !== 'topic' || principal === null || principal.topics.length === 0) return
   if (mayFilter(principal, bindingKeyToFilter(key), '') === 'all') return
   const what = `read access to topic '${key}' in exchange '${source.name}' in vhost '${vhost.name}'`
@@ -357,11 +358,11 @@ export function unbindExchange(
   vhost: Vhost,
   request: BindExchange
 ): { ticket: number } {
+  may(request.principal, 'write', 'exchange', request.destination, vhost)
+  may(request.principal, 'read', 'exchange', request.source, vhost)
   const target = vhost.exchanges.get(request.destination)
   const source = vhost.exchanges.get(request.source)
   if (target === undefined || source === undefined) return { ticket: broker.definedTicket }
-  may(request.principal, 'write', 'exchange', target.name, vhost)
-  may(request.principal, 'read', 'exchange', source.name, vhost)
   return changeBinding(broker, vhost, source, target, request.key, request.arguments, false)
 }
 

@@ -37,7 +37,9 @@ export function checkArguments(
     const theirs = fieldOf(received, name)
     const ours = fieldOf(current, name)
     if (theirs !== null && ours !== null && isSame(theirs, ours)) continue
-    throw inequivalent(about, name, describe(theirs), describe(ours))
+    throw theirs !== null && ours !== null
+      ? inequivalent(about, name, `'${theirs.value}'`, `'${ours.value}'`)
+      : inequivalent(about, name, describe(theirs), describe(ours))
   }
 }
 

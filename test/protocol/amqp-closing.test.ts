@@ -42,24 +42,24 @@ async function connectionClosed(code: number, method: Method, text: string) {
 }
 
 describe('connection errors', () => {
-  it('530: a consumer tag that is in use on the channel', async () => {
+  it('R14 530: a consumer tag that is in use on the channel', async () => {
     await declareQueue(client)
     await client.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
     client.method(BASIC.consume, 1, CONSUME_VALUES)
     await connectionClosed(530, BASIC.consume, "NOT_ALLOWED - attempt to reuse consumer tag 'c'")
   })
 
-  it('540: immediate=true', async () => {
+  it('R18 540: immediate=true', async () => {
     client.publish('', 'q', 'x', { immediate: true })
     await connectionClosed(540, BASIC.publish, 'NOT_IMPLEMENTED - immediate=true')
   })
 
-  it('540: prefetch_size', async () => {
+  it('R18 540: prefetch_size', async () => {
     client.method(BASIC.qos, 1, { prefetchSize: 10, prefetchCount: 1, global: false })
     await connectionClosed(540, BASIC.qos, 'NOT_IMPLEMENTED - prefetch_size!=0 (10)')
   })
 
-  it('540: recover without requeue', async () => {
+  it('R18 540: recover without requeue', async () => {
     client.method(BASIC.recover, 1, { requeue: false })
     await connectionClosed(540, BASIC.recover, 'NOT_IMPLEMENTED - requeue=false')
   })

@@ -310,7 +310,7 @@ describe('channels', () => {
     await client.openChannel(1)
   })
 
-  it('answer flow active=true, and 540 to active=false', async () => {
+  it('R18: answer flow active=true, and 540 to active=false', async () => {
     const client = await gateway.connect()
     expect((await client.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk)).active).toBe(true)
     client.method(CHANNEL.flow, 1, { active: false })

@@ -127,7 +127,7 @@ describe('x-priority', () => {
       const close = await client.expect(CHANNEL.close)
       expect([close.replyCode, close.replyText, close.classId, close.methodId]).toEqual([
         406,
-        `PRECONDITION_FAILED - invalid arg 'x-priority' for queue 'q' in vhost '/': {unacceptable_type,${type}}`,
+        `PRECONDITION_FAILED - invalid arg 'x-priority' for queue 'q' in vhost '/': "expected integer, got ${type}"`,
         60,
         20
       ])

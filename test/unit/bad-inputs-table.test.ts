@@ -1,4 +1,4 @@
-/** Every case of bad input over MQTT and its transports is named by a test: `B01: ...`, or `[B01]`. */
+/** Every case of bad input over MQTT, its transports and AMQP is named by a test: `B01: ...`, or `[B01]`. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,7 +12,8 @@ const GROUPS: [what: string, first: number, last: number, without: number[]][] =
   ['CONNECT', 13, 38, [19, 27, 35]],
   ['PUBLISH and its flows', 39, 62, [44, 49, 52, 60]],
   ['SUBSCRIBE', 63, 76, [66]],
-  ['WebSocket and TLS', 78, 87, [83]]
+  ['WebSocket and TLS', 78, 87, [83]],
+  ['AMQP', 92, 103, [95]]
 ]
 
 const numbered = (n: number) => `B${String(n).padStart(2, '0')}`

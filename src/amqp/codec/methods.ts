@@ -3,6 +3,7 @@
  * reader and writer that follow it. The methods that make the traffic (publish, deliver, ack, nack,
  * reject) are read and written by hand where they are used; the table names them all the same.
  */
+import { isUtf8 } from 'node:buffer'
 import type { FieldTable } from '../../core/field-table.ts'
 import { readTable, syntaxError, tableBytes, writeTable } from './field-table.ts'
 
@@ -301,6 +302,7 @@ function readArgument(
     case 'longlong':
       return buffer.readUInt32BE(at) * 4294967296 + buffer.readUInt32BE(at + 4)
     case 'shortstr':
+      if (!isUtf8(buffer.subarray(at + 1, end))) throw syntaxError('a short string is not UTF-8')
       return buffer.toString('utf8', at + 1, end)
     case 'longstr':
       return Buffer.from(buffer.subarray(at + 4, end))
