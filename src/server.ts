@@ -10,8 +10,9 @@ import { healthRoutes } from './admin/health.ts'
 import { AdminServer } from './admin/http.ts'
 import { metricsRoutes } from './admin/metrics.ts'
 import { openAdminSocket } from './admin/socket.ts'
+import { storeRoutes } from './admin/store-routes.ts'
 import { JournalUsers } from './admin/user-store.ts'
-import { userRoutes } from './admin/users.ts'
+import { VhostAdmin } from './admin/vhosts.ts'
 import { DEFAULT_AMQP_OPTIONS } from './amqp/options.ts'
 import { AmqpServer } from './amqp/server.ts'
 import { Hasher } from './auth/password.ts'
@@ -24,6 +25,7 @@ import { MemoryAlarm, memoryShare } from './broker/memory-alarm.ts'
 import { Report } from './broker/report.ts'
 import { startBroker, stopBroker } from './broker/start.ts'
 import { SysTopics } from './broker/sys-topics.ts'
+import { putVhost } from './broker/vhosts.ts'
 import { limitsOf, type Options } from './config/options.ts'
 import { packetLimitsOf } from './config/packet-limits.ts'
 import { judgeStart, StartRefusedError } from './config/start-rules.ts'
@@ -66,7 +68,7 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-interface Store {
+export interface Store {
   broker: Broker
   journal: Journal
   recovery: Recovery
@@ -75,7 +77,7 @@ interface Store {
 /** How long connections get to take their last bytes at a stop, milliseconds. */
 const CLOSE_GRACE_MS = 2_000
 
-async function openStore(
+export async function openStore(
   options: Options,
   log: Logger,
   principalOf: (user: string, vhost: string) => Principal | null
@@ -105,14 +107,11 @@ async function openStore(
   return { broker, journal, recovery }
 }
 
-/** The users of a stopped broker; locks the data folder. */
-export async function openUsersOffline(
-  options: Options
-): Promise<JournalUsers & { close(): Promise<void> }> {
-  const { pino } = await import('pino')
-  const { broker, journal } = await openStore(options, pino({ level: 'silent' }), () => null)
-  const users = new JournalUsers(broker, options.users, () => undefined)
-  return Object.assign(users, { close: () => journal.close() })
+/** Virtual hosts that the configuration names, in one way or another. */
+export function configuredVhosts(options: Options): Set<string> {
+  const names = new Set([options.vhost, ...options.vhosts])
+  for (const { vhost } of options.listeners) if (vhost !== '') names.add(vhost)
+  return names
 }
 
 /** Throws what an operator can mend: JournalError, ListenError, StartRefusedError, BrokerError. */
@@ -144,6 +143,7 @@ class Server implements RunningServer {
   readonly #authenticator: UserAuthenticator
   readonly #store: JournalUsers
   readonly #users: StoredUsers
+  readonly #vhosts: VhostAdmin
   readonly #sockets: Sockets
   readonly #mqtt: MqttServer
   readonly #amqp: AmqpServer
@@ -183,7 +183,9 @@ class Server implements RunningServer {
     this.stored = countStored(store.broker)
     this.#hasher = hasher
     this.#authenticator = authenticator
-    this.#store = new JournalUsers(store.broker, options.users, () => this.#usersChanged())
+    this.#store = new JournalUsers(store.broker, options.users, options.topics.length > 0, () =>
+      this.#usersChanged()
+    )
     this.#users = new StoredUsers(this.#store, hasher)
     const { outputBytesMax, drainTimeoutMs, memoryAlarmBytes } = options.limits
     this.#sockets = new Sockets({ outputBytesMax, drainTimeoutMs })
@@ -207,6 +209,7 @@ class Server implements RunningServer {
       consumerTimeoutMs: options.amqp.consumerTimeoutMs,
       platform: `Motemq ${VERSION}`
     })
+    this.#vhosts = new VhostAdmin(broker, [this.#mqtt, this.#amqp], configuredVhosts(options))
     const { max, perSecond, burst } = options.connections
     const byDescriptors = connectionsByDescriptors()
     const connectionsMax = max === 0 ? byDescriptors : Math.min(byDescriptors, max)
@@ -247,6 +250,8 @@ class Server implements RunningServer {
   async open(): Promise<void> {
     const options = this.#options
     startBroker(this.broker)
+    for (const name of options.vhosts) putVhost(this.broker, name)
+    this.#authenticator.setEntryVhosts(entryVhosts(options))
     await this.#makeFirstUser()
     this.#usersChanged()
     const { refusals, warnings } = judgeStart(options.listeners, this.usersCount, options.tls)
@@ -271,7 +276,7 @@ class Server implements RunningServer {
       routes: [
         ...this.#healthRoutes(),
         ...metricsRoutes(this.#report, VERSION),
-        ...userRoutes(this.#users),
+        ...storeRoutes({ users: this.#users, vhosts: this.#vhosts }),
         ...drainRoutes(this.#mqtt)
       ],
       onBug: this.#onBug
@@ -378,7 +383,7 @@ class Server implements RunningServer {
       onClosed: release
     }
     if (protocol === 'amqp') this.#amqp.accept(stream, peer)
-    else this.#mqtt.accept(stream, peer)
+    else this.#mqtt.accept(stream, { ...peer, isVhostFixed: vhost !== '' })
   }
 
   #httpServerOf({ protocol, unixPath }: ListenAddress): AdminServer {
@@ -404,7 +409,9 @@ class Server implements RunningServer {
     for (const { url, vhost } of this.#options.listeners) {
       const name = vhost === '' ? this.#options.vhost : vhost
       if (this.broker.state.vhost(name) !== null) continue
-      refusals.push(`${url}: there is no virtual host '${name}'; the only one is '/'`)
+      refusals.push(
+        `${url}: there is no virtual host '${name}'; list it under vhosts, or make it with \`motemq vhost add\``
+      )
     }
     return refusals
   }
@@ -433,6 +440,11 @@ class Server implements RunningServer {
       loopLagP99Ms: this.#lag.p99Ms()
     }
   }
+}
+
+/** Where listeners bring their clients. */
+function entryVhosts(options: Options): string[] {
+  return options.listeners.map(({ vhost }) => (vhost === '' ? options.vhost : vhost))
 }
 
 function countStored(broker: Broker): StoredCounts {

@@ -9,8 +9,16 @@ export class JournalUsers implements UserStore {
   readonly #configured: ReadonlyMap<string, User>
   readonly #onChange: () => void
 
-  constructor(broker: Broker, configured: readonly User[], onChange: () => void) {
+  readonly hasCommonRules: boolean
+
+  constructor(
+    broker: Broker,
+    configured: readonly User[],
+    hasCommonRules: boolean,
+    onChange: () => void
+  ) {
     this.#broker = broker
+    this.hasCommonRules = hasCommonRules
     this.#configured = new Map(configured.map(user => [user.name, user]))
     this.#onChange = onChange
   }
@@ -22,6 +30,10 @@ export class JournalUsers implements UserStore {
 
   isConfigured(name: string): boolean {
     return this.#configured.has(name)
+  }
+
+  hasVhost(name: string): boolean {
+    return this.#broker.state.vhost(name) !== null
   }
 
   async putUser(user: User): Promise<void> {

@@ -90,7 +90,9 @@ function handleStartOk(connection: AmqpConnection, buffer: Buffer, at: number, e
     login,
     connection.peer.vhost,
     () => sendTune(connection),
-    () => refuseLogin(connection, mechanism)
+    () => refuseLogin(connection, mechanism),
+    // It may ask for another one.
+    () => sendTune(connection)
   )
 }
 
@@ -111,7 +113,8 @@ function authenticate(
   login: Login,
   vhost: string,
   onAccepted: () => void,
-  onRefused: () => void
+  onRefused: () => void,
+  onVhostRefused = onRefused
 ): void {
   const { authenticator } = connection.context
   const credentials = {
@@ -131,7 +134,8 @@ function authenticate(
       if (result.ok) {
         connection.principal = result.principal
         onAccepted()
-      } else onRefused()
+      } else if (result.reason === 'vhost-refused') onVhostRefused()
+      else onRefused()
     })
     .catch((error: unknown) => {
       connection.fail(error, null, CONNECTION.startOk.classId, CONNECTION.startOk.methodId)
@@ -188,7 +192,8 @@ function handleOpen(connection: AmqpConnection, name: string): void {
   if (!connection.broker.vhosts.has(name)) {
     throw new AmqpError(REPLY.notAllowed, `vhost ${name} not found`)
   }
-  if (name === connection.peer.vhost || login === null) {
+  const isJudged = connection.principal !== connection.context.nobody
+  if (login === null || (isJudged && name === connection.peer.vhost)) {
     finishOpen(connection, name)
     return
   }
@@ -224,8 +229,16 @@ function handleUpdateSecret(
 }
 
 function finishOpen(connection: AmqpConnection, name: string): void {
+  const vhost = connection.broker.vhosts.get(name)
+  // It was deleted while the password was looked at; the answer of the authenticator is no packet's handling.
+  if (vhost === undefined) {
+    const { classId, methodId } = CONNECTION.open
+    const error = new AmqpError(REPLY.notAllowed, `vhost ${name} not found`)
+    connection.closeWith(error, classId, methodId)
+    return
+  }
   connection.login = null
-  connection.vhost = connection.broker.vhosts.get(name)!
+  connection.vhost = vhost
   connection.log = connection.log.child({
     user: connection.principal.name,
     vhost: name,

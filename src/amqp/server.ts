@@ -135,6 +135,15 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     this.startTimer()
   }
 
+  /** A virtual host is about to end: so do the connections to it. */
+  closeVhost(name: string): void {
+    const explanation = `vhost '${name}' is deleted`
+    for (const connection of [...this.connections.keys()]) {
+      if (connection.vhost.name !== name) continue
+      connection.closeWith(new AmqpError(REPLY.connectionForced, explanation), 0, 0)
+    }
+  }
+
   /** Tells every client that we stop; sockets end within the grace of `Sockets`. */
   close(): void {
     const explanation = "broker forced connection closure with reason 'shutdown'"

@@ -17,14 +17,19 @@ export interface Credentials {
 
 export type AuthenticationResult =
   | { readonly ok: true; readonly principal: Principal }
-  /** `busy`: too many attempts at once or too many failures: try later. */
-  | { readonly ok: false; readonly reason: 'bad-credentials' | 'not-authorized' | 'busy' }
+  | { readonly ok: false; readonly reason: RefusalReason }
+
+/**
+ * `busy`: too many attempts at once or too many failures: try later. `vhost-refused`: who it is, is known, but
+ * this virtual host is not for that user.
+ */
+export type RefusalReason = 'bad-credentials' | 'not-authorized' | 'busy' | 'vhost-refused'
 
 /** How an exchange stands after a step. */
 export type ExchangeStep =
   | { readonly state: 'continue'; readonly data: Buffer }
   | { readonly state: 'done'; readonly data: Buffer; readonly principal: Principal }
-  | { readonly state: 'failed'; readonly reason: 'bad-credentials' | 'not-authorized' | 'busy' }
+  | { readonly state: 'failed'; readonly reason: RefusalReason }
 
 /** A login of several messages: MQTT 5's enhanced authentication (§4.12), SASL. */
 export interface AuthenticationExchange {

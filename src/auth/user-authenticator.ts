@@ -5,6 +5,7 @@
  * anonymous, AMQP and HTTP take guest/guest. The first user turns both off.
  */
 import { Principal, type TopicRule, type User } from '../core/principal.ts'
+import { DEFAULT_VHOST } from '../core/vhost.ts'
 import { randomBytes } from 'node:crypto'
 import type {
   AuthenticationExchange,
@@ -24,6 +25,7 @@ const DISGUISE_BYTES = 32
 
 const BAD: AuthenticationResult = { ok: false, reason: 'bad-credentials' }
 const NOT_AUTHORIZED: AuthenticationResult = { ok: false, reason: 'not-authorized' }
+const VHOST_REFUSED: AuthenticationResult = { ok: false, reason: 'vhost-refused' }
 const BUSY: AuthenticationResult = { ok: false, reason: 'busy' }
 
 export interface AuthenticationCounters {
@@ -43,6 +45,7 @@ export class UserAuthenticator implements Authenticator {
   #topics: readonly TopicRule[] = []
   #isUnrestricted = true
   #takesIdentities = false
+  #entryVhosts: ReadonlySet<string> = new Set([DEFAULT_VHOST])
   /** Users that were taken away since the start: their connections and sessions are nobody's. */
   readonly #removed = new Set<string>()
 
@@ -67,8 +70,25 @@ export class UserAuthenticator implements Authenticator {
     this.#topics = topics
     this.#isUnrestricted = topics.length === 0
     for (const user of users.values()) {
-      if (user.topics.length > 0 || user.resources.length > 0) this.#isUnrestricted = false
+      const { topics: own, resources, topicPermissions = [] } = user
+      const rules = own.length + resources.length + topicPermissions.length
+      if (rules > 0) this.#isUnrestricted = false
     }
+  }
+
+  /** Those of the listeners: where users are at home who have no rule about any virtual host. */
+  setEntryVhosts(names: Iterable<string>): void {
+    this.#entryVhosts = new Set([DEFAULT_VHOST, ...names])
+  }
+
+  /** RabbitMQ's rule: a user may enter where it has permissions. While nobody has rules, everywhere. */
+  #mayEnter(user: User, vhost: string): boolean {
+    if (this.#isUnrestricted) return true
+    const { resources, topics, topicPermissions = [] } = user
+    const isThere = (rule: { readonly vhost?: string }) => rule.vhost === vhost
+    if (resources.some(isThere) || topics.some(isThere) || topicPermissions.some(isThere))
+      return true
+    return resources.length === 0 && this.#entryVhosts.has(vhost)
   }
 
   async authenticate(credentials: Credentials): Promise<AuthenticationResult> {
@@ -80,7 +100,7 @@ export class UserAuthenticator implements Authenticator {
   }
 
   /**
-   * The principal of a user, with the rules as they are now; null when there is no such user. '' is whoever connected
+   * The principal of a user, with the rules as they are now; null when there is no such user, or not here. '' is whoever connected
    * over MQTT without a name, while there are no users.
    */
   principalOf(name: string, vhost: string): Principal | null {
@@ -90,8 +110,11 @@ export class UserAuthenticator implements Authenticator {
       const isStranger = this.#takesIdentities && !this.#removed.has(name)
       return isStranger ? this.#stranger(name, vhost) : null
     }
-    const topics = this.#topics.length === 0 ? user.topics : [...user.topics, ...this.#topics]
-    return new Principal(name, user.tags, vhost, user.resources, topics, this.#isUnrestricted)
+    if (!this.#mayEnter(user, vhost)) return null
+    const { tags, resources, topicPermissions = [] } = user
+    const keys = topicPermissions.filter(permission => permission.vhost === vhost)
+    const topics = rulesOf(vhost, user.topics, this.#topics)
+    return new Principal(name, tags, vhost, resources, topics, this.#isUnrestricted, keys)
   }
 
   /** SCRAM-SHA-256, as soon as there are users. */
@@ -149,11 +172,14 @@ export class UserAuthenticator implements Authenticator {
     // Whom it answers for may have been a user once.
     this.#removed.delete(identity)
     const principal = this.principalOf(identity, vhost)
-    return principal === null ? NOT_AUTHORIZED : { ok: true, principal }
+    return principal === null ? VHOST_REFUSED : { ok: true, principal }
   }
 
-  #stranger(name: string, vhost: string): Principal {
-    return new Principal(name, [], vhost, [], this.#topics, this.#isUnrestricted)
+  /** Its listener's virtual host is all that it is admitted to. */
+  #stranger(name: string, vhost: string): Principal | null {
+    if (!this.#isUnrestricted && !this.#entryVhosts.has(vhost)) return null
+    const topics = rulesOf(vhost, [], this.#topics)
+    return new Principal(name, [], vhost, [], topics, this.#isUnrestricted)
   }
 
   async #decide(credentials: Credentials): Promise<AuthenticationResult> {
@@ -197,7 +223,7 @@ export class UserAuthenticator implements Authenticator {
   #admit(credentials: Credentials, username: string, passwordHash: string): AuthenticationResult {
     if (this.#users.get(username)?.passwordHash !== passwordHash) return BAD
     const principal = this.principalOf(username, credentials.vhost)
-    return principal === null ? BAD : { ok: true, principal }
+    return principal === null ? VHOST_REFUSED : { ok: true, principal }
   }
 
   #admitLocal(credentials: Credentials): AuthenticationResult {
@@ -215,8 +241,20 @@ export class UserAuthenticator implements Authenticator {
 
   /** While there are no users, the rules that hold for everybody are all there are. */
   #local(name: string, tags: readonly string[], vhost: string): Principal {
-    return new Principal(name, tags, vhost, [], this.#topics, this.#topics.length === 0)
+    const topics = rulesOf(vhost, [], this.#topics)
+    return new Principal(name, tags, vhost, [], topics, this.#topics.length === 0)
   }
+}
+
+/** Those that hold in a virtual host: the user's, then everybody's. */
+function rulesOf(
+  vhost: string,
+  own: readonly TopicRule[],
+  common: readonly TopicRule[]
+): readonly TopicRule[] {
+  const rules = common.length === 0 ? own : [...own, ...common]
+  if (rules.every(rule => rule.vhost === undefined)) return rules
+  return rules.filter(rule => rule.vhost === undefined || rule.vhost === vhost)
 }
 
 /** Too many wait: no result. Anything else that fails is the caller's to see. */

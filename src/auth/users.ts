@@ -1,7 +1,8 @@
 /** Users as things to make, change and list. Where they are kept is the store's matter. */
 import { randomBytes } from 'node:crypto'
 import { BrokerError } from '../core/errors.ts'
-import type { User } from '../core/principal.ts'
+import { compileResourcePattern } from '../core/permissions.ts'
+import type { ResourceRule, TopicPermission, User } from '../core/principal.ts'
 import { type Hasher, hashPassword } from './password.ts'
 
 const NAME_BYTES_MAX = 256
@@ -15,10 +16,24 @@ export interface UserStore {
   users(): ReadonlyMap<string, User>
   /** Whether the user stands in the config file: it can only be changed there. */
   isConfigured(name: string): boolean
+  hasVhost(name: string): boolean
+  /** The configuration has rules for everybody. */
+  readonly hasCommonRules: boolean
   /** Adds or replaces; resolves when it is on the disk. */
   putUser(user: User): Promise<void>
   /** Resolves when it is on the disk. */
   deleteUser(name: string): Promise<void>
+}
+
+/** A user's rule that is not there. */
+function noRule(name: string, vhost: string): BrokerError {
+  return new BrokerError('notFound', `user ${name} has no such permission in '${vhost}'`)
+}
+
+/** @throws BrokerError argumentInvalid */
+function checkPattern(pattern: string): void {
+  if (compileResourcePattern(pattern) !== null) return
+  throw new BrokerError('argumentInvalid', `${JSON.stringify(pattern)} is no regular expression`)
 }
 
 export interface UserSummary {
@@ -89,8 +104,91 @@ export class StoredUsers implements UserAdmin {
     })
   }
 
+  permissions(): (ResourceRule & { user: string })[] {
+    return [...this.#store.users().values()].flatMap(user =>
+      user.resources.map(rule => ({ user: user.name, ...rule }))
+    )
+  }
+
+  topicPermissions(): (TopicPermission & { user: string })[] {
+    return [...this.#store.users().values()].flatMap(user =>
+      (user.topicPermissions ?? []).map(permission => ({ user: user.name, ...permission }))
+    )
+  }
+
+  /** What the user may do in a virtual host. @throws BrokerError notFound, argumentInvalid */
+  setPermission(name: string, rule: ResourceRule): Promise<void> {
+    return this.#change(name, user => {
+      for (const pattern of [rule.configure, rule.write, rule.read]) checkPattern(pattern)
+      this.#checkVhost(rule.vhost)
+      const others = user.resources.filter(({ vhost }) => vhost !== rule.vhost)
+      return { ...user, resources: [...others, rule] }
+    })
+  }
+
+  /** @throws BrokerError notFound; notAllowed for the last rule of all: without any, everybody may do everything */
+  clearPermission(name: string, vhost: string): Promise<void> {
+    return this.#change(name, user => {
+      const resources = user.resources.filter(rule => rule.vhost !== vhost)
+      if (resources.length === user.resources.length) throw noRule(name, vhost)
+      const changed = { ...user, resources }
+      this.#checkNotLast(changed)
+      return changed
+    })
+  }
+
+  setTopicPermission(name: string, permission: TopicPermission): Promise<void> {
+    return this.#change(name, user => {
+      for (const pattern of [permission.write, permission.read]) checkPattern(pattern)
+      this.#checkVhost(permission.vhost)
+      const others = (user.topicPermissions ?? []).filter(
+        ({ vhost, exchange }) => vhost !== permission.vhost || exchange !== permission.exchange
+      )
+      return { ...user, topicPermissions: [...others, permission] }
+    })
+  }
+
+  /** Of one exchange, or of all. */
+  clearTopicPermission(name: string, vhost: string, exchange: string | null): Promise<void> {
+    return this.#change(name, user => {
+      const before = user.topicPermissions ?? []
+      const topicPermissions = before.filter(
+        each => each.vhost !== vhost || (exchange !== null && each.exchange !== exchange)
+      )
+      if (topicPermissions.length === before.length) throw noRule(name, vhost)
+      const changed = { ...user, topicPermissions }
+      this.#checkNotLast(changed)
+      return changed
+    })
+  }
+
   async close(): Promise<void> {
     await this.#last
+  }
+
+  #change(name: string, change: (user: User) => User): Promise<void> {
+    return this.#alone(() => this.#store.putUser(change(this.#changeable(name))))
+  }
+
+  #checkVhost(vhost: string): void {
+    if (this.#store.hasVhost(vhost)) return
+    throw new BrokerError('notFound', `there is no virtual host '${vhost}'`, { vhost })
+  }
+
+  #checkNotLast(changed: User): void {
+    for (const user of this.#store.users().values()) {
+      const {
+        topics,
+        resources,
+        topicPermissions = []
+      } = user.name === changed.name ? changed : user
+      if (topics.length + resources.length + topicPermissions.length > 0) return
+    }
+    if (this.#store.hasCommonRules) return
+    throw new BrokerError(
+      'notAllowed',
+      'this is the last permission of all, and without any every user may do everything: set it to "" "" "" instead'
+    )
   }
 
   #changeable(name: string): User {

@@ -15,9 +15,10 @@ import { writeSession, writeSubscription, writeWill } from '../core/records/sess
 import { writeInbound } from '../core/records/settle.ts'
 import { writeGroup, writeMember, writeMove } from '../core/records/shared-group.ts'
 import { writeUser } from '../core/records/user.ts'
+import { writeVhost } from '../core/records/vhost.ts'
 import type { Session } from '../core/session.ts'
 import type { SharedGroup } from '../core/shared-group.ts'
-import type { Vhost } from '../core/vhost.ts'
+import { DEFAULT_VHOST, type Vhost } from '../core/vhost.ts'
 import { LAZY } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
@@ -67,7 +68,9 @@ export class Checkpoint {
       this.#append(KIND.user)
       yield
     }
-    for (const vhost of [...state.vhosts.values()]) yield* this.#vhost(vhost)
+    for (const vhost of [...state.vhosts.values()]) {
+      if (state.vhost(vhost.name) === vhost) yield* this.#vhost(vhost)
+    }
     for (const queue of [...state.queues.values()]) {
       if (queue.isDeleted || !queue.isDurable) continue
       const group = state.groups.get(queue.id)
@@ -96,6 +99,7 @@ export class Checkpoint {
       yield
     }
     for (const vhost of [...state.vhosts.values()]) {
+      if (state.vhost(vhost.name) !== vhost) continue
       yield* this.#bindings(vhost)
       yield* this.#retained(vhost)
     }
@@ -114,6 +118,11 @@ export class Checkpoint {
   }
 
   *#vhost(vhost: Vhost): Generator<void, void, void> {
+    if (vhost.name !== DEFAULT_VHOST || vhost.description !== '' || vhost.tags.length > 0) {
+      writeVhost(this.#broker.writer, vhost)
+      this.#append(KIND.vhost)
+      yield
+    }
     for (const exchange of [...vhost.exchanges.values()]) {
       if (!this.#isOurs(vhost, exchange)) continue
       writeExchange(this.#broker.writer, vhost.name, exchange)

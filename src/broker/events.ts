@@ -7,6 +7,8 @@ export interface BrokerEventMap {
   sessionEnded: [{ clientId: string; reason: string }]
   queueDeclared: [{ vhost: string; name: string }]
   queueDeleted: [{ vhost: string; name: string }]
+  vhostCreated: [{ name: string }]
+  vhostDeleted: [{ name: string }]
   diskLevel: [{ level: string }]
   journalFailed: [{ message: string }]
 }

@@ -11,7 +11,7 @@ import { ERROR_CODES } from '../core/errors.ts'
 import type { Exchange } from '../core/exchange.ts'
 import type { FieldTable } from '../core/field-table.ts'
 import { FORM_MQTT, type Message } from '../core/message.ts'
-import { mayTopic } from '../core/permissions.ts'
+import { mayKey, mayTopic } from '../core/permissions.ts'
 import type { Queue } from '../core/queue.ts'
 import { ENTRY_COUNT_SHIFT, ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
 import { entryFlags, messageBytesMax } from '../core/records/message.ts'
@@ -41,7 +41,7 @@ export function publish(broker: Broker, message: Message, publisher: Publisher):
   const principal = publisher.principal
   broker.counters.mqttReceived[message.qos]!++
   broker.counters.mqttPayloadBytes[PAYLOAD_RECEIVED]! += message.payloadEnd - message.payloadStart
-  if (!principal.isUnrestricted || key.charCodeAt(0) === DOLLAR || principal.topics.length > 0) {
+  if (!principal.isUnrestricted || key.charCodeAt(0) === DOLLAR || principal.judgesTopics) {
     if (!mayTopic(principal, 'write', key, publisher.clientId)) {
       broker.counters.drop('not_authorized')
       return -ERROR_CODES.notAuthorized
@@ -66,11 +66,12 @@ export function publishTo(
   broker.matched = false
   broker.counters.amqpReceived[message.isAwaited ? 1 : 0]!++
   const principal = publisher.principal
-  if (exchange.kind === 'topic' && principal.topics.length > 0) {
+  if (exchange.kind === 'topic' && principal.judgesTopics) {
     for (const each of [message.keyText(), ...(moreKeys ?? [])]) {
       const topic = topicOf(message.form, each)
       const isOurs = topic.charCodeAt(0) === DOLLAR
-      if (isOurs || mayTopic(principal, 'write', topic, publisher.clientId)) continue
+      const { clientId } = publisher
+      if (isOurs || mayKey(principal, 'write', exchange.name, topic, clientId)) continue
       broker.counters.drop('not_authorized')
       return -ERROR_CODES.notAuthorized
     }

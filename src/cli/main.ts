@@ -5,6 +5,7 @@ import { VERSION } from '../lib/version.ts'
 import { addCerts } from './certs-flags.ts'
 import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
 import { addDataFlags, addOptionFlags, readFlags } from './flags.ts'
+import { addPermissions, addVhosts } from './vhost-flags.ts'
 
 /** Runs the command that `argv` (as of `process.argv`) names; sets the exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -79,6 +80,8 @@ function makeProgram(): Command {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'motemq: ')) })
   addStart(program)
   addUsers(program)
+  addVhosts(program)
+  addPermissions(program)
   addDrain(program)
   addConfig(program)
   addDemo(program)

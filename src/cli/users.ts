@@ -1,7 +1,7 @@
 /** `motemq users ...`: on a running broker through its admin socket, on a stopped one in its journal. */
 import { existsSync } from 'node:fs'
 import { Hasher, hashPassword } from '../auth/password.ts'
-import { checkUserName, generatePassword, StoredUsers, type UserAdmin } from '../auth/users.ts'
+import { checkUserName, generatePassword, type UserAdmin } from '../auth/users.ts'
 import { type LoadInput, loadOptions } from '../config/load.ts'
 import type { Options } from '../config/options.ts'
 import { printable } from '../lib/printable.ts'
@@ -110,16 +110,12 @@ async function withStoppedBroker(
   options: Options,
   work: (users: UserAdmin) => Promise<void>
 ): Promise<void> {
-  const { openUsersOffline } = await import('../server.ts')
-  const store = await openUsersOffline(options)
-  const hasher = new Hasher()
-  const users = new StoredUsers(store, hasher)
+  const { openStopped } = await import('../stopped.ts')
+  const stopped = await openStopped(options)
   try {
-    await work(users)
+    await work(stopped.users)
   } finally {
-    await users.close()
-    await hasher.close()
-    await store.close()
+    await stopped.close()
   }
 }
 

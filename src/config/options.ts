@@ -93,10 +93,11 @@ const LIMITS = {
   subscriptionsMax: count(20_000, 'most subscriptions of a client'),
   wildcardSubscriptionsMax: count(1_000, 'most subscriptions with wildcards of a client', 0),
   filtersPerPacketMax: count(1_000, 'most filters in a SUBSCRIBE'),
-  retainedMax: count(100_000, 'most retained messages', 0),
-  retainedBytesMax: bytes(64 * MIB, 'most bytes of retained messages', 0),
+  retainedMax: count(100_000, 'most retained messages of a virtual host', 0),
+  retainedBytesMax: bytes(64 * MIB, 'most bytes of retained messages of a virtual host', 0),
   queuesMax: count(1_000_000, 'most queues'),
-  bindingsMax: count(1_000_000, 'most bindings'),
+  bindingsMax: count(1_000_000, 'most bindings of a virtual host'),
+  vhostsMax: count(1_000, 'most virtual hosts', 1, 100_000),
   sessionMessagesMax: count(
     100_000,
     'most messages that wait for a session; the oldest are dropped'
@@ -137,7 +138,8 @@ const LIMITS = {
 export const OPTIONS = {
   data: text('./data', 'folder of the journal, made when missing'),
   listeners: new Option<readonly ListenerOption[]>('listeners', [], 'URLs to listen on'),
-  vhost: text('/', 'virtual host of MQTT clients'),
+  vhost: text('/', 'virtual host of listeners that name none'),
+  vhosts: new Option<readonly string[]>('texts', [], 'virtual hosts made at the start'),
   sync: choice(['always'], 'always', 'an acknowledgement leaves after its data is on the disk'),
   syncIdleMs: ms(1_000, 'what nobody waits for is synced at most this late', 10),
   queueQos0: flag(false, 'keep QoS 0 messages for sessions that are offline'),

@@ -15,6 +15,8 @@ export interface TopicRuleOption {
   readonly effect: 'allow' | 'deny'
   readonly access: 'read' | 'write' | 'readwrite'
   readonly filter: string
+  /** Absent: in every virtual host. */
+  readonly vhost?: string
 }
 
 export interface ResourceRuleOption {
@@ -151,15 +153,17 @@ export function readTopicRules(yaml: YamlFile, node: unknown): Placed<TopicRuleO
 }
 
 function readTopicRule(yaml: YamlFile, item: unknown): TopicRuleOption | null {
-  const entries = yaml.entries(item, 'a topic rule', ['allow', 'deny', 'filter'])
+  const entries = yaml.entries(item, 'a topic rule', ['allow', 'deny', 'filter', 'vhost'])
   if (entries === null) return null
   let effect: 'allow' | 'deny' | null = null
   let access: TopicRuleOption['access'] | null = null
   let filter: string | null = null
+  let vhost: string | null = null
   let isGood = true
   for (const { key, keyNode, value } of entries) {
     const text = yaml.text(value, key)
     if (text === null) isGood = false
+    else if (key === 'vhost') vhost = text
     else if (key === 'filter') {
       filter = text
       if (isTopicFilter(text)) continue
@@ -181,7 +185,7 @@ function readTopicRule(yaml: YamlFile, item: unknown): TopicRuleOption | null {
     return yaml.mistake(item, 'this topic rule says neither allow nor deny')
   }
   if (filter === null) return yaml.mistake(item, 'this topic rule has no filter')
-  return { effect, access, filter }
+  return vhost === null ? { effect, access, filter } : { effect, access, filter, vhost }
 }
 
 /** [MQTT-4.7.1-2], [MQTT-4.7.1-3]: `#` only as the last level, `+` only as a whole level. */

@@ -17,6 +17,7 @@ export interface Limits {
   retainedBytesMax: number
   queuesMax: number
   bindingsMax: number
+  vhostsMax: number
   sessionMessagesMax: number
   sessionBytesMax: number
   /** With so many no further one that outlasts its connection is opened. */
@@ -76,6 +77,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   retainedBytesMax: 64 * MIB,
   queuesMax: 1_000_000,
   bindingsMax: 1_000_000,
+  vhostsMax: 1_000,
   sessionMessagesMax: 100_000,
   sessionBytesMax: 64 * MIB,
   sessionsMax: 50_000,

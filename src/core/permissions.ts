@@ -6,12 +6,14 @@
  * begins with `$`; `$SYS` is read by administrators and monitors, and by whom a rule that begins with
  * `$SYS` allows it; other `$` topics by nobody.
  *
- * Queues and exchanges: RabbitMQ's three regular expressions.
+ * Queues and exchanges: RabbitMQ's three regular expressions. Who has those and no rule on topics uses MQTT
+ * as far as they let it use MQTT's exchange; RabbitMQ's topic permissions narrow that down.
  *
  * Rules are compiled once for each principal (which never changes), and once more for each client
  * identifier where a rule has `%c`. What is kept is bounded.
  */
 import { DEFAULT_LIMITS } from './limits.ts'
+import { hasClientId, KeyPatterns } from './key-patterns.ts'
 import type { Access, Principal, ResourceRule, TopicRule } from './principal.ts'
 import { hasWildcard, isDollarTopic, isValidFilter } from './topic.ts'
 import { coversFilter, intersectFilters } from './topic-filter-sets.ts'
@@ -28,6 +30,7 @@ const CLIENTS_MAX = 1_000
 const NAMES_MAX = 1_000
 /** RabbitMQ's name for the exchange without a name, which no expression could match. */
 const DEFAULT_EXCHANGE = 'amq.default'
+const MQTT_EXCHANGE = 'amq.topic'
 
 /** May this principal, as this client, read or write this topic (topic form)? For the hot path. */
 export function mayTopic(
@@ -43,9 +46,31 @@ export function mayTopic(
     const decision = compiled(principal).topicRules(clientId).decide(access, topic)
     return decision === null ? principal.seesSys : decision === 'allow'
   }
-  if (principal.topics.length === 0) return principal.isUnrestricted
-  const decision = compiled(principal).topicRules(clientId).decide(access, topic)
-  return decision === null ? principal.isUnrestricted : decision === 'allow'
+  if (!principal.judgesTopics) return principal.isUnrestricted || mayMqtt(principal, access)
+  if (principal.topics.length === 0 && !mayMqtt(principal, access)) return false
+  return mayKey(principal, access, MQTT_EXCHANGE, topic, clientId)
+}
+
+/** Where no rule is about topics, MQTT is one exchange, which may be written and read or not, as in RabbitMQ. */
+function mayMqtt(principal: Principal, access: Access): boolean {
+  if (principal.isUnrestricted) return true
+  return principal.resources.length > 0 && compiled(principal).mayResource(access, MQTT_EXCHANGE)
+}
+
+/** Of a topic exchange that may be written or read: this topic (topic form) too? */
+export function mayKey(
+  principal: Principal,
+  access: Access,
+  exchange: string,
+  topic: string,
+  clientId: string
+): boolean {
+  if (principal.topics.length > 0) {
+    const decision = compiled(principal).topicRules(clientId).decide(access, topic)
+    if (decision === null ? !principal.isUnrestricted : decision !== 'allow') return false
+  }
+  if (principal.topicPermissions.length === 0) return true
+  return compiled(principal).keyPatterns(clientId).test(access, exchange, topic)
 }
 
 /**
@@ -58,8 +83,22 @@ export function mayFilter(principal: Principal, filter: string, clientId: string
   const isDollar = isDollarTopic(filter)
   if (isDollar && !isSysTopic(filter)) return 'none'
   const isFree = isDollar ? principal.seesSys : principal.isUnrestricted
-  if (principal.topics.length === 0) return isFree ? 'all' : 'none'
-  return compiled(principal).topicRules(clientId).decideFilter(filter, isFree)
+  const verdict = judgeFilter(principal, filter, clientId, isFree, isDollar)
+  // A regular expression says nothing of filters: each message is judged.
+  return verdict === 'all' && principal.topicPermissions.length > 0 && !isDollar ? 'some' : verdict
+}
+
+function judgeFilter(
+  principal: Principal,
+  filter: string,
+  clientId: string,
+  isFree: boolean,
+  isDollar: boolean
+): FilterVerdict {
+  if (principal.topics.length > 0) {
+    return compiled(principal).topicRules(clientId).decideFilter(filter, isFree)
+  }
+  return isFree || (!isDollar && mayMqtt(principal, 'read')) ? 'all' : 'none'
 }
 
 /** May this principal configure, write or read the queue or exchange of this name, in its vhost? */
@@ -140,6 +179,7 @@ class CompiledPrincipal {
   /** The rules without `%c`, null if there are others. */
   private readonly common: TopicRules | null
   private readonly byClient: Map<string, TopicRules>
+  private readonly keysByClient: Map<string, KeyPatterns>
   private readonly patterns: Record<ResourceAccess, RegExp | null>
   private readonly answers: Record<ResourceAccess, Map<string, boolean>>
 
@@ -148,6 +188,7 @@ class CompiledPrincipal {
     const isPersonal = principal.topics.some(rule => rule.filter.includes('%c'))
     this.common = isPersonal ? null : new TopicRules(fillIn(principal, ''))
     this.byClient = new Map()
+    this.keysByClient = new Map()
     const rule = principal.resources.find(({ vhost }) => vhost === principal.vhost) ?? NO_RESOURCES
     this.patterns = {
       configure: compileResourcePattern(rule.configure),
@@ -166,6 +207,17 @@ class CompiledPrincipal {
       this.byClient.set(clientId, rules)
     }
     return rules
+  }
+
+  keyPatterns(clientId: string): KeyPatterns {
+    const id = this.principal.topicPermissions.some(hasClientId) ? clientId : ''
+    let patterns = this.keysByClient.get(id)
+    if (patterns === undefined) {
+      patterns = new KeyPatterns(this.principal, id)
+      if (this.keysByClient.size >= CLIENTS_MAX) this.keysByClient.clear()
+      this.keysByClient.set(id, patterns)
+    }
+    return patterns
   }
 
   mayResource(access: ResourceAccess, name: string): boolean {

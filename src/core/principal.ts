@@ -7,6 +7,19 @@ export interface TopicRule {
   readonly effect: 'allow' | 'deny'
   readonly access: Access | 'readwrite'
   readonly filter: string
+  /** Where it holds; absent: in every virtual host. */
+  readonly vhost?: string
+}
+
+/**
+ * RabbitMQ's topic permission: regular expressions on the routing keys, in AMQP form, of one exchange.
+ * `{username}`, `{vhost}` and `{client_id}` in them stand for the names, as literals.
+ */
+export interface TopicPermission {
+  readonly vhost: string
+  readonly exchange: string
+  readonly write: string
+  readonly read: string
 }
 
 /** RabbitMQ's three regular expressions, matched against the names of queues and exchanges. */
@@ -21,12 +34,14 @@ export interface ResourceRule {
 export interface User {
   readonly name: string
   readonly tags: readonly string[]
-  /** `scrypt$N$r$p$salt$hash`, base64; '' when the user has no password. */
+  /** `scrypt$N$r$p$salt$hash` or `rabbit-sha256$salted`, base64; '' when the user has no password. */
   readonly passwordHash: string
   /** `iterations$salt$storedKey$serverKey`, base64: SCRAM-SHA-256 (RFC 5802), made when the password was set. */
   readonly scram: string
   readonly resources: readonly ResourceRule[]
   readonly topics: readonly TopicRule[]
+  /** Records of before these were served have none. */
+  readonly topicPermissions?: readonly TopicPermission[]
 }
 
 export class Principal {
@@ -38,6 +53,10 @@ export class Principal {
   readonly topics: readonly TopicRule[]
   /** Everything but admin and `$SYS` is permitted: no rule exists in the whole broker. */
   readonly isUnrestricted: boolean
+  /** Those of its virtual host. */
+  readonly topicPermissions: readonly TopicPermission[]
+  /** Each topic has to be judged, even where its exchange is permitted. */
+  readonly judgesTopics: boolean
 
   constructor(
     name: string,
@@ -45,7 +64,8 @@ export class Principal {
     vhost: string,
     resources: readonly ResourceRule[],
     topics: readonly TopicRule[],
-    isUnrestricted: boolean
+    isUnrestricted: boolean,
+    topicPermissions: readonly TopicPermission[] = []
   ) {
     this.name = name
     this.tags = tags
@@ -53,6 +73,8 @@ export class Principal {
     this.resources = resources
     this.topics = topics
     this.isUnrestricted = isUnrestricted
+    this.topicPermissions = topicPermissions
+    this.judgesTopics = topics.length > 0 || topicPermissions.length > 0
   }
 
   get isAdmin(): boolean {

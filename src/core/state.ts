@@ -15,7 +15,7 @@ import type { RetainedSlot } from './retained.ts'
 import { type Session, type SubscribeOptions, Subscription } from './session.ts'
 import type { SharedGroup } from './shared-group.ts'
 import { hasWildcard } from './topic.ts'
-import { Vhost } from './vhost.ts'
+import { DEFAULT_VHOST, Vhost } from './vhost.ts'
 import type { Will } from './will.ts'
 
 /** Who counts the live bytes of segments and slabs. */
@@ -49,7 +49,7 @@ export class State {
   #liveness: Liveness
 
   constructor(liveness: Liveness) {
-    this.vhosts = new Map([['/', new Vhost('/')]])
+    this.vhosts = new Map([[DEFAULT_VHOST, new Vhost(DEFAULT_VHOST)]])
     this.queues = new Map()
     this.sessions = new Map()
     this.groups = new Map()
@@ -62,6 +62,10 @@ export class State {
 
   vhost(name: string): Vhost | null {
     return this.vhosts.get(name) ?? null
+  }
+
+  addVhost(vhost: Vhost): void {
+    this.vhosts.set(vhost.name, vhost)
   }
 
   queueOf(id: number): Queue | null {

@@ -17,11 +17,17 @@ const PREDECLARED: readonly (readonly [string, ExchangeKind])[] = [
   ['amq.rabbitmq.trace', 'topic']
 ]
 
+/** The virtual host that is always there. */
+export const DEFAULT_VHOST = '/'
+
 /** The exchange to which MQTT publishes and subscribes. */
 export const MQTT_EXCHANGE = 'amq.topic'
 
 export class Vhost {
   readonly name: string
+  /** For operators. */
+  description: string
+  tags: readonly string[]
   readonly exchanges: Map<string, Exchange>
   /** AMQP queues by name; a session's queue is not among them. */
   readonly queues: Map<string, Queue>
@@ -41,6 +47,8 @@ export class Vhost {
 
   constructor(name: string) {
     this.name = name
+    this.description = ''
+    this.tags = []
     this.exchanges = new Map()
     this.queues = new Map()
     this.sessions = new Map()

@@ -44,6 +44,8 @@ export interface MqttContext {
 export interface AcceptOptions {
   /** The virtual host of the listener. */
   readonly vhost: string
+  /** The listener says so itself: no user name chooses another one. */
+  readonly isVhostFixed?: boolean
   /** Counts as local: the peer is, or its listener is open to everybody on purpose. */
   readonly isTrusted: boolean
   /** The listener's scheme (`mqtt`, `mqtts`, `ws`): for the log. */

@@ -45,10 +45,9 @@ export function handleConnect(
   connection.clientId = clientId
   const credentials = {
     protocol: 'mqtt',
-    username: packet.username,
+    ...nameAndVhost(connection, packet.username),
     password: packet.password,
     clientId,
-    vhost: options.vhost,
     peer: connection.socket.address,
     isLoopback: options.isTrusted,
     identity: options.identity ?? null
@@ -71,6 +70,21 @@ export function handleConnect(
     }
   )
   return false
+}
+
+/**
+ * The virtual host is the listener's, if that says so; else `vhost:user` in the user name chooses one that exists
+ * (RabbitMQ's way, which splits at the last colon).
+ */
+function nameAndVhost(
+  { options, context }: MqttConnection,
+  username: string | null
+): { username: string | null; vhost: string } {
+  const colon = options.isVhostFixed === true ? -1 : (username?.lastIndexOf(':') ?? -1)
+  if (username === null || colon < 1) return { username, vhost: options.vhost }
+  const vhost = username.slice(0, colon)
+  if (!context.broker.vhosts.has(vhost)) return { username, vhost: options.vhost }
+  return { username: username.slice(colon + 1), vhost }
 }
 
 /** What a version 5 client says of itself (§3.1.2.11). */
@@ -138,6 +152,8 @@ function authenticated(
     if (result.reason === 'busy') refuse(connection, REASON.serverBusy, 'too many logins')
     else if (result.reason === 'not-authorized') {
       refuse(connection, REASON.notAuthorized, 'not authorized')
+    } else if (result.reason === 'vhost-refused') {
+      refuse(connection, REASON.notAuthorized, 'this virtual host is not for this user')
     } else refuse(connection, REASON.badCredentials, 'bad credentials')
     return
   }

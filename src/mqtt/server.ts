@@ -95,6 +95,14 @@ export class MqttServer {
     this.connections.add(connection)
   }
 
+  /** A virtual host is about to end: so do the connections to it. */
+  closeVhost(name: string): void {
+    for (const connection of this.connections) {
+      if (connection.vhost.name !== name) continue
+      connection.close('virtual host deleted', REASON.administrativeAction, 'lost')
+    }
+  }
+
   /** Users or rules have changed: who is connected goes on with what holds now, or not at all. */
   permissionsChanged(): void {
     const { broker } = this.context

@@ -197,6 +197,8 @@ describe('the admin socket', () => {
     const users = new Map<string, User>()
     const store = {
       users: () => users,
+      hasVhost: () => true,
+      hasCommonRules: false,
       isConfigured: () => false,
       putUser: async (user: User) => {
         users.set(user.name, user)

@@ -46,6 +46,7 @@ import {
   lastingState,
   liveBytes
 } from '../support/lasting-state.ts'
+import { moveVhost } from '../support/vhost-moves.ts'
 
 const CLIENTS = ['a', 'b', 'c']
 const TOPICS = ['t', 't/u', 't/u/v', 'w', 'w/x']
@@ -417,6 +418,9 @@ const VERBS = {
     const resources = [{ vhost: '/', configure: `${b}`, write: '.*', read: 'é' }]
     const user = { name, tags: ['x'], passwordHash: `${b}`, scram: '', resources, topics: [] }
     setUser(run.rig.broker, user)
+  },
+  vhost(run, a, b) {
+    run.try(() => moveVhost(run.rig, pick(['v', 'w'], a), b))
   },
   async pass(run, a) {
     await run.rig.pass(pick([10, 1_000, 40_000, 120_000], a))

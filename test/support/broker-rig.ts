@@ -258,10 +258,10 @@ export class Client implements SessionConnection {
   readonly durable: number[] = []
   readonly events: string[] = []
 
-  constructor(rig: Rig, clientId: string, principal = ANYBODY) {
+  constructor(rig: Rig, clientId: string, principal = ANYBODY, vhost = rig.vhost) {
     this.rig = rig
     this.clientId = clientId
-    this.vhost = rig.vhost
+    this.vhost = vhost
     this.principal = principal
     rig.broker.waiting.add(this)
   }
@@ -419,9 +419,9 @@ export class Backend implements Publisher {
   readonly vhost: Vhost
   readonly session = null
 
-  constructor(rig: Rig) {
+  constructor(rig: Rig, vhost = rig.vhost) {
     this.rig = rig
-    this.vhost = rig.vhost
+    this.vhost = vhost
   }
 
   publish(exchange: string, key: string, payload: string, isConfirmed = true): number {

@@ -157,6 +157,7 @@ export async function lastingState(broker: Broker): Promise<string[]> {
   }
   for (const user of state.users.values()) lines.push(`user ${JSON.stringify(user)}`)
   for (const vhost of state.vhosts.values()) {
+    lines.push(`vhost ${vhost.name} ${vhost.description} ${vhost.tags}`)
     for (const { value } of [...vhost.retained.tree.entries()]) {
       if (value === null) continue
       const { topic, sequence, bytes, segment, offset } = value

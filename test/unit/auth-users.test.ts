@@ -266,6 +266,8 @@ describe('StoredUsers', () => {
   function storeOf(configured: readonly string[] = []) {
     const users = new Map<string, User>([['ann', ann]])
     const store: UserStore = {
+      hasVhost: name => name === '/',
+      hasCommonRules: false,
       users: () => users,
       isConfigured: name => configured.includes(name),
       putUser: async user => {

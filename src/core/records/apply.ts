@@ -12,6 +12,7 @@ import * as sessions from './session.ts'
 import * as settles from './settle.ts'
 import * as shared from './shared-group.ts'
 import * as users from './user.ts'
+import * as vhosts from './vhost.ts'
 
 const message = new Message()
 
@@ -70,6 +71,8 @@ const COLD: Readonly<Record<number, (state: State, reader: BytesReader) => boole
   [KIND.sharedMoveBack]: shared.applyMoveBack,
   [KIND.user]: users.applyUser,
   [KIND.userDelete]: users.applyUserDelete,
+  [KIND.vhost]: vhosts.applyVhost,
+  [KIND.vhostEnd]: vhosts.applyVhostEnd,
   [KIND.counters]: (state, reader) => {
     state.nextId = Math.max(state.nextId, reader.varint())
     state.retainedSequence = Math.max(state.retainedSequence, reader.varint())

@@ -45,5 +45,8 @@ export const KIND = {
   sharedMoveBack: 46,
   user: 48,
   userDelete: 49,
+  vhost: 50,
+  /** With all that it holds. */
+  vhostEnd: 51,
   counters: 56
 } as const
