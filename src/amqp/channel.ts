@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino'
 import type { Broker } from '../broker/broker.ts'
-import type { Consumer, Publisher } from '../broker/consumer.ts'
+import type { Publisher } from '../broker/consumer.ts'
 import { cancel } from '../broker/consumers.ts'
 import { ready } from '../broker/deliver.ts'
 import { putBack, reject, requeue, settle } from '../broker/settle.ts'
@@ -17,6 +17,7 @@ import type { Vhost } from '../core/vhost.ts'
 import { ContentAssembler } from './codec/content.ts'
 import { BASIC } from './codec/methods.ts'
 import type { ConfirmRing, ConfirmSink } from './confirm-ring.ts'
+import { type ChannelConsumer, type Holder, Holders } from './holders.ts'
 import { type FrameTarget, writeConfirm } from './outbound.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 import type { DeliveryAges } from './delivery-ages.ts'
@@ -62,20 +63,6 @@ export interface ClientCapabilities {
   connectionBlocked: boolean
 }
 
-/** What a channel asks of its consumers. */
-export interface ChannelConsumer extends Consumer {
-  readonly tag: string
-  readonly queue: Queue
-  readonly holder: Holder
-  isCancelled: boolean
-  /** It had no credit when a delivery was there for it: it is woken when it may have some. */
-  isStarved: boolean
-  /** On the connection's list of those to wake. */
-  isWaking: boolean
-  /** Its consume-ok has left: deliveries may follow. */
-  start(): void
-}
-
 /** Who awaits the answers to a channel's requests: see direct-reply-to.ts. */
 export interface ReplyConsumer {
   readonly channel: AmqpChannel
@@ -98,22 +85,6 @@ export const SETTLE = 0
 export const REQUEUE = 1
 export const REJECT = 2
 export type Outcome = typeof SETTLE | typeof REQUEUE | typeof REJECT
-
-/** Who took deliveries that are open: a consumer, or the channel itself by basic.get. */
-export class Holder {
-  readonly index: number
-  readonly queue: Queue
-  /** Null for basic.get. */
-  readonly consumer: ChannelConsumer | null
-  unackedCount: number
-
-  constructor(index: number, queue: Queue, consumer: ChannelConsumer | null) {
-    this.index = index
-    this.queue = queue
-    this.consumer = consumer
-    this.unackedCount = 0
-  }
-}
 
 /** A reply in its place of the order. */
 interface OwedReply {
@@ -143,8 +114,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   readonly consumers: Map<string, ChannelConsumer>
   /** Null: it asks for no direct replies. */
   replyConsumer: ReplyConsumer | null
-  /** By index; null: free. */
-  readonly holders: (Holder | null)[]
+  readonly holders: Holders
   /** For consumers to come; 0 = unlimited. */
   prefetchCount: number
   /** For all of the channel together; 0 = unlimited. */
@@ -175,7 +145,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.ages = null
     this.consumers = new Map()
     this.replyConsumer = null
-    this.holders = []
+    this.holders = new Holders()
     this.prefetchCount = 0
     this.globalPrefetchCount = 0
     this.consumedCount = 0
@@ -325,27 +295,6 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     if (holder.consumer !== null) this.consumedCount++
   }
 
-  addHolder(queue: Queue, consumer: ChannelConsumer | null): Holder {
-    let index = this.holders.indexOf(null)
-    if (index < 0) index = this.holders.length
-    const holder = new Holder(index, queue, consumer)
-    this.holders[index] = holder
-    return holder
-  }
-
-  /** The holder of what basic.get takes from a queue. */
-  getHolder(queue: Queue): Holder {
-    for (const holder of this.holders) {
-      if (holder !== null && holder.consumer === null && holder.queue === queue) return holder
-    }
-    return this.addHolder(queue, null)
-  }
-
-  /** Its consumer is gone; the index is free once nothing of it is open. */
-  forget(holder: Holder): void {
-    if (holder.unackedCount === 0) this.holders[holder.index] = null
-  }
-
   /** basic.ack, basic.nack, basic.reject. Throws 406 for a tag of which nothing is open. */
   finish(tag: number, multiple: boolean, outcome: Outcome): void {
     if (!multiple) {
@@ -374,7 +323,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
 
   /** The delivery that `unacked` took out last. */
   private finishOne(outcome: Outcome): void {
-    const holder = this.holders[this.unacked.holder]!
+    const holder = this.holders.at(this.unacked.holder)
     const { broker } = this.connection
     const sequence = this.unacked.sequence
     if (outcome === SETTLE) settle(broker, holder.queue, sequence)
@@ -383,7 +332,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     holder.unackedCount--
     const consumer = holder.consumer
     if (consumer === null || consumer.isCancelled) {
-      this.forget(holder)
+      this.holders.forget(holder)
     } else if (consumer.isStarved) this.connection.wake(consumer)
     if (consumer === null) return
     this.consumedCount--

@@ -15,12 +15,7 @@ import type { PropertiesDecoder } from '../core/properties.ts'
 import type { Session } from '../core/session.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { PeerSocket, SocketHandler } from '../net/socket.ts'
-import {
-  AmqpChannel,
-  type ChannelConnection,
-  type ChannelConsumer,
-  type ClientCapabilities
-} from './channel.ts'
+import { AmqpChannel, type ChannelConnection, type ClientCapabilities } from './channel.ts'
 import { syntaxError } from './codec/field-table.ts'
 import { type FrameHandler, FrameSplitter, HOLD } from './codec/frame-splitter.ts'
 import {
@@ -39,6 +34,7 @@ import type { AmqpContext, PeerInfo } from './context.ts'
 import { closeOverdue } from './consumer-timeout.ts'
 import { explain } from './explain.ts'
 import { Heartbeat } from './heartbeat.ts'
+import type { ChannelConsumer } from './holders.ts'
 import { PublishGate } from './publish-gate.ts'
 import { register, unregister } from './registration.ts'
 import { AmqpError, notOpen, REPLY, unexpectedFrame } from './reply-codes.ts'

@@ -3,7 +3,8 @@ import { DELIVER_REDELIVERED } from '../broker/consumer.ts'
 import { ready } from '../broker/deliver.ts'
 import type { Message } from '../core/message.ts'
 import type { Queue } from '../core/queue.ts'
-import type { AmqpChannel, ChannelConsumer, Holder } from './channel.ts'
+import type { AmqpChannel } from './channel.ts'
+import type { ChannelConsumer, Holder } from './holders.ts'
 import { BASIC, encodeMethod } from './codec/methods.ts'
 import { writeDeliver } from './outbound.ts'
 
@@ -35,7 +36,7 @@ export class AmqpConsumer implements ChannelConsumer {
     this.isStarted = false
     const bytes = Buffer.from(tag)
     this.tagBytes = Buffer.concat([Buffer.from([bytes.length]), bytes])
-    this.holder = channel.addHolder(queue, this)
+    this.holder = channel.holders.add(queue, this)
   }
 
   /** Its consume-ok has left (AMQP 0-9-1 §1.8.3.3): deliveries may follow. */
@@ -74,7 +75,7 @@ export class AmqpConsumer implements ChannelConsumer {
     if (this.isCancelled) return
     this.isCancelled = true
     this.channel.consumers.delete(this.tag)
-    this.channel.forget(this.holder)
+    this.channel.holders.forget(this.holder)
     if (!this.channel.connection.client.consumerCancelNotify || this.channel.isClosed) return
     const values = { consumerTag: this.tag, noWait: true }
     this.channel.reply(0, encodeMethod(BASIC.cancel, this.channel.id, values))

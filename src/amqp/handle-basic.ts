@@ -55,7 +55,7 @@ export function handleConsume(
   try {
     consume(broker, queue, consumer, { exclusive: values.exclusive, priority })
   } catch (error) {
-    channel.forget(consumer.holder)
+    channel.holders.forget(consumer.holder)
     throw error
   }
   channel.consumers.set(tag, consumer)
@@ -106,7 +106,7 @@ export function handleCancel(
   if (consumer !== undefined) {
     consumer.isCancelled = true
     channel.consumers.delete(consumerTag)
-    channel.forget(consumer.holder)
+    channel.holders.forget(consumer.holder)
     cancel(channel.connection.broker, consumer.queue, consumer)
   } else if (channel.replyConsumer?.tag === consumerTag) channel.replyConsumer.end()
   const frame = values.noWait ? null : encodeMethod(BASIC.cancelOk, channel.id, { consumerTag })
@@ -150,7 +150,7 @@ class Getter {
     } else {
       const tag = channel.nextTag()
       connection.broker.counters.amqpSent[this.noAck ? 0 : 1]!++
-      if (!this.noAck) channel.hold(channel.getHolder(this.queue), tag, sequence)
+      if (!this.noAck) channel.hold(channel.holders.ofGet(this.queue), tag, sequence)
       const isRedelivered = (flags & DELIVER_REDELIVERED) !== 0
       writeGetOk(connection, channel.id, tag, isRedelivered, message, remaining)
       connection.socket.units[this.noAck ? 0 : 1]!++

@@ -1,7 +1,7 @@
 /** Consumers that may have credit again: their queues are looked at once, when all frames are read. */
 import type { Broker } from '../broker/broker.ts'
 import { ready } from '../broker/deliver.ts'
-import type { ChannelConsumer } from './channel.ts'
+import type { ChannelConsumer } from './holders.ts'
 
 export class WakeList {
   private readonly consumers: ChannelConsumer[]

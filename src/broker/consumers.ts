@@ -34,7 +34,6 @@ export function consume(
     })
   }
   consumers.add(consumer, options.priority)
-  consumers.hadConsumers = true
   if (options.exclusive) consumers.exclusive = consumer
   consumers.schedule()
 }
@@ -43,5 +42,6 @@ export function consume(
 export function cancel(broker: Broker, queue: Queue, consumer: Consumer): void {
   const consumers = consumersOf(broker, queue)
   if (!consumers.remove(consumer)) return
+  consumers.letGo()
   if (queue.options.isAutoDelete && consumers.list.length === 0) endQueue(broker, queue)
 }

@@ -19,7 +19,7 @@ import type { Vhost } from '../core/vhost.ts'
 import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
-import { consumersOf } from './deliver.ts'
+import { consumerCount } from './deliver.ts'
 import { endExchange, endUnused } from './end-exchange.ts'
 import { endQueue } from './end-queue.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
@@ -96,10 +96,9 @@ function makeExclusive(broker: Broker, queue: Queue, owner: object): void {
 }
 
 function describe(broker: Broker, queue: Queue): DeclaredQueue {
-  const consumerCount = consumersOf(broker, queue).list.length
   // An earlier declaration may not be durable yet: what is answered must be.
   const ticket = queue.isDurable ? broker.definedTicket : 0
-  return { queue, ticket, messageCount: queue.readyCount, consumerCount }
+  return { queue, ticket, messageCount: queue.readyCount, consumerCount: consumerCount(queue) }
 }
 
 /** Throws `notFound`, or `locked` when it is exclusive to another connection. */
@@ -165,7 +164,7 @@ export function deleteQueue(
   const queue = vhost.queues.get(name)
   if (queue === undefined) return { messageCount: 0, ticket: broker.definedTicket }
   checkOwner(queue, request.owner)
-  if (request.ifUnused && consumersOf(broker, queue).list.length > 0) {
+  if (request.ifUnused && consumerCount(queue) > 0) {
     throw precondition('queue', name, vhost, 'in use')
   }
   if (request.ifEmpty && queue.readyCount > 0) throw precondition('queue', name, vhost, 'not empty')

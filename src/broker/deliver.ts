@@ -39,6 +39,11 @@ export function consumersOf(broker: Broker, queue: Queue): Consumers {
   return consumers
 }
 
+/** How many consumers a queue has. */
+export function consumerCount(queue: Queue): number {
+  return queue.attached === null ? 0 : (queue.attached as Consumers).list.length
+}
+
 /** A consumer of this queue has credit again. */
 export function ready(broker: Broker, queue: Queue): void {
   if (queue.readyCount > 0 && queue.attached !== null) deliver(broker, queue.attached as Consumers)

@@ -70,7 +70,6 @@ export class Consumers implements TurnTask {
   /** x-single-active-consumer: the others, who goes first first. Null for any other queue. */
   #standingBy: StandingBy[] | null
   exclusive: Consumer | null
-  hadConsumers: boolean
   /** `deliver` will be called again for it. */
   isScheduled: boolean
   /** A block is being read for its next delivery. */
@@ -92,7 +91,6 @@ export class Consumers implements TurnTask {
     this.#picked = this.#all
     this.#standingBy = queue.options.hasSingleActiveConsumer ? [] : null
     this.exclusive = null
-    this.hadConsumers = false
     this.isScheduled = false
     this.isLoading = false
     this.#deliver = deliver
@@ -201,6 +199,13 @@ export class Consumers implements TurnTask {
   onTurnEnd(): void {
     this.isScheduled = false
     this.#deliver(this.broker, this)
+    this.letGo()
+  }
+
+  /** Nobody is left: a queue without consumers is one of very many, and gets another when one comes. */
+  letGo(): void {
+    if (this.list.length > 0 || this.isLoading || this.isScheduled) return
+    if (this.queue.attached === this) this.queue.attached = null
   }
 }
 

@@ -161,8 +161,7 @@ function detach(broker: Broker, session: Session, connection: SessionConnection)
   const consumers = consumersOf(broker, session.queue)
   consumers.remove(connection)
   const { queue } = session
-  // One of very many that wait for their client: it is made again when that is back.
-  if (!consumers.isLoading && !consumers.isScheduled) queue.attached = null
+  consumers.letGo()
   // Nothing is open: no need to look.
   if (queue.unackedCount === 0) return
   for (let at = queue.firstOpen(); at !== NOTHING; at = queue.after(at)) {

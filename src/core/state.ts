@@ -98,11 +98,6 @@ export class State {
     this.#releaseAll(queue)
   }
 
-  /** Takes out all that a queue holds; it stays. */
-  empty(queue: Queue): void {
-    this.#releaseAll(queue)
-  }
-
   #releaseAll(queue: Queue): void {
     for (const chunk of [...queue.chunks]) {
       if (chunk.words === null) this.#releaseCold(chunk)

@@ -11,17 +11,17 @@ const NO_BYTES = Buffer.alloc(0)
 const ACK_BYTES = 21
 const DELIVER = (60 << 16) | 60
 
-function short(value) {
+export function short(value) {
   return Buffer.concat([Buffer.from([value.length]), Buffer.from(value)])
 }
 
-function long(value) {
+export function long(value) {
   const bytes = Buffer.alloc(4)
   bytes.writeUInt32BE(value)
   return bytes
 }
 
-function method(channel, classId, methodId, ...parts) {
+export function method(channel, classId, methodId, ...parts) {
   const body = Buffer.concat([Buffer.from([0, classId, 0, methodId]), ...parts])
   const head = Buffer.alloc(7)
   head[0] = FRAME_METHOD
@@ -41,6 +41,8 @@ export class AmqpConsumer {
     this.received = 0
     /** @type {((body: Buffer) => void) | null} a body that came in one frame, true for this call */
     this.onMessage = null
+    /** @type {((method: number, buffer: Buffer, at: number) => void) | null} every other method, its arguments from `at` */
+    this.onMethod = null
     this.acks = NO_BYTES
     this.rest = NO_BYTES
     this.waiter = null
@@ -97,7 +99,7 @@ export class AmqpConsumer {
       const type = buffer[at]
       if (type === FRAME_METHOD) {
         if (buffer.readUInt32BE(at + 7) === DELIVER) acks = this.#delivery(buffer, at + 11, acks)
-        else this.#answer()
+        else this.#answer(buffer, at + 7)
       } else if (type !== FRAME_HEADER && this.onMessage !== null) {
         this.onMessage(buffer.subarray(at + 7, end))
       }
@@ -107,7 +109,8 @@ export class AmqpConsumer {
     if (acks > 0) this.socket.write(Buffer.from(this.acks.subarray(0, acks)))
   }
 
-  #answer() {
+  #answer(buffer, at) {
+    this.onMethod?.(buffer.readUInt32BE(at), buffer, at + 4)
     const { waiter } = this
     this.waiter = null
     waiter?.resolve(undefined)

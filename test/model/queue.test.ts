@@ -304,7 +304,7 @@ const COMMANDS = {
   },
   empty(pair: Pair, a: number): void {
     if (a % 6 !== 0) return
-    pair.state.empty(pair.queue)
+    pair.state.purge(pair.queue, pair.queue.nextSequence - 1, new Set())
     pair.entries.length = 0
   }
 }

@@ -113,7 +113,6 @@ function countOpen(connection: AmqpConnection, open: Map<Queue, number>): string
   for (const channel of connection.channels.values()) {
     let sum = 0
     for (const holder of channel.holders) {
-      if (holder === null) continue
       sum += holder.unackedCount
       open.set(holder.queue, (open.get(holder.queue) ?? 0) + holder.unackedCount)
     }

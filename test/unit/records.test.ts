@@ -426,7 +426,7 @@ describe('records', () => {
 function walk(state: State): void {
   for (const each of state.queues.values()) {
     each.next()
-    state.empty(each)
+    state.removeQueue(each)
     expect(each.count).toBe(0)
   }
 }
