@@ -123,19 +123,27 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
     return -ERROR_CODES.quotaExceeded
   }
   targets.clear()
-  for (const target of route.sessions) addSession(broker, message, target, lasts)
-  let isRejected = false
-  if (!route.isToSessions) {
-    for (const queue of route.queues) {
-      if (!addQueue(broker, message, queue, lasts)) isRejected = true
-    }
-    for (const group of route.groups) addGroup(broker, message, group, lasts)
-  }
+  const isRejected =
+    route.only === null
+      ? !addAll(broker, message, route, lasts)
+      : !addQueue(broker, message, route.only, lasts)
   const retains = lasts && isRetained(message)
   if (!broker.matched && !retains) broker.counters.drop('no_match')
   // Refused: the publisher's packet identifier is free again, nothing of it may stay.
   const ticket = store(broker, message, publisher, isRejected ? null : inbound, retains)
   return isRejected ? -ERROR_CODES.queueFull : ticket
+}
+
+/** False: some queue refuses it. */
+function addAll(broker: Broker, message: Message, route: Route, lasts: boolean): boolean {
+  for (const target of route.sessions) addSession(broker, message, target, lasts)
+  if (route.isToSessions) return true
+  let isTaken = true
+  for (const queue of route.queues) {
+    if (!addQueue(broker, message, queue, lasts)) isTaken = false
+  }
+  for (const group of route.groups) addGroup(broker, message, group, lasts)
+  return isTaken
 }
 
 /** A large message may be refused where small ones still find room: what waits for room holds all behind it. */

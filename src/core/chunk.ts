@@ -13,18 +13,19 @@ import {
 import { MEMORY } from './slabs.ts'
 
 export const CHUNK_ENTRIES = 1024
-export const FIRST_CHUNK_ENTRIES = 8
+/** Node keeps up to 64 bytes of a typed array in its own object: nearly all queues need no more. */
+export const FIRST_CHUNK_ENTRIES = 4
 export const WORDS = 4
 
 /** Consecutive entries. `words` is null while they are cold. */
 export class Chunk {
+  words: Uint32Array | null
   start: number
   count: number
   /** Entries not settled. */
   live: number
   /** While cold: payload bytes of its entries, as the queue's `readyBytes` counts them. */
   bytes: number
-  words: Uint32Array | null
   /** Where the index record lies while cold. */
   segment: number
   offset: number
@@ -35,11 +36,11 @@ export class Chunk {
   isLoading: boolean
 
   constructor(start: number, entries: number) {
+    this.words = entries === 0 ? null : new Uint32Array(entries * WORDS)
     this.start = start
     this.count = 0
     this.live = 0
     this.bytes = 0
-    this.words = entries === 0 ? null : new Uint32Array(entries * WORDS)
     this.segment = 0
     this.offset = 0
     this.patches = null

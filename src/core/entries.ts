@@ -10,25 +10,36 @@ export const NOTHING = -1
 
 export const NO_CHUNK = new Chunk(-1, 0)
 
+/** Fields stand in the order of their use: a message to one of very many queues touches few lines of memory. */
 export class Entries {
+  /** The last chunk; NO_CHUNK when there is none. */
+  protected tail: Chunk
+  nextSequence: number
+  /** Entries in memory, for the bound over all queues. */
+  hotEntries: number
+  readyCount: number
+  /** Payload bytes of the ready messages. */
+  readyBytes: number
   /** Entry read by `find`, and by the queue's `next` and `settle`. */
   segment: number
   offset: number
   bytes: number
   flags: number
-  /** Entries in memory, for the bound over all queues. */
-  hotEntries: number
   chunks: Chunk[]
   /** Where `find` found the last entry. */
   protected found: Chunk
   protected foundIndex: number
 
   constructor() {
+    this.tail = NO_CHUNK
+    this.nextSequence = 1
+    this.hotEntries = 0
+    this.readyCount = 0
+    this.readyBytes = 0
     this.segment = 0
     this.offset = 0
     this.bytes = 0
     this.flags = 0
-    this.hotEntries = 0
     this.chunks = []
     this.found = NO_CHUNK
     this.foundIndex = 0
@@ -61,7 +72,14 @@ export class Entries {
     // Nearly all queues have one: an array that was pushed to would hold room for 17.
     if (chunks.length === 0) this.chunks = [chunk]
     else chunks.splice(at, 0, chunk)
+    this.setTail()
     return chunk
+  }
+
+  /** After every change of `chunks`. */
+  protected setTail(): void {
+    const { chunks } = this
+    this.tail = chunks.length === 0 ? NO_CHUNK : chunks[chunks.length - 1]!
   }
 
   /** Finds an entry that is in memory and not settled, and sets the entry fields. */

@@ -10,20 +10,9 @@
  * Pure: it returns facts, the broker acts on them.
  */
 import { NumberHeap } from '../lib/number-heap.ts'
-import {
-  applyPatch,
-  canAppend,
-  type Chunk,
-  coldReleased,
-  coldState,
-  grow,
-  isCoolable,
-  liveBytes,
-  WORDS,
-  windowEnd,
-  writeEntry
-} from './chunk.ts'
-import { Entries, NO_CHUNK, NOTHING } from './entries.ts'
+import { canAppend, type Chunk, coldState, grow, isCoolable, WORDS, writeEntry } from './chunk.ts'
+import { ColdEntries } from './cold-entries.ts'
+import { NO_CHUNK, NOTHING } from './entries.ts'
 import {
   SETTLED,
   READY,
@@ -40,68 +29,45 @@ import type { QueueOptions } from './queue-options.ts'
 /** `next()`: the next entries are in the journal: see `coldChunk`. */
 export const COLD = -2
 
-/** An empty queue keeps a chunk of this size: it is idle, and one of very many. */
-const KEPT_ENTRIES = 64
-
-export class Queue extends Entries {
-  /** Never used twice, also after a restart. */
-  readonly id: number
-  readonly name: string
-  readonly vhost: string
-  /** What holds for it now: a policy may replace it. */
-  options: QueueOptions
-  /** It belongs to a session: `name` is the client id. */
-  readonly isSession: boolean
+export class Queue extends ColdEntries {
   /** Messages reach the journal for its sake. */
   isDurable: boolean
+  /** It belongs to a session: `name` is the client id. */
+  readonly isSession: boolean
+  /** Its consumers: the broker's business, see broker/consumers.ts. */
+  attached: object | null
+  /** What holds for it now: a policy may replace it. */
+  options: QueueOptions
+  /** Never used twice, also after a restart. */
+  readonly id: number
   isDeleted: boolean
   /** It was full once, and gave up its oldest: they are wanted in memory. */
   dropsOldest: boolean
+  readonly name: string
+  readonly vhost: string
   /** The connection that it is exclusive to. */
   owner: object | null
-  /** Its consumers: the broker's business, see broker/consumers.ts. */
-  attached: object | null
   /** What a shared group's queue gave to sessions, or a session's queue has of groups; by its sequence here. */
   moves: Map<number, Move> | null
-  nextSequence: number
-  readyCount: number
-  /** Payload bytes of the ready messages. */
-  readyBytes: number
-  unackedCount: number
-  /** The highest sequence that was ever delivered. */
-  lastTaken: number
   /** What lies before it may have been delivered before the start. */
   redeliveredBelow: number
-  /** The chunk that `next` needs when it answers COLD. */
-  coldChunk: Chunk | null
-  /** The cold chunk that `settle` emptied: its owner gives its index back, and sets null again. */
-  emptied: Chunk | null
-  /** No entry before it is ready, but for those in `returned`. */
-  #cursor: number
+  /** Entries before the cursor that were put back. */
   #returned: NumberHeap
 
   constructor(id: number, name: string, vhost: string, options: QueueOptions, isSession: boolean) {
     super()
-    this.id = id
-    this.name = name
-    this.vhost = vhost
-    this.options = options
-    this.isSession = isSession
     this.isDurable = options.isDurable
+    this.isSession = isSession
+    this.attached = null
+    this.options = options
+    this.id = id
     this.isDeleted = false
     this.dropsOldest = false
+    this.name = name
+    this.vhost = vhost
     this.owner = null
-    this.attached = null
     this.moves = null
-    this.nextSequence = 1
-    this.readyCount = 0
-    this.readyBytes = 0
-    this.unackedCount = 0
-    this.lastTaken = 0
     this.redeliveredBelow = 0
-    this.coldChunk = null
-    this.emptied = null
-    this.#cursor = 1
     this.#returned = EMPTY_HEAP
   }
 
@@ -121,29 +87,12 @@ export class Queue extends Entries {
    * state: then it returns false, with the old entry in the entry fields (segment 0 if that is cold).
    */
   insert(sequence: number, segment: number, offset: number, bytes: number, flags: number): boolean {
-    let chunk = this.chunks.length === 0 ? null : this.chunks[this.chunks.length - 1]!
-    if (sequence !== this.nextSequence || chunk === null || !canAppend(chunk, sequence)) {
+    let chunk = this.tail
+    if (sequence !== this.nextSequence || !canAppend(chunk, sequence)) {
       chunk = this.place(sequence)
-      if (chunk.words === null) return patch(this, chunk, sequence, segment, offset, bytes, flags)
+      if (chunk.words === null) return this.patch(chunk, sequence, segment, offset, bytes, flags)
       if (sequence < chunk.start + chunk.count) {
-        const at = (sequence - chunk.start) * WORDS
-        if ((chunk.words[at + 3]! & ENTRY_STATE) !== SETTLED) {
-          const old = chunk.words[at + 3]!
-          this.find(sequence)
-          writeEntry(
-            chunk.words,
-            at,
-            segment,
-            offset,
-            bytes,
-            (flags & ~ENTRY_STATE) | (old & ENTRY_STATE) | (old & (ENTRY_REDELIVERED | ENTRY_COUNT))
-          )
-          return false
-        }
-        writeEntry(chunk.words, at, segment, offset, bytes, flags)
-        chunk.live++
-        this.#added(sequence, bytes, flags)
-        return true
+        return this.#replace(chunk, sequence, segment, offset, bytes, flags)
       }
     }
     const index = sequence - chunk.start
@@ -156,16 +105,40 @@ export class Queue extends Entries {
     return true
   }
 
+  /** In a place that the chunk has already. */
+  #replace(
+    chunk: Chunk,
+    sequence: number,
+    segment: number,
+    offset: number,
+    bytes: number,
+    flags: number
+  ): boolean {
+    const words = chunk.words!
+    const at = (sequence - chunk.start) * WORDS
+    const old = words[at + 3]!
+    if ((old & ENTRY_STATE) === SETTLED) {
+      writeEntry(words, at, segment, offset, bytes, flags)
+      chunk.live++
+      this.#added(sequence, bytes, flags)
+      return true
+    }
+    this.find(sequence)
+    const kept = old & (ENTRY_STATE | ENTRY_REDELIVERED | ENTRY_COUNT)
+    writeEntry(words, at, segment, offset, bytes, (flags & ~ENTRY_STATE) | kept)
+    return false
+  }
+
   #added(sequence: number, bytes: number, flags: number): void {
     if (sequence >= this.nextSequence) this.nextSequence = sequence + 1
     if ((flags & ENTRY_STATE) === READY) {
       this.readyCount++
       this.readyBytes += bytes
-      if (sequence < this.#cursor) this.#cursor = sequence
+      if (sequence < this.cursor) this.cursor = sequence
     } else {
       this.unackedCount++
       if (sequence > this.lastTaken) this.lastTaken = sequence
-      if (sequence === this.#cursor) this.#cursor = sequence + 1
+      if (sequence === this.cursor) this.cursor = sequence + 1
     }
   }
 
@@ -175,7 +148,7 @@ export class Queue extends Entries {
    */
   next(): number {
     // What was put back at or behind the cursor is found by the scan, in its order.
-    while (this.#returned.size > 0 && this.#returned.peek() < this.#cursor) {
+    while (this.#returned.size > 0 && this.#returned.peek() < this.cursor) {
       const sequence = this.#returned.peek()
       if (this.find(sequence) && (this.flags & ENTRY_STATE) === READY) return sequence
       const chunk = this.chunkOf(sequence)
@@ -190,12 +163,12 @@ export class Queue extends Entries {
   }
 
   #scan(): number {
-    let sequence = this.#cursor
+    let sequence = this.cursor
     for (let i = this.chunkIndexFrom(sequence); i < this.chunks.length; i++) {
       const chunk = this.chunks[i]!
       if (sequence < chunk.start) sequence = chunk.start
       if (chunk.words === null) {
-        this.#cursor = sequence
+        this.cursor = sequence
         this.coldChunk = chunk
         return COLD
       }
@@ -203,7 +176,7 @@ export class Queue extends Entries {
       const end = chunk.start + chunk.count
       for (let at = (sequence - chunk.start) * WORDS + 3; sequence < end; sequence++, at += WORDS) {
         if ((words[at]! & ENTRY_STATE) !== READY) continue
-        this.#cursor = sequence
+        this.cursor = sequence
         this.segment = words[at - 3]!
         this.offset = words[at - 2]!
         this.bytes = words[at - 1]!
@@ -213,7 +186,7 @@ export class Queue extends Entries {
         return sequence
       }
     }
-    this.#cursor = sequence
+    this.cursor = sequence
     return NOTHING
   }
 
@@ -227,13 +200,13 @@ export class Queue extends Entries {
     this.readyBytes -= this.bytes
     this.unackedCount++
     if (sequence > this.lastTaken) this.lastTaken = sequence
-    if (sequence === this.#cursor) this.#cursor = sequence + 1
+    if (sequence === this.cursor) this.cursor = sequence + 1
     else if (this.#returned.size > 0 && this.#returned.peek() === sequence) this.#returned.pop()
   }
 
   /** QoS 2: PUBREC came. False when the entry is not open. */
   markReleased(sequence: number): boolean {
-    if (!this.find(sequence)) return this.#markColdReleased(sequence)
+    if (!this.find(sequence)) return this.markColdReleased(sequence)
     const state = this.flags & ENTRY_STATE
     if (state === READY) {
       this.readyCount--
@@ -245,65 +218,19 @@ export class Queue extends Entries {
     return true
   }
 
-  /** At replay: it was delivered out of a chunk that is cold again. */
-  #markColdReleased(sequence: number): boolean {
-    const chunk = this.coldChunkOf(sequence)
-    if (chunk === null || coldState(chunk, sequence) === SETTLED) return false
-    if (coldState(chunk, sequence) === RELEASED) return true
-    chunk.patches ??= []
-    chunk.patches.push(sequence, 0, 0, 0, RELEASED)
-    this.readyCount--
-    this.unackedCount++
-    if (sequence > this.lastTaken) this.lastTaken = sequence
-    return true
-  }
-
   /** Ends an entry in any state; its fields are set. False when it is not there. Cold ones are patched. */
   settle(sequence: number): boolean {
     const chunk = this.chunkOf(sequence)
     if (chunk === null) return false
-    if (chunk.words === null) return this.#settleCold(chunk, sequence)
+    if (chunk.words === null) return this.settleCold(chunk, sequence)
     if (!this.find(sequence)) return false
     if ((this.flags & ENTRY_STATE) === READY) {
       this.readyCount--
       this.readyBytes -= this.bytes
     } else this.unackedCount--
     chunk.words[this.foundIndex + 3] = SETTLED
-    if (--chunk.live === 0) this.#drop(chunk)
+    if (--chunk.live === 0) this.drop(chunk)
     return true
-  }
-
-  #settleCold(chunk: Chunk, sequence: number): boolean {
-    const state = coldState(chunk, sequence)
-    if (state === SETTLED) return false
-    this.segment = 0
-    chunk.patches ??= []
-    chunk.patches.push(sequence, 0, 0, 0, SETTLED)
-    if (state === READY) this.readyCount--
-    else this.unackedCount--
-    if (--chunk.live === 0) {
-      this.#remove(chunk)
-      this.readyBytes -= chunk.bytes
-      this.emptied = chunk
-    }
-    return true
-  }
-
-  /** A chunk without live entries goes, unless it is the last and small: that one is filled further. */
-  #drop(chunk: Chunk): void {
-    const isLast = this.chunks[this.chunks.length - 1] === chunk
-    const isFull = chunk.start + chunk.count >= windowEnd(chunk)
-    if (isLast && !isFull && chunk.words!.length <= KEPT_ENTRIES * WORDS) return
-    this.#remove(chunk)
-    this.hotEntries -= chunk.count
-  }
-
-  #remove(chunk: Chunk): void {
-    const chunks = this.chunks
-    const index = chunks[0] === chunk ? 0 : chunks.indexOf(chunk)
-    if (index >= 0) chunks.splice(index, 1)
-    if (this.found === chunk) this.found = NO_CHUNK
-    if (this.coldChunk === chunk) this.coldChunk = null
   }
 
   /** Puts a delivered entry back to its original place. False when it is not open. */
@@ -313,7 +240,7 @@ export class Queue extends Entries {
     this.readyCount++
     this.readyBytes += this.bytes
     this.unackedCount--
-    if (sequence < this.#cursor) {
+    if (sequence < this.cursor) {
       if (this.#returned === EMPTY_HEAP) this.#returned = new NumberHeap()
       this.#returned.push(sequence)
     }
@@ -343,11 +270,12 @@ export class Queue extends Entries {
   /** Forgets everything that waits; what was delivered stays open. For replay of a purge and delete. */
   clear(): void {
     this.chunks = []
+    this.tail = NO_CHUNK
     this.readyCount = 0
     this.readyBytes = 0
     this.unackedCount = 0
     this.hotEntries = 0
-    this.#cursor = this.nextSequence
+    this.cursor = this.nextSequence
     this.#returned = EMPTY_HEAP
     this.found = NO_CHUNK
   }
@@ -358,7 +286,7 @@ export class Queue extends Entries {
     for (let i = chunks.length - 3; i >= 2; i--) {
       const chunk = chunks[i]!
       if (chunk.words === null || chunk.live === 0 || chunk.isLoading) continue
-      if (chunk.start <= this.#cursor || !isCoolable(chunk, this.moves)) continue
+      if (chunk.start <= this.cursor || !isCoolable(chunk, this.moves)) continue
       return chunk
     }
     return null
@@ -368,63 +296,6 @@ export class Queue extends Entries {
     return chunk.words !== null && chunk.live > 0 && isCoolable(chunk, this.moves)
   }
 
-  /** The chunk's entries are in the journal now, at this position; `shares` as in `Chunk`. */
-  cool(chunk: Chunk, segment: number, offset: number, shares: number[]): void {
-    if (chunk.words !== null) this.hotEntries -= chunk.count
-    if (this.found === chunk) this.found = NO_CHUNK
-    chunk.bytes = chunk.words === null ? chunk.bytes : liveBytes(chunk.words, chunk.count)
-    chunk.words = null
-    chunk.segment = segment
-    chunk.offset = offset
-    chunk.patches = null
-    chunk.shares = shares
-  }
-
-  /** At replay: a cold chunk of this queue lies there. What stood in its range is gone already. */
-  adoptCold(chunk: Chunk): void {
-    let at = this.chunks.length
-    while (at > 0 && this.chunks[at - 1]!.start > chunk.start) at--
-    this.chunks.splice(at, 0, chunk)
-    this.found = NO_CHUNK
-    const released = coldReleased(chunk)
-    this.readyCount += chunk.live - released.length
-    this.unackedCount += released.length
-    for (const sequence of released) this.lastTaken = Math.max(this.lastTaken, sequence)
-    this.readyBytes += chunk.bytes
-    if (chunk.start + chunk.count > this.nextSequence) {
-      this.nextSequence = chunk.start + chunk.count
-    }
-    if (chunk.start < this.#cursor) this.#cursor = chunk.start
-  }
-
-  /** Takes a cold chunk out, with all that it holds. */
-  dropCold(chunk: Chunk): void {
-    this.#remove(chunk)
-    const released = coldReleased(chunk).length
-    this.readyCount -= chunk.live - released
-    this.unackedCount -= released
-    this.readyBytes -= chunk.bytes
-  }
-
-  /** Takes all out of a cold chunk but `except`, which are in it. Returns how many went. */
-  keepCold(chunk: Chunk, except: ReadonlySet<number>): number {
-    const old = chunk.patches ?? []
-    const patches: number[] = []
-    for (let i = 0; i < old.length; i += 5) {
-      if (old[i + 4] !== SETTLED && except.has(old[i]!)) patches.push(...old.slice(i, i + 5))
-    }
-    let live = 0
-    for (let at = chunk.start; at < chunk.start + chunk.count; at++) {
-      if (except.has(at)) live++
-      else patches.push(at, 0, 0, 0, SETTLED)
-    }
-    const gone = chunk.live - live
-    chunk.patches = patches
-    chunk.live = live
-    this.readyCount -= gone
-    return gone
-  }
-
   /** Makes place for a cold chunk: no chunk reaches into [start, end), where nothing is live any more. */
   separate(start: number, end: number): void {
     this.found = NO_CHUNK
@@ -432,6 +303,7 @@ export class Queue extends Entries {
       if (chunk.words === null || chunk.start >= end || chunk.start + chunk.count <= start) continue
       const { words } = chunk
       this.chunks.splice(this.chunks.indexOf(chunk), 1)
+      this.setTail()
       this.hotEntries -= chunk.count
       for (let i = 0; i < chunk.count; i++) {
         const at = i * WORDS
@@ -446,55 +318,6 @@ export class Queue extends Entries {
       }
     }
   }
-
-  /** A cold chunk's words were read: the changes made meanwhile are applied to them. */
-  warm(chunk: Chunk, words: Uint32Array): void {
-    const released = coldReleased(chunk).length
-    const patches = chunk.patches ?? []
-    chunk.words = words
-    this.hotEntries += chunk.count
-    chunk.patches = null
-    chunk.isLoading = false
-    for (let i = 0; i < patches.length; i += 5) applyPatch(words, chunk, patches, i)
-    // What was settled or released while cold counted with its bytes until now.
-    this.readyCount -= chunk.live - released
-    this.unackedCount -= released
-    this.readyBytes -= chunk.bytes
-    chunk.live = 0
-    chunk.bytes = 0
-    for (let at = 0; at < chunk.count * WORDS; at += WORDS) {
-      const state = words[at + 3]! & ENTRY_STATE
-      if (state === SETTLED) continue
-      chunk.live++
-      if (state === READY) {
-        this.readyCount++
-        this.readyBytes += words[at + 2]!
-      } else this.unackedCount++
-    }
-    if (chunk.live === 0) this.#drop(chunk)
-  }
-}
-
-function patch(
-  queue: Queue,
-  chunk: Chunk,
-  sequence: number,
-  segment: number,
-  offset: number,
-  bytes: number,
-  flags: number
-): boolean {
-  const old = coldState(chunk, sequence)
-  const isNew = old === SETTLED
-  const state = old === RELEASED ? RELEASED : READY
-  queue.segment = 0
-  if (isNew) {
-    chunk.live++
-    queue.readyCount++
-  }
-  chunk.patches ??= []
-  chunk.patches.push(sequence, segment, offset, bytes, (flags & ~ENTRY_STATE) | state)
-  return isNew
 }
 
 const EMPTY_HEAP = new NumberHeap()

@@ -36,8 +36,10 @@ export class SessionTarget {
 }
 
 export class Route {
-  readonly sessions: SessionTarget[]
-  readonly queues: Queue[]
+  /** The one destination, when that is a queue: nothing else is looked at then. */
+  readonly only: Queue | null
+  readonly sessions: readonly SessionTarget[]
+  readonly queues: readonly Queue[]
   readonly groups: readonly SharedGroup[]
   /** Destinations in all. */
   readonly count: number
@@ -52,13 +54,15 @@ export class Route {
 
   constructor(
     sessions: SessionTarget[],
-    queues: Queue[],
+    queues: readonly Queue[],
     version: number,
     groups: readonly SharedGroup[] = NO_GROUPS
   ) {
+    const isOne = queues.length === 1 && sessions.length === 0 && groups.length === 0
+    this.only = isOne ? queues[0]! : null
     // Remembered for long: a copy holds no room for more.
-    this.sessions = sessions.slice()
-    this.queues = queues
+    this.sessions = sessions.length === 0 ? NO_SESSIONS : sessions.slice()
+    this.queues = queues.length === 0 ? NO_QUEUES : queues
     this.groups = groups
     this.count = sessions.length + queues.length + groups.length
     this.isToSessions = queues.length === 0 && groups.length === 0
@@ -74,6 +78,8 @@ export class Route {
   }
 }
 
+const NO_SESSIONS: readonly SessionTarget[] = []
+const NO_QUEUES: readonly Queue[] = []
 const NO_GROUPS: readonly SharedGroup[] = []
 
 /**
