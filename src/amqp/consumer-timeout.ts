@@ -2,8 +2,9 @@
  * A delivery that stays open for too long (amqp-semantics.md §2.3): its channel is closed with 406, and what it
  * held goes back to the queues. Looked at by the timer of all connections; a delivery costs nothing for it.
  */
-import type { AmqpChannel, Holder } from './channel.ts'
+import type { AmqpChannel } from './channel.ts'
 import { DeliveryAges } from './delivery-ages.ts'
+import type { Holder } from './holders.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 
 /** Notes of ages in the shortest time that a delivery may stay open. */
@@ -43,7 +44,7 @@ function overdue(channel: AmqpChannel, nowMs: number, usualMs: number): AmqpErro
   let shortest = 0
   let isOne = true
   for (const holder of channel.holders) {
-    if (holder === null || holder.unackedCount === 0) continue
+    if (holder.unackedCount === 0) continue
     const ms = timeOf(holder, usualMs)
     if (shortest !== 0 && ms !== shortest) isOne = false
     if (ms > 0 && (shortest === 0 || ms < shortest)) shortest = ms
@@ -68,7 +69,7 @@ function overdueOfSome(
   usualMs: number
 ): AmqpError | null {
   for (const holder of channel.holders) {
-    if (holder === null || holder.unackedCount === 0) continue
+    if (holder.unackedCount === 0) continue
     const ms = timeOf(holder, usualMs)
     if (ms === 0) continue
     const oldest = channel.unacked.oldestTagOf(holder.index)
