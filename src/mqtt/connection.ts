@@ -206,6 +206,10 @@ export class MqttConnection
     if (this.session !== null) this.wake(this.session)
   }
 
+  onTooLarge(reason: string): void {
+    this.close(reason, REASON.packetTooLarge, 'lost')
+  }
+
   onClosed(): void {
     this.close(this.socket.closeReason || 'connection lost', 0, 'lost')
     const lost = this.socket.lostUnits(countPublishes)

@@ -31,6 +31,8 @@ export interface SocketHandler {
   onBytes(buffer: Buffer, start: number, end: number): void
   /** `isStuck` was true and is not any more. */
   onDrained(): void
+  /** A WebSocket's peer sent more at once than may be, and is read no further: say so, then close. */
+  onTooLarge?(reason: string): void
   /** The socket is gone, for whatever reason. Called exactly once, and last. */
   onClosed(): void
 }
@@ -469,9 +471,12 @@ export class PeerSocket {
   /** The peer has sent its last byte: it may still read our answers to what came before. */
   private ended(): void {
     if (this.isClosed) return
+    const { stream } = this
+    const reason = stream instanceof WebSocketStream ? stream.endReason : ''
+    if (stream instanceof WebSocketStream && stream.isTooLarge) this.handler.onTooLarge?.(reason)
     this.send()
-    this.markClosed(this.stream instanceof WebSocketStream ? this.stream.endReason : '')
-    this.stream.end()
+    this.markClosed(reason)
+    stream.end()
   }
 
   private markClosed(reason: string): void {

@@ -16,12 +16,19 @@ const NORMAL = 1000
 const GOING_AWAY = 1001
 const UNSUPPORTED_DATA = 1003
 const POLICY_VIOLATION = 1008
-const TOO_BIG = 1009
+export const TOO_BIG = 1009
 /** Node reads so much at once. */
 const READ_BYTES = 65_536
 /** What a chunk costs beside its bytes. */
 const CHUNK_BYTES = 256
 const BINARY = { binary: true, compress: false } as const
+
+/** What closes only when it is told to, but for a peer that breaks the protocol of WebSockets. */
+export interface PatientWebSocket extends WebSocket {
+  /** A message is too large; nothing more is read, and the close is still to come. */
+  readonly isTooLarge: boolean
+  closeWith(code: number): void
+}
 
 export interface WebSocketContext {
   /** The broker stops: no connection is closed for a reason of its own. */
@@ -43,7 +50,7 @@ interface RawHandle {
 export class WebSocketStream extends Duplex {
   /** Why we ended it; '' when the peer did. */
   endReason: string
-  private readonly webSocket: WebSocket
+  private readonly webSocket: PatientWebSocket
   private readonly raw: Socket | Duplex
   private readonly context: WebSocketContext
   /** Before its login. */
@@ -69,7 +76,7 @@ export class WebSocketStream extends Duplex {
   private readonly onWritten: (error?: Error | null) => void
   private readonly onRawData: (chunk: Buffer) => void
 
-  constructor(webSocket: WebSocket, raw: Socket | Duplex, context: WebSocketContext) {
+  constructor(webSocket: PatientWebSocket, raw: Socket | Duplex, context: WebSocketContext) {
     super()
     this.endReason = ''
     this.webSocket = webSocket
@@ -91,7 +98,7 @@ export class WebSocketStream extends Duplex {
     this.onRawData = chunk => this.countHeld(chunk)
     raw.on('data', this.onRawData)
     webSocket.on('message', (data, isBinary) => this.received(data, isBinary))
-    // `ws` answers what is no WebSocket frame with the close code for it.
+    // `ws` answers what is no WebSocket frame with the close code for it; what is too large, `_final` does.
     webSocket.on('error', error => this.endFor(`WebSocket: ${error.message}`))
     webSocket.on('close', () => this.webSocketClosed())
   }
@@ -104,6 +111,11 @@ export class WebSocketStream extends Duplex {
     if (!isPlain || handle?.bytesWritten === undefined) return this.writtenBytes
     const taken = handle.bytesWritten - (handle.writeQueueSize ?? 0) - this.payloadStart
     return this.writtenBytes + Math.min(Math.max(taken, 0), this.writingBytes)
+  }
+
+  /** The peer sent a message larger than may be: it has ended for us. */
+  get isTooLarge(): boolean {
+    return this.webSocket.isTooLarge
   }
 
   /** The peer has logged in: it may send messages as large as packets. */
@@ -141,7 +153,9 @@ export class WebSocketStream extends Duplex {
     }
     // The stream is not over before the closing handshake is: `ws` bounds its time.
     this.ended = done
-    if (webSocket.readyState === OPEN) webSocket.close(context.isStopping ? GOING_AWAY : NORMAL)
+    if (webSocket.readyState !== OPEN) return
+    const code = context.isStopping ? GOING_AWAY : NORMAL
+    webSocket.closeWith(webSocket.isTooLarge ? TOO_BIG : code)
   }
 
   override _destroy(error: Error | null, done: Done): void {
@@ -190,7 +204,7 @@ export class WebSocketStream extends Duplex {
   }
 
   private refuse(code: number, reason: string): void {
-    this.webSocket.close(code)
+    this.webSocket.closeWith(code)
     this.endFor(reason)
   }
 

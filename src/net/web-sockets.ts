@@ -11,10 +11,14 @@
 import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { WebSocketServer } from 'ws'
 import type { Arrival, ListenAddress, Stage } from './arrival.ts'
 import { isLoopbackAddress } from './loopback.ts'
-import { type WebSocketContext, WebSocketStream } from './web-socket-stream.ts'
+import {
+  type PatientWebSocket,
+  TOO_BIG,
+  type WebSocketContext,
+  WebSocketStream
+} from './web-socket-stream.ts'
 
 const PATHS = ['/mqtt', '/ws', '/'] as const
 const SUBPROTOCOLS: readonly string[] = ['mqtt', 'mqttv3.1']
@@ -38,6 +42,16 @@ export interface WebSocketsOptions {
   readonly budget: { preLoginBytes: number }
 }
 
+/** The part of `ws`'s server that is used. */
+interface PatientServer {
+  handleUpgrade(
+    request: IncomingMessage,
+    stream: Duplex,
+    head: Buffer,
+    done: (webSocket: PatientWebSocket) => void
+  ): void
+}
+
 /** One for all listeners. */
 export class WebSockets {
   readonly #options: WebSocketsOptions
@@ -45,7 +59,7 @@ export class WebSockets {
   readonly #http: Server
   /** Who asks, by the stream it asks on. */
   readonly #arrivals = new WeakMap<Duplex, Arrival>()
-  #webSocketServer: Promise<WebSocketServer> | null = null
+  #webSocketServer: Promise<PatientServer> | null = null
 
   constructor(options: WebSocketsOptions) {
     this.#options = options
@@ -170,12 +184,26 @@ export class WebSockets {
     setTimeout(() => stream.destroy(), GRACE_MS).unref()
   }
 
-  async #load(): Promise<WebSocketServer> {
-    const { WebSocketServer } = await import('ws')
+  async #load(): Promise<PatientServer> {
+    const { WebSocket, WebSocketServer } = await import('ws')
+    class Patient extends WebSocket implements PatientWebSocket {
+      isTooLarge = false
+
+      /** Called by `ws` too; for what is too large the last MQTT packet goes first. */
+      override close(code?: number, reason?: string | Buffer): void {
+        if (code === TOO_BIG) this.isTooLarge = true
+        else super.close(code, reason)
+      }
+
+      closeWith(code: number): void {
+        super.close(code)
+      }
+    }
     const payloadBytesMax = this.#options.packetBytesMax + EXTRA_BYTES
     const partsMax = Math.max(PARTS_MIN, Math.ceil(payloadBytesMax / PART_BYTES_MIN))
     return new WebSocketServer({
       noServer: true,
+      WebSocket: Patient,
       clientTracking: false,
       perMessageDeflate: false,
       maxPayload: payloadBytesMax,

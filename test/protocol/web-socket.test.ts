@@ -279,6 +279,21 @@ describe('the end', () => {
     await client.closed()
   })
 
+  it('of who sends too large a message is DISCONNECT 0x95 behind all answers, then 1009', async () => {
+    const tooLarge = frame(BINARY, 'x', { length: 2 ** 24 })
+    for (const [level, last] of [
+      [5, /^d000e0..95/],
+      [4, /^d000$/]
+    ] as const) {
+      const client = await open(level)
+      client.send(frame(BINARY, PINGREQ), tooLarge, frame(BINARY, PINGREQ))
+      expect(await client.closeCode()).toBe(1009)
+      expect(client.unread.toString('hex')).toMatch(last)
+      // Whoever does not answer the close is not waited for.
+      await client.closed()
+    }
+  })
+
   it('of a refused login is its CONNACK, then the close frame', async () => {
     const client = await gateway.upgrade()
     client.send(frame(BINARY, packet(0x10, text('MQTT'), [4, 0, 0, 60], text(''))))
