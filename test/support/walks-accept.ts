@@ -14,6 +14,8 @@ export class Mismatch extends Error {
   }
 }
 
+/** Among the shared subscriptions: what the session has for itself. */
+const OWN = ''
 const NOTHING_SAID = '[null,null,null,null,[]]'
 
 /**
@@ -25,6 +27,7 @@ export function accept(state: State, got: ReadonlyMap<string, readonly Seen[]>):
     group =>
       state.waiting.get(group)!.length > 0 || state.floating.some(each => each.group === group)
   )
+  if (hasBothWays(state, busy)) busy.push(OWN)
   if (busy.length < 2) {
     acceptBy(state, got, busy)
     return [state]
@@ -43,6 +46,16 @@ export function accept(state: State, got: ReadonlyMap<string, readonly Seen[]>):
   }
   if (found.size === 0) throw first
   return [...found.values()]
+}
+
+/** A session has a message of its own that it may get by a shared subscription too. */
+function hasBothWays(state: State, groups: readonly string[]): boolean {
+  const shared = new Set(
+    groups.flatMap(group => state.waiting.get(group) ?? []).map(({ message }) => message.serial)
+  )
+  return [...state.sessions.values()].some(({ out }) =>
+    out.some(item => item.state === 'ready' && shared.has(item.message.serial))
+  )
 }
 
 function permutations(all: readonly string[]): string[][] {
@@ -65,7 +78,7 @@ function labelsOf(state: State): string {
   return JSON.stringify([items, waiting])
 }
 
-/** `order`: the shared subscriptions, the one first that a message is taken for first. */
+/** `order`: the shared subscriptions, the one first that a message is taken for first; `OWN` is first, if not there. */
 function acceptBy(
   state: State,
   got: ReadonlyMap<string, readonly Seen[]>,
@@ -160,6 +173,13 @@ function takeQueued(
     item => item.state !== 'ready' && item.packetId === packet.packetId
   )
   if (isTaken) throw new Mismatch(`${session.clientId}: packet identifier in use twice`)
+  const all = order.includes(OWN) ? order : [OWN, ...order]
+  return all.some(from =>
+    from === OWN ? takeOwn(state, session, packet) : takeShared(state, session, packet, [from])
+  )
+}
+
+function takeOwn(state: State, session: Session, packet: SeenPublish): boolean {
   let isFirst = true
   for (const item of session.out) {
     if (item.state !== 'ready' || item.qos === 0) continue
@@ -173,7 +193,7 @@ function takeQueued(
     forgetCopies(state, item, session)
     return true
   }
-  return takeShared(state, session, packet, order)
+  return false
 }
 
 /** Of a crash: it is here, so it waits for nobody any more. */
