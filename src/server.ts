@@ -402,6 +402,7 @@ class Server implements RunningServer {
   #usersChanged(): void {
     this.#authenticator.setUsers(this.#store.users(), this.#options.topics)
     this.#mqtt.permissionsChanged()
+    this.#amqp.permissionsChanged()
   }
 
   #unknownVhosts(): string[] {

@@ -7,7 +7,6 @@ import {
   AWAIT_OPEN,
   AWAIT_START_OK,
   AWAIT_TUNE_OK,
-  CLOSED,
   CLOSING
 } from './connection.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
@@ -130,7 +129,8 @@ function authenticate(
   authenticator
     .authenticate(credentials)
     .then(result => {
-      if (connection.state === CLOSED) return
+      // It may have been closed meanwhile, by its peer or because its user was deleted.
+      if (connection.state >= CLOSING) return
       if (result.ok) {
         connection.principal = result.principal
         onAccepted()

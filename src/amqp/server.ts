@@ -144,6 +144,26 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     }
   }
 
+  /** Users or rules have changed: who is connected goes on with what holds now, or not at all. */
+  permissionsChanged(): void {
+    const principals = new Map<string, Principal | null>()
+    for (const connection of [...this.connections.keys()]) {
+      const { name, vhost } = connection.principal
+      if (connection.principal === this.nobody) continue
+      const key = `${vhost}\0${name}`
+      let now = principals.get(key)
+      if (now === undefined) {
+        now = this.broker.principalOf(name, vhost)
+        principals.set(key, now)
+      }
+      if (now === null) connection.closeWith(noLongerAuthorized(name), 0, 0)
+      else {
+        connection.principal = now
+        connection.lastExchange = null
+      }
+    }
+  }
+
   /** Tells every client that we stop; sockets end within the grace of `Sockets`. */
   close(): void {
     const explanation = "broker forced connection closure with reason 'shutdown'"
@@ -186,6 +206,12 @@ function startFrame(options: AmqpOptions, mechanisms: string): Buffer {
     mechanisms: Buffer.from(mechanisms),
     locales: Buffer.from('en_US')
   })
+}
+
+/** The code and the first words are RabbitMQ's for a user that is deleted. */
+function noLongerAuthorized(user: string): AmqpError {
+  const explanation = `broker forced connection closure with reason 'user '${user}' is no longer authorized'`
+  return new AmqpError(REPLY.connectionForced, explanation)
 }
 
 function serverProperties(options: AmqpOptions): FieldTable {

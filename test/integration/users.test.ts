@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -171,5 +172,31 @@ describe('who may connect', () => {
     expect(removed).toMatchObject({ code: 1, stdout: '' })
     expect(removed.stderr).toMatch(/config file/)
     expect((await users(['list'])).stdout).toBe('ann   (config file)\n')
+  })
+
+  it('nobody any more whose user is removed, over MQTT and AMQP', async () => {
+    const listen = ['--listen', 'mqtt://127.0.0.1:0', '--listen', 'amqp://127.0.0.1:0']
+    broker = new MotemqProcess(['--data', 'd', ...listen], { cwd })
+    const urls = await broker.ready()
+    await users(['add', 'ann', '--password-stdin'], 's3cret\n')
+    const { connect } = await import('mqtt')
+    const credentials = { username: 'ann', password: 's3cret' }
+    const mqtt = connect(urls.find(url => url.startsWith('mqtt:'))!, {
+      ...credentials,
+      protocolVersion: 5,
+      reconnectPeriod: 0
+    })
+    await new Promise(resolve => mqtt.once('connect', resolve))
+    const { connect: connectAmqp } = await import('amqplib')
+    const url = urls.find(url => url.startsWith('amqp:'))!
+    const amqp = await connectAmqp(url.replace('//', '//ann:s3cret@'))
+    const told = new Promise<number | undefined>(resolve => {
+      mqtt.once('disconnect', ({ reasonCode }) => resolve(reasonCode))
+    })
+    const closed = once(amqp, 'close')
+    await users(['remove', 'ann'])
+    expect(await told).toBe(0x87)
+    expect((await closed)[0]?.code).toBe(320)
+    mqtt.end(true)
   })
 })
