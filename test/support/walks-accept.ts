@@ -173,20 +173,26 @@ function takeQueued(
     item => item.state !== 'ready' && item.packetId === packet.packetId
   )
   if (isTaken) throw new Mismatch(`${session.clientId}: packet identifier in use twice`)
-  const all = order.includes(OWN) ? order : [OWN, ...order]
+  // What was sent before comes with the identifier that it had.
+  const isAgain = session.out.some(
+    item => item.packetId === packet.packetId && fits(state, session, item, packet)
+  )
+  const all = isAgain ? [OWN] : order.includes(OWN) ? order : [OWN, ...order]
   return all.some(from =>
-    from === OWN ? takeOwn(state, session, packet) : takeShared(state, session, packet, [from])
+    from === OWN
+      ? takeOwn(state, session, packet, isAgain)
+      : takeShared(state, session, packet, [from])
   )
 }
 
-function takeOwn(state: State, session: Session, packet: SeenPublish): boolean {
+function takeOwn(state: State, session: Session, packet: SeenPublish, isAgain: boolean): boolean {
   let isFirst = true
   for (const item of session.out) {
     if (item.state !== 'ready' || item.qos === 0) continue
     const isInTurn = item.isFree || isFirst
     if (!item.isFree && !item.isOptional) isFirst = false
     if (!isInTurn || !fits(state, session, item, packet)) continue
-    if (item.packetId !== 0 && item.packetId !== packet.packetId) continue
+    if (item.packetId !== packet.packetId && (isAgain || item.packetId !== 0)) continue
     item.state = 'sent'
     item.isOld = false
     item.packetId = packet.packetId
