@@ -237,8 +237,11 @@ function takeShared(
       const stream = `${from} ${topic} ${qos}`
       const isInTurn = !before.has(stream) || each.isBack
       if (!each.isBack && !each.isOptional) before.add(stream)
-      const item = shareOf(each, group, subscription, packet.qos)
-      if (!isInTurn || item === null || !fits(state, session, item, packet)) continue
+      const ways = [subscription, each.by?.get(session.clientId) ?? subscription]
+      const item = ways
+        .map(way => shareOf(each, group, way, packet.qos))
+        .find(way => way !== null && fits(state, session, way, packet))
+      if (!isInTurn || item == null) continue
       const waiting = state.waiting.get(group)!
       waiting.splice(waiting.indexOf(each), 1)
       forgetCopies(state, item, session)

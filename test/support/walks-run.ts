@@ -2,7 +2,7 @@
 import type { Broker } from '../../src/broker/broker.ts'
 import { WalkPeer } from './walks-peer.ts'
 import { accept, Mismatch } from './walks-accept.ts'
-import { apply, newState, restart, second } from './walks-model.ts'
+import { apply, membersOf, newState, restart, second } from './walks-model.ts'
 import type { Action, State } from './walks-state.ts'
 import { CLIENTS, type CrashMove, type Move, type PeerMove } from './walks-moves.ts'
 import { parse, type Seen } from './walks-packets.ts'
@@ -232,8 +232,11 @@ class Walk {
         for (const item of out) if (item.replayOf !== '') item.isOptional = true
       }
       // Whoever got something of it, nobody saw.
-      for (const waiting of state.waiting.values()) {
-        for (const [at, each] of waiting.entries()) waiting[at] = { ...each, isBack: true }
+      for (const [group, waiting] of state.waiting) {
+        const by = new Map(
+          membersOf(state, group).map(member => [member.clientId, member.subscriptions.get(group)!])
+        )
+        for (const [at, each] of waiting.entries()) waiting[at] = { ...each, isBack: true, by }
       }
     }
     const seen = peer.take()

@@ -79,6 +79,8 @@ export interface Waiting {
   readonly isBack: boolean
   /** A restart keeps it. */
   readonly isKept: boolean
+  /** By client identifier: the subscription that a member may have been given it by, unseen, before a crash. */
+  readonly by?: ReadonlyMap<string, Subscription>
 }
 
 export interface State {
