@@ -39,6 +39,8 @@ export class PublishGate {
     this.#tell()
     const { broker } = this.#connection
     if (!this.#isHeld || broker.isPaused || broker.diskAlarm) return
+    // What others held back has filled the buffers again: told once more when that is over.
+    if (broker.journal.isCrowded) return
     this.#isHeld = false
     this.#connection.resume()
   }

@@ -192,12 +192,25 @@ export class Broker implements Liveness {
 
   /** Tells whoever publishes when reading it stops or goes on, and of which alarm. */
   judgePause(): void {
-    const wasPaused = this.isPaused
     this.isPaused = this.isCrowded || this.memoryAlarm
-    if (!this.isPaused && !wasPaused) return
-    for (const publisher of this.publishers) {
-      if (this.isPaused) publisher.onPause()
-      else publisher.onResume()
+    if (this.isPaused) for (const publisher of this.publishers) publisher.onPause()
+    else this.resumeAll()
+  }
+
+  /** What they held back may be too much again; then who went on stands behind those whose turn did not come. */
+  private resumeAll(): void {
+    const { journal, publishers } = this
+    let count = 0
+    for (const publisher of publishers) {
+      if (journal.isCrowded) break
+      publisher.onResume()
+      count++
+    }
+    if (!journal.isCrowded) return
+    for (const publisher of publishers) {
+      if (count-- <= 0) break
+      publishers.delete(publisher)
+      publishers.add(publisher)
     }
   }
 

@@ -210,7 +210,8 @@ export class LocalClient implements Publisher {
     const deferred = this.#deferred
     let count = 0
     // What is sent may fill the disk's buffers again.
-    while (count < deferred.length && !this.#broker.isPaused) this.#send(deferred[count++]!)
+    const { journal } = this.#broker
+    while (count < deferred.length && !journal.isCrowded) this.#send(deferred[count++]!)
     deferred.splice(0, count)
   }
 

@@ -25,6 +25,18 @@ export function blockOf(segment: Segment, offset: number): Block | null {
   return segment.large?.get(offset - LARGE_BODY_AT) ?? null
 }
 
+/** Marks what can be viewed of a block of which `bytes` were read. */
+export function markIntact(block: Block, bytes: number, store: Buffer, header: BatchHeader): void {
+  const { buffer, base, segment } = block
+  for (let at = 0; at < bytes; at += PAGE_BYTES) {
+    if (!header.read(buffer, at, store, base + at)) continue
+    if (header.segment !== segment.number || header.isLarge) continue
+    if (!isBatchIntact(buffer, at, header.length)) continue
+    block.markPages(at, at + header.length)
+    at += header.paddedLength - PAGE_BYTES
+  }
+}
+
 interface Request {
   segment: number
   offset: number
@@ -150,17 +162,10 @@ export class ColdReads {
   }
 
   #keep(segment: Segment, base: number, scratch: Buffer, from: number): void {
-    const header = this.#header
     const block = this.#cache.add(segment, base)
     scratch.copy(block.buffer, 0, from, from + BLOCK_BYTES)
     this.#stats.blocksRead++
-    for (let at = 0; at < BLOCK_BYTES; at += PAGE_BYTES) {
-      if (!header.read(block.buffer, at, this.#store, base + at)) continue
-      if (header.segment !== segment.number || header.isLarge) continue
-      if (!isBatchIntact(block.buffer, at, header.length)) continue
-      block.markPages(at, at + header.length)
-      at += header.paddedLength - PAGE_BYTES
-    }
+    markIntact(block, BLOCK_BYTES, this.#store, this.#header)
   }
 
   async #readLarge(segment: Segment, offset: number): Promise<Block | null> {

@@ -470,8 +470,7 @@ export class Committer {
     const tail = this.#tail
     if (!tail.isCrowded || tail.pendingBytes > this.#parts.limits.pendingBytesMax / 2) return
     tail.isCrowded = false
-    if (!this.#isFull) return
-    this.#isFull = false
+    this.#isFull = false // who saw `isCrowded` may wait, too
     this.#parts.owner.onBackpressure(false)
   }
 }

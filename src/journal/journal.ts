@@ -103,6 +103,8 @@ export interface Journal {
   durableTicket: number
   readonly level: DiskLevel
   readonly failed: boolean
+  /** Too much is on its way to the disk, whether the owner was told already or not. */
+  readonly isCrowded: boolean
   readonly stats: JournalStats
 
   /** False: a record of so many bytes gets a file of its own, and for that the disk is too full. */

@@ -4,9 +4,10 @@
  * `tail.ts` appends, `commit.ts` writes and syncs, `cold-reads.ts` reads back, `maintenance.ts` keeps it
  * bounded; this file puts them together and holds the calls that are made for every message.
  */
+import { BatchHeader } from './batch.ts'
 import { BlockCache } from './blocks.ts'
 import { Checkpointer } from './checkpoint.ts'
-import { blockOf, ColdReads } from './cold-reads.ts'
+import { blockOf, ColdReads, markIntact } from './cold-reads.ts'
 import { Committer } from './commit.ts'
 import { FilePool } from './file-pool.ts'
 import { isWorldError, JournalError } from './journal-error.ts'
@@ -21,7 +22,7 @@ import type {
 } from './journal.ts'
 import { BLOCK_BYTES, RECORD_HEADER_BYTES } from './layout.ts'
 import { Maintenance } from './maintenance.ts'
-import { type Folder, openFolder, recover } from './open.ts'
+import { type Folder, openFolder, type Recovered, recover } from './open.ts'
 import type { JournalOptions } from './options.ts'
 import { Block, Segment } from './segment.ts'
 import type { SegmentTable } from './segment-table.ts'
@@ -138,7 +139,7 @@ class LogJournal extends Tail implements Journal {
   }
 
   /** Replay is done: everything runs from here. */
-  run(owner: JournalOwner, recovered: Awaited<ReturnType<typeof recover>>): void {
+  run(owner: JournalOwner, recovered: Recovered): void {
     const { limits, disk, path, store, timers, log } = this.#folder
     const stats = this.#stats
     const { segments, cache, files, clock } = this
@@ -183,9 +184,24 @@ class LogJournal extends Tail implements Journal {
       committer.fail(error)
     }
     this.#running = { committer, checkpointer, maintenance, coldReads, space, slots }
-    this.startAt(lastTicket)
+    this.#start(recovered, store)
     slots.kick()
     void space.look()
+  }
+
+  #start({ tail, lastTicket }: Recovered, store: Buffer): void {
+    if (tail === null) {
+      this.startAt(lastTicket)
+      return
+    }
+    const { segment, offset, head } = tail
+    let block: Block | null = null
+    if (head.length > 0) {
+      block = this.cache.add(segment, offset - head.length)
+      head.copy(block.buffer)
+      markIntact(block, head.length, store, new BatchHeader())
+    }
+    this.startIn(segment, offset, block, lastTicket)
   }
 
   protected override wake(urgency: Urgency): void {

@@ -18,6 +18,7 @@ import {
 import { Quarantine } from './quarantine.ts'
 import { Replay } from './recovery.ts'
 import { SegmentTable } from './segment-table.ts'
+import { sparesOf } from './slots.ts'
 import type { StoreClock } from './store-clock.ts'
 import {
   type Checkpoint,
@@ -25,6 +26,7 @@ import {
   makeSuperblock,
   readSuperblock
 } from './superblock.ts'
+import { placeBehind, type TailPlace } from './tail-place.ts'
 
 const SEGMENT_BYTES_MAX = 16 * 1024 * 1024
 const SEGMENT_BYTES_MIN = 256 * 1024
@@ -55,7 +57,8 @@ export async function openFolder(options: JournalOptions): Promise<Folder> {
     limits.checkpointBytes = await boundedByDisk(disk, path, limits.checkpointBytes, segmentBytes)
     limits.deadBytesMax = await boundedByDisk(disk, path, limits.deadBytesMax, segmentBytes)
     // What is on its way when the disk is found full must fit into the reserve, and leave some of it.
-    limits.pendingBytesMax = Math.min(limits.pendingBytesMax, segmentBytes)
+    // Half of a segment: with the rest of the last one it takes one slot of the reserve, never two.
+    limits.pendingBytesMax = Math.min(limits.pendingBytesMax, segmentBytes / 2)
     const segments = new SegmentTable()
     const timers = options.timers ?? realTimers
     return { path, disk, store, superblock, limits, segmentBytes, segments, timers, log, unlock }
@@ -152,6 +155,8 @@ export interface Recovered {
   lastCounter: number
   spares: string[]
   nextSlot: number
+  /** Where to go on; null: in a fresh segment. */
+  tail: TailPlace | null
   /** Bytes of log behind the begin of the newest checkpoint. */
   logBytes: number
 }
@@ -195,6 +200,10 @@ export async function recover(
   clock.start()
   await syncTail(folder, files)
   const spares = await clearUp(folder, found, quarantine)
+  const isWhole = spares.length >= sparesOf(folder.limits.reserveSegments)
+  const tail = isWhole
+    ? null
+    : await placeBehind(replay.end, segments, folder.segmentBytes, files, store)
   recovery.tookMs = performance.now() - startedAt
   return {
     recovery,
@@ -203,6 +212,7 @@ export async function recover(
     checkpoints: good,
     lastCounter: good[0]?.counter ?? checkpoints[0]?.counter ?? 0,
     spares,
+    tail,
     nextSlot: found.nextSlot,
     logBytes: bytesSince(segments, good[0])
   }

@@ -15,6 +15,7 @@ import type { JournalLog } from './options.ts'
 import type { Quarantine } from './quarantine.ts'
 import type { LogPosition, Segment } from './segment.ts'
 import { readRegion } from './segment-reader.ts'
+import type { LogEnd } from './tail-place.ts'
 import type { StoreClock } from './store-clock.ts'
 import type { Checkpoint } from './superblock.ts'
 
@@ -51,6 +52,8 @@ export class Replay {
   #doneSegment: Segment | null = null
   #doneOffset = 0
   #tornBefore = 0
+  /** Where the log ends in the last slot from which a batch was taken. */
+  end: LogEnd | null = null
   readonly #skipped: Buffer[] = []
   #skippedBytes = 0
 
@@ -213,6 +216,7 @@ export class Replay {
     this.#doneSegment = segment
     this.#doneOffset = walk.offset + header.paddedLength
     this.#tornBefore = walk.tornBytes
+    if (!segment.isOwnFile) this.end = { segment, offset: this.#doneOffset }
     if (segment.firstTicket === 0) segment.firstTicket = header.firstTicket
     segment.lastTicket = header.lastTicket
   }

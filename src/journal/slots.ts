@@ -46,6 +46,11 @@ export function isFreePage(page: Buffer, store: Buffer): boolean {
   )
 }
 
+/** How many slots are kept prepared: the reserve, and the next one. */
+export function sparesOf(reserve: number): number {
+  return reserve + 1
+}
+
 export class Slots {
   /** Names of the prepared slots. */
   readonly spares: string[] = []
@@ -80,7 +85,7 @@ export class Slots {
     this.#folder = folder
     this.#store = store
     this.segmentBytes = segmentBytes
-    this.spareTarget = reserve + 1
+    this.spareTarget = sparesOf(reserve)
     this.#kept = Math.max(0, reserve - 1)
     this.#space = space
     this.#stats = stats

@@ -123,6 +123,16 @@ export abstract class Tail {
     this.#nextSegment()
   }
 
+  /** Goes on in a segment that has records, behind its end; `block` is the one of that place, if it has some. */
+  protected startIn(segment: Segment, offset: number, block: Block | null, ticket: number): void {
+    this.ticket = ticket
+    this.#current = segment
+    this.#nextOffset = offset
+    if (block === null) return
+    block.holds++
+    this.#block = block
+  }
+
   begin(bytesMax: number): number {
     if (this.#recordAt >= 0) assert.fail('begin: a record is open already')
     if (bytesMax > SMALL_RECORD_BYTES) return this.#beginLarge(bytesMax)

@@ -108,6 +108,8 @@ export class MqttConnection
   unexpectedAcks: number
   /** `liveMs` at which the peer is closed if they still wait. */
   heldUntilMs: number
+  /** What was held is taken: it can not wait in the splitter. */
+  private isRetaking: boolean
   /** Session Expiry Interval of its DISCONNECT, seconds; null: unchanged. */
   newExpirySeconds: number | null
   /** The enhanced authentication that its CONNECT asked for; null: none. */
@@ -155,6 +157,7 @@ export class MqttConnection
     this.held = new HeldPublishes()
     this.unexpectedAcks = 0
     this.heldUntilMs = 0
+    this.isRetaking = false
     this.newExpirySeconds = null
     this.authentication = null
     this.owed = new OwedAcks()
@@ -311,6 +314,16 @@ export class MqttConnection
 
   onResume(): void {
     this.resume(PAUSED_PRESSURE)
+    retryHeld(this)
+    if (this.paused === 0) this.resumeSplitting()
+  }
+
+  /** True: the PUBLISH in hand waits, unread, until the pressure is gone. */
+  postpones(): boolean {
+    this.pause(PAUSED_PRESSURE)
+    if (this.isRetaking) return false
+    this.splitter.postpone()
+    return true
   }
 
   onDiskAlarm(raised: boolean): void {
@@ -360,7 +373,9 @@ export class MqttConnection
   }
 
   retake(first: number, buffer: Buffer, start: number, end: number): void {
+    this.isRetaking = true
     this.handle(this, first, buffer, start, end)
+    this.isRetaking = false
   }
 
   failed(error: unknown): void {

@@ -7,7 +7,6 @@ import { ProtocolError } from './codec/protocol-error.ts'
 import type { MqttConnection } from './connection.ts'
 import { hold, holdAll } from './holding.ts'
 import { isDenial, logDenied } from './log-denied.ts'
-import { PAUSED_PRESSURE } from './paused.ts'
 import { REASON, reasonOf } from './reason-codes.ts'
 
 const VERSION_5 = 5
@@ -22,7 +21,8 @@ export function handlePublish(
 ): boolean {
   const { broker, message } = connection.context
   connection.isPublisher = true
-  if (broker.isPaused) connection.pause(PAUSED_PRESSURE)
+  // Too much is on its way to the disk: what the publishers have sent already must not double it.
+  if (broker.isPaused && connection.postpones()) return false
   const isAcknowledged = (first & 6) !== 0
   if (isAcknowledged && connection.held.count > 0) {
     // Those behind a held one keep their order.

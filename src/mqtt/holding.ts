@@ -46,7 +46,8 @@ export function hold(
 /** The alarm has passed: what is held is taken, in order. */
 export function retryHeld(connection: Holding): void {
   const { held } = connection
-  if (held.count === 0 || connection.context.broker.refusal !== 0) return
+  const { broker } = connection.context
+  if (held.count === 0 || broker.refusal !== 0 || broker.journal.isCrowded) return
   const waiting = held.take()
   const untilMs = connection.heldUntilMs
   connection.heldUntilMs = 0
@@ -54,7 +55,9 @@ export function retryHeld(connection: Holding): void {
   try {
     for (const { first, body } of waiting) {
       if (connection.isClosed) return
-      connection.retake(first, body, 0, body.length)
+      // What thousands hold must not come all at once.
+      if (broker.journal.isCrowded) held.add(first, body, 0, body.length)
+      else connection.retake(first, body, 0, body.length)
     }
     if (held.count > 0) connection.heldUntilMs = untilMs
   } catch (error) {

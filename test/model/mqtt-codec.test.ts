@@ -272,13 +272,19 @@ describe('the splitter', () => {
 
   function collect(
     chunks: Buffer[],
-    haltAt: ReadonlySet<number>
+    haltAt: ReadonlySet<number>,
+    postponeAt: ReadonlySet<number> = new Set()
   ): { seen: Buffer[]; most: number } {
     const seen: Buffer[] = []
     let most = 0
+    let calls = 0
     const splitter = new Splitter(
       {
         onPacket(first, buffer, start, end) {
+          if (postponeAt.has(++calls)) {
+            splitter.postpone()
+            return false
+          }
           seen.push(Buffer.concat([Buffer.from([first]), buffer.subarray(start, end)]))
           return !haltAt.has(seen.length)
         }
@@ -293,16 +299,17 @@ describe('the splitter', () => {
       shared.fill(0xff)
       most = Math.max(most, splitter.bufferedBytes)
     }
-    for (let i = 0; i < 10; i++) splitter.resume()
+    for (let i = 0; i < 20; i++) splitter.resume()
     expect(splitter.bufferedBytes).toBe(0)
     return { seen, most }
   }
 
-  it('finds the same packets however they are cut, also when it is halted', () => {
+  it('finds the same packets however they are cut, also when it is halted or one is to come again', () => {
     const cuts = fc.array(fc.integer({ min: 1, max: 400 }), { maxLength: 50 })
     const halts = fc.uniqueArray(fc.integer({ min: 1, max: 6 }), { maxLength: 6 })
+    const again = fc.uniqueArray(fc.integer({ min: 1, max: 9 }), { maxLength: 9 })
     fc.assert(
-      fc.property(packets, cuts, halts, (list, sizes, haltAt) => {
+      fc.property(packets, cuts, halts, again, (list, sizes, haltAt, postponeAt) => {
         const stream = Buffer.concat(list)
         const chunks: Buffer[] = []
         let at = 0
@@ -314,7 +321,7 @@ describe('the splitter', () => {
         const expected = list.map(bytes =>
           Buffer.concat([bytes.subarray(0, 1), bytes.subarray(bodyOf(bytes))])
         )
-        expect(collect(chunks, new Set(haltAt)).seen).toEqual(expected)
+        expect(collect(chunks, new Set(haltAt), new Set(postponeAt)).seen).toEqual(expected)
       }),
       { numRuns: 500 }
     )

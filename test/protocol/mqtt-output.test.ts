@@ -165,7 +165,9 @@ describe('pressure', () => {
     const late = await client(4, 'late', { keepalive: 5 })
     pressure(true)
     late.send(packet(0x30, text('a')))
-    await gateway.until(() => gateway.broker.counters.mqttReceived[0] === 2)
+    const isPaused = (each: unknown) => (each as { isPaused: boolean }).isPaused
+    await gateway.until(() => [...gateway.broker.publishers].every(isPaused))
+    expect(gateway.broker.counters.mqttReceived[0]).toBe(1)
     early.send('c0 00')
     late.send('c0 00')
     gateway.pass(30)
@@ -174,6 +176,7 @@ describe('pressure', () => {
     pressure(false)
     expect((await early.next()).toString('hex')).toBe('d000')
     expect((await late.next()).toString('hex')).toBe('d000')
+    expect(gateway.broker.counters.mqttReceived[0]).toBe(2)
   })
 
   it('goes on reading who only subscribes', async () => {

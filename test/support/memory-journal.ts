@@ -18,6 +18,7 @@ export class MemoryJournal implements Journal {
   durableTicket = 0
   level: DiskLevel = 'green'
   failed = false
+  isCrowded = false
   viewBuffer: Buffer = Buffer.alloc(0)
   viewStart = 0
   viewEnd = 0

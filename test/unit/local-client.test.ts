@@ -1,6 +1,7 @@
 import { pino } from 'pino'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { Broker } from '../../src/broker/broker.ts'
+import { Owner } from '../../src/broker/owner.ts'
 import { LocalClient, type LocalDelivery } from '../../src/broker/local-client.ts'
 import { DEFAULT_LIMITS } from '../../src/core/limits.ts'
 import { Principal } from '../../src/core/principal.ts'
@@ -50,6 +51,26 @@ function publish(topic: string, given: { qos?: number; retain?: boolean } = {}) 
     )
   return outcome
 }
+
+describe('who is held back', () => {
+  it('goes on one after the other, when what one held back fills the buffers again', () => {
+    const owner = new Owner(broker)
+    const resumed: string[] = []
+    for (const name of ['a', 'b', 'c']) {
+      const publisher = new LocalClient(broker, broker.state.vhost('/')!)
+      publisher.onResume = () => {
+        resumed.push(name)
+        journal.isCrowded = true
+      }
+    }
+    for (let time = 0; time < 6; time++) {
+      owner.onBackpressure(true)
+      journal.isCrowded = false
+      owner.onBackpressure(false)
+    }
+    expect(resumed.join('')).toBe('abcabc')
+  })
+})
 
 describe('publish in the process', () => {
   it('is settled by the sync of its record, not before', async () => {

@@ -75,6 +75,8 @@ export class Splitter {
   /** Bytes that the unfinished packet in `rest` needs; 0 while its header is unfinished. */
   private needed: number
   private isHalted: boolean
+  /** The packet in hand is to be handed on again. */
+  private isPostponed: boolean
   private isClosed: boolean
 
   constructor(handler: PacketHandler, packetBytesMax: number, allowed = BEFORE_CONNECT) {
@@ -85,6 +87,7 @@ export class Splitter {
     this.restEnd = 0
     this.needed = 0
     this.isHalted = false
+    this.isPostponed = false
     this.isClosed = false
   }
 
@@ -121,6 +124,11 @@ export class Splitter {
     this.isHalted = true
   }
 
+  /** From within `onPacket`, which then says no: that packet is not taken, it comes again with `resume`. */
+  postpone(): void {
+    this.isPostponed = true
+  }
+
   /** Goes on after `onPacket` said no. */
   resume(): void {
     if (!this.isHalted) return
@@ -152,11 +160,13 @@ export class Splitter {
       }
       const goesOn = this.handler.onPacket(first, buffer, bodyStart, bodyEnd)
       if (this.isClosed) return
-      start = bodyEnd
       if (!goesOn) {
         this.isHalted = true
+        if (!this.isPostponed) start = bodyEnd
+        this.isPostponed = false
         break
       }
+      start = bodyEnd
     }
     if (start < end) this.keep(buffer, start, end)
   }
@@ -185,6 +195,8 @@ export class Splitter {
     if (this.isClosed) return -1
     if (!goesOn) {
       this.isHalted = true
+      if (this.isPostponed) this.keep(packet, 0, packetEnd)
+      this.isPostponed = false
       if (start < end) this.keep(buffer, start, end)
       return -1
     }
