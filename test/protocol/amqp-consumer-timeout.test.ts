@@ -32,7 +32,7 @@ function timeout(ms: number): FieldTable {
 }
 
 describe('a delivery that stays open', () => {
-  it('for half an hour closes its channel with 406, and comes to another consumer', async () => {
+  it('R20: for half an hour closes its channel with 406, and comes to another consumer', async () => {
     const { gateway, client } = await startAmqp()
     await declareQueue(client)
     await consume(client)

@@ -142,13 +142,13 @@ describe('a queue with a single active consumer', () => {
     await client.expect(QUEUE.deleteOk)
   })
 
-  it('cannot be consumed exclusively: 403, with and without others', async () => {
+  it('R13: cannot be consumed exclusively: 403, with and without others', async () => {
     client.method(BASIC.consume, 1, { ...CONSUME_VALUES, exclusive: true })
     const text = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use"
     await channelClosed(client, 403, BASIC.consume, text)
   })
 
-  it('has no basic.get: 405', async () => {
+  it('R16: has no basic.get: 405', async () => {
     client.method(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
     await channelClosed(
       client,

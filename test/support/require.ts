@@ -3,7 +3,7 @@
  * says so in one line a program; with `MOTEMQ_TEST_REQUIRE=all` a missing program is a failure.
  */
 import { spawnSync } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
+import { accessSync, constants, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { describe } from 'vitest'
 
@@ -22,6 +22,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'amqp-publish': 'amqp-tools',
   'amqp-consume': 'amqp-tools',
   'amqp-get': 'amqp-tools',
+  'amqp-declare-queue': 'amqp-tools',
+  javac: 'openjdk-17-jdk-headless',
+  '/usr/share/java/amqp-client.jar': 'librabbitmq-client-java',
   tc: 'iproute2',
   ip: 'iproute2',
   ps: 'procps',
@@ -29,7 +32,10 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'qemu-arm-static': 'qemu-user-static',
   'qemu-s390x-static': 'qemu-user-static',
   'python3:paho.mqtt': 'python3-paho-mqtt',
-  'python3:pika': 'python3-pika'
+  'python3:pika': 'python3-pika',
+  'python3:celery': 'python3-celery',
+  'python3:kombu': 'python3-kombu',
+  'python3:redis': 'python3-redis'
 }
 
 export function packageOf(program: string): string {
@@ -56,8 +62,9 @@ export function findProgram(name: string): string | null {
   return null
 }
 
-/** `mosquitto_pub`, or a module of Debian's Python as `python3:paho.mqtt`. */
+/** `mosquitto_pub`, a file by its path, or a module of Debian's Python as `python3:paho.mqtt`. */
 export function isAvailable(program: string): boolean {
+  if (program.startsWith('/')) return existsSync(program)
   const [name = '', module] = program.split(':')
   if (module === undefined) return findProgram(name) !== null
   if (!isExecutable(PYTHON)) return false

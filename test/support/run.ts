@@ -12,22 +12,44 @@ export interface Running {
   readonly result: Promise<RunResult>
   /** Resolves when standard output, so far, contains `text`; rejects when the program ends before. */
   saw(text: string): Promise<void>
+  /** The same of standard output or standard error. */
+  said(text: string): Promise<void>
   kill(): void
 }
 
-/** Starts a program; it is killed when it runs longer than `timeoutMs`. */
-export function start(command: string, args: readonly string[], timeoutMs = 20_000): Running {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+export interface StartOptions {
+  /** It is killed when it runs longer. */
+  readonly timeoutMs?: number
+  /** Besides what this process has. */
+  readonly env?: Readonly<Record<string, string>>
+  readonly cwd?: string
+}
+
+export function start(
+  command: string,
+  args: readonly string[],
+  { timeoutMs = 20_000, env, cwd }: StartOptions = {}
+): Running {
+  const child = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+    cwd
+  })
   const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
   let stdout = ''
   let stderr = ''
-  let checkWaiting: () => void = () => undefined
+  /** Those who wait for something that it says. */
+  const waiting = new Set<() => void>()
+  const checkWaiting = () => {
+    for (const check of waiting) check()
+  }
   child.stdout.on('data', (chunk: Buffer) => {
     stdout += String(chunk)
     checkWaiting()
   })
   child.stderr.on('data', (chunk: Buffer) => {
     stderr += String(chunk)
+    checkWaiting()
   })
   const result = new Promise<RunResult>((resolve, reject) => {
     child.on('error', reject)
@@ -36,18 +58,23 @@ export function start(command: string, args: readonly string[], timeoutMs = 20_0
       resolve({ code, stdout, stderr })
     })
   })
-  const saw = (text: string) =>
+  const until = (isThere: () => boolean) =>
     new Promise<void>((resolve, reject) => {
-      checkWaiting = () => {
-        if (stdout.includes(text)) resolve()
+      const check = () => {
+        if (!isThere()) return
+        waiting.delete(check)
+        resolve()
       }
-      checkWaiting()
+      waiting.add(check)
+      check()
       result.then(
         ({ code }) => reject(new Error(`${command} ended with ${code}: ${stdout}${stderr}`)),
         reject
       )
     })
-  return { result, saw, kill: () => child.kill('SIGKILL') }
+  const saw = (text: string) => until(() => stdout.includes(text))
+  const said = (text: string) => until(() => stdout.includes(text) || stderr.includes(text))
+  return { result, saw, said, kill: () => child.kill('SIGKILL') }
 }
 
 /** Runs it and resolves with its standard output; rejects when it does not end with 0. */

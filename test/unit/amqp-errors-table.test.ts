@@ -23,11 +23,13 @@ const SITUATIONS: Readonly<Record<string, string>> = {
   R10: 'a name that begins with amq.: 403',
   R11: 'the default exchange, the deletion of a system exchange, a publish to an internal one: 403',
   R12: 'no permission: 403',
-  R13: 'a consumer beside an exclusive one: 403',
+  R13: 'a consumer beside an exclusive one, an exclusive one of a single active consumer: 403',
   R14: 'a consumer tag twice on a channel: 530, of the connection',
   R15: 'an unknown delivery tag: 406',
+  R16: 'basic.get of a queue with a single active consumer: 405',
   R17: 'a bad expiration, a foreign user-id: 406',
   R18: 'immediate, prefetch_size, recover without requeue, flow off: 540, of the connection',
+  R20: 'a delivery that stays open for too long: 406',
   R21: 'which right each method asks for'
 }
 
