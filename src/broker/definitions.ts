@@ -6,7 +6,7 @@
 import { BrokerError } from '../core/errors.ts'
 import { Exchange, type ExchangeKind } from '../core/exchange.ts'
 import { type FieldTable, fieldOf, fieldTypeName } from '../core/field-table.ts'
-import { mayFilter, mayResource, type ResourceAccess } from '../core/permissions.ts'
+import { mayBindingKey, mayFilter, mayResource, type ResourceAccess } from '../core/permissions.ts'
 import type { Principal } from '../core/principal.ts'
 import { Queue } from '../core/queue.ts'
 import { checkQueueArguments, isClassicIn, isQueueArgument } from '../core/queue-arguments.ts'
@@ -346,8 +346,10 @@ function mayBindFrom(
   source: Exchange,
   { principal, key }: { principal: Principal | null; key: string }
 ): void {
-  if (source.kind !== 'topic' || principal === null || principal.topics.length === 0) return
-  if (mayFilter(principal, bindingKeyToFilter(key), '') === 'all') return
+  if (source.kind !== 'topic' || principal === null || !principal.judgesTopics) return
+  const hasRules = principal.topics.length > 0
+  const isCovered = !hasRules || mayFilter(principal, bindingKeyToFilter(key), '') === 'all'
+  if (isCovered && mayBindingKey(principal, source.name, key)) return
   const what = `read access to topic '${key}' in exchange '${source.name}' in vhost '${vhost.name}'`
   throw new BrokerError('notAuthorized', `${what} refused for user '${principal.name}'`)
 }

@@ -15,7 +15,7 @@
 import { DEFAULT_LIMITS } from './limits.ts'
 import { hasClientId, KeyPatterns } from './key-patterns.ts'
 import type { Access, Principal, ResourceRule, TopicRule } from './principal.ts'
-import { hasWildcard, isDollarTopic, isValidFilter } from './topic.ts'
+import { hasWildcard, isDollarTopic, isValidFilter, swapSeparators } from './topic.ts'
 import { coversFilter, intersectFilters } from './topic-filter-sets.ts'
 import { TopicTrie } from './topic-trie.ts'
 
@@ -71,6 +71,12 @@ export function mayKey(
   }
   if (principal.topicPermissions.length === 0) return true
   return compiled(principal).keyPatterns(clientId).test(access, exchange, topic)
+}
+
+/** RabbitMQ's topic permissions of a binding: they are asked for its key as it is written, wildcards and all. */
+export function mayBindingKey(principal: Principal, exchange: string, key: string): boolean {
+  if (principal.topicPermissions.length === 0) return true
+  return compiled(principal).keyPatterns('').test('read', exchange, swapSeparators(key))
 }
 
 /**

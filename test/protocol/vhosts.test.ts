@@ -146,6 +146,12 @@ describe('a virtual host', () => {
     expect(await publish('ann/1')).toBe('40030001' + '10')
     expect(await publish('ben/1')).toBe('40030001' + '87')
     const backend = await server.amqp({ username: 'ann', password: 'pw' })
+    await backend.call(QUEUE.declare, DECLARE, QUEUE.declareOk)
+    const binding = { reserved: 0, queue: 'q', exchange: 'amq.topic', noWait: false, arguments: [] }
+    await backend.call(QUEUE.bind, { ...binding, routingKey: 'all.#' }, QUEUE.bindOk)
+    await backend.openChannel(2)
+    backend.method(QUEUE.bind, 2, { ...binding, routingKey: '#' })
+    expect((await backend.expect(CHANNEL.close, 2)).replyCode).toBe(403)
     backend.publish('amq.topic', 'ben.1', 'x')
     expect((await backend.expect(CHANNEL.close)).replyCode).toBe(403)
   })
