@@ -276,7 +276,7 @@ class Server implements RunningServer {
       routes: [
         ...this.#healthRoutes(),
         ...metricsRoutes(this.#report, VERSION),
-        ...storeRoutes({ users: this.#users, vhosts: this.#vhosts }),
+        ...storeRoutes({ broker: this.broker, users: this.#users, vhosts: this.#vhosts }),
         ...drainRoutes(this.#mqtt)
       ],
       onBug: this.#onBug

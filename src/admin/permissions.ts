@@ -1,5 +1,6 @@
 /** `/api/permissions` and `/api/topic-permissions` on the admin socket: what `motemq permission` asks. */
 import type { StoredUsers } from '../auth/users.ts'
+import { readObject } from './json-body.ts'
 import { type AdminRequest, HttpError, json, type Route } from './router.ts'
 
 export function permissionRoutes(users: StoredUsers): Route[] {
@@ -58,14 +59,9 @@ async function readTexts<const K extends string>(
   request: AdminRequest,
   known: readonly K[]
 ): Promise<Partial<Record<K, string>>> {
-  const body = (await request.readJson()) ?? {}
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-    throw new HttpError(400, 'the body is no JSON object')
-  }
-  for (const [key, value] of Object.entries(body)) {
-    if ((known as readonly string[]).includes(key) && typeof value === 'string') continue
-    throw new HttpError(400, `${JSON.stringify(key)} is not known here, or no text`)
-  }
+  const body = await readObject(request, known)
+  const wrong = Object.keys(body).find(key => typeof body[key] !== 'string')
+  if (wrong !== undefined) throw new HttpError(400, `${wrong} is no text`)
   return body as Partial<Record<K, string>>
 }
 

@@ -1,15 +1,23 @@
 /** What commands ask about all that is kept, of a running broker or of a stopped one. */
 import type { StoredUsers } from '../auth/users.ts'
+import type { Broker } from '../broker/broker.ts'
 import { permissionRoutes } from './permissions.ts'
+import { policyRoutes } from './policies.ts'
 import type { Route } from './router.ts'
 import { userRoutes } from './users.ts'
 import { type VhostAdmin, vhostRoutes } from './vhosts.ts'
 
 export interface KeptThings {
+  readonly broker: Broker
   readonly users: StoredUsers
   readonly vhosts: VhostAdmin
 }
 
-export function storeRoutes({ users, vhosts }: KeptThings): Route[] {
-  return [...userRoutes(users), ...permissionRoutes(users), ...vhostRoutes(vhosts)]
+export function storeRoutes({ broker, users, vhosts }: KeptThings): Route[] {
+  return [
+    ...userRoutes(users),
+    ...permissionRoutes(users),
+    ...vhostRoutes(vhosts),
+    ...policyRoutes(broker)
+  ]
 }

@@ -3,6 +3,7 @@ import type { Broker } from '../broker/broker.ts'
 import { deleteVhost, putVhost } from '../broker/vhosts.ts'
 import { BrokerError } from '../core/errors.ts'
 import type { Vhost } from '../core/vhost.ts'
+import { isTexts, readObject } from './json-body.ts'
 import { type AdminRequest, HttpError, json, type Route } from './router.ts'
 
 export interface VhostSummary {
@@ -94,19 +95,8 @@ export function vhostRoutes(vhosts: VhostAdmin): Route[] {
 async function readNotes(
   request: AdminRequest
 ): Promise<{ description: string; tags: readonly string[] }> {
-  const body = (await request.readJson()) ?? {}
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-    throw new HttpError(400, 'the body is no JSON object')
-  }
-  const notes = { description: '', tags: [] as readonly string[] }
-  for (const [key, value] of Object.entries(body)) {
-    if (key === 'description' && typeof value === 'string') notes.description = value
-    else if (key === 'tags' && isTexts(value)) notes.tags = value
-    else throw new HttpError(400, `${JSON.stringify(key)} is not known here, or not of its type`)
-  }
-  return notes
-}
-
-function isTexts(value: unknown): value is string[] {
-  return Array.isArray(value) && value.every(tag => typeof tag === 'string')
+  const { description = '', tags = [] } = await readObject(request, ['description', 'tags'])
+  if (typeof description !== 'string') throw new HttpError(400, 'description is no text')
+  if (!isTexts(tags)) throw new HttpError(400, 'tags is no list of texts')
+  return { description, tags }
 }

@@ -9,6 +9,7 @@ import type { Move } from '../core/move.ts'
 import type { Queue } from '../core/queue.ts'
 import { writeBinding, writeExchange, writeQueue } from '../core/records/definitions.ts'
 import { KIND } from '../core/records/kinds.ts'
+import { writePolicy } from '../core/records/policy.ts'
 import { writeCold, writeEntries } from '../core/records/queue-entries.ts'
 import { writeRetained } from '../core/records/retained.ts'
 import { writeSession, writeSubscription, writeWill } from '../core/records/session.ts'
@@ -121,6 +122,12 @@ export class Checkpoint {
     if (vhost.name !== DEFAULT_VHOST || vhost.description !== '' || vhost.tags.length > 0) {
       writeVhost(this.#broker.writer, vhost)
       this.#append(KIND.vhost)
+      yield
+    }
+    for (const policy of [...vhost.policies.values(), ...vhost.operatorPolicies.values()]) {
+      if (vhost.policiesOf(policy.isOperator).get(policy.name) !== policy) continue
+      writePolicy(this.#broker.writer, vhost.name, policy)
+      this.#append(KIND.policy)
       yield
     }
     for (const exchange of [...vhost.exchanges.values()]) {

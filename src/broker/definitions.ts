@@ -22,6 +22,7 @@ import type { Broker } from './broker.ts'
 import { consumerCount } from './deliver.ts'
 import { endExchange, endUnused } from './end-exchange.ts'
 import { endQueue } from './end-queue.ts'
+import { governExchange, governQueue } from './policies.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
 
 const ALTERNATE = 'alternate-exchange'
@@ -78,6 +79,7 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
   if (options.isDurable) checkDisk(broker)
   const queue = new Queue(id, ownName, vhost.name, options, false)
   if (request.exclusive && owner !== null) makeExclusive(broker, queue, owner)
+  governQueue(vhost, queue)
   broker.state.addQueue(queue)
   broker.events.emit('queueDeclared', { vhost: vhost.name, name: ownName })
   let ticket = 0
@@ -241,6 +243,7 @@ export function declareExchange(
     arguments: request.arguments
   })
   broker.state.addExchange(vhost.name, exchange)
+  governExchange(vhost, exchange)
   if (!request.durable) return { exchange, ticket: 0 }
   writeExchange(broker.writer, vhost.name, exchange)
   return { exchange, ticket: append(broker, KIND.exchange, AWAITED) }

@@ -10,6 +10,7 @@ import { append } from './append.ts'
 import type { Broker, Timed } from './broker.ts'
 import { connectionOf } from './consumer.ts'
 import { afterIndexRead } from './deliver.ts'
+import { applyPolicies } from './policies.ts'
 import { scheduleEnd } from './sessions.ts'
 import { wakeGroups } from './shared-groups.ts'
 import { GROWTH_NOTED, spill } from './spill.ts'
@@ -22,6 +23,9 @@ const TICK_MS = 200
 export function startBroker(broker: Broker): void {
   if (broker.journal.level === 'red') broker.diskAlarm = true
   broker.judge()
+  for (const vhost of broker.vhosts.values()) {
+    if (vhost.policies.size + vhost.operatorPolicies.size > 0) applyPolicies(broker, vhost)
+  }
   for (const session of broker.state.sessions.values()) wake(broker, session)
   wakeGroups(broker)
   wakeOrphans(broker)

@@ -1,4 +1,4 @@
-/** The flags of `motemq vhost` and `motemq permission`. */
+/** The flags of `motemq vhost`, `motemq permission` and `motemq policy`. */
 import type { Command } from 'commander'
 import { addDataFlags, readFlags } from './flags.ts'
 
@@ -82,6 +82,43 @@ export function addPermissions(program: Command): void {
     const { listPermissions } = await import('./vhosts.ts')
     await listPermissions(readFlags(list), flags.json === true)
   })
+}
+
+export function addPolicies(program: Command): void {
+  const policies = program
+    .command('policy')
+    .description('what holds for all queues and exchanges whose names match')
+  const set = policies
+    .command('set <name> <pattern> <definition>')
+    .description('a regular expression on names, and JSON such as {"max-length": 1000}')
+  set.option('--priority <number>', 'of several that match the highest holds (default: 0)')
+  set.option(
+    '--apply-to <word>',
+    'queues, exchanges, classic_queues, quorum_queues, streams or all'
+  )
+  addPolicyFlags(set)
+  set.action(async (name: string, pattern: string, definition: string, flags: object) => {
+    const { setPolicy } = await import('./policies.ts')
+    await setPolicy(readFlags(set), name, pattern, definition, flags)
+  })
+  const clear = policies.command('clear <name>').description('take one away')
+  addPolicyFlags(clear)
+  clear.action(async (name: string, flags: object) => {
+    const { clearPolicy } = await import('./policies.ts')
+    await clearPolicy(readFlags(clear), name, flags)
+  })
+  const list = policies.command('list').description('list them')
+  list.option('--json', 'as JSON')
+  addDataFlags(list)
+  list.action(async (flags: { json?: boolean }) => {
+    const { listPolicies } = await import('./policies.ts')
+    await listPolicies(readFlags(list), flags.json === true)
+  })
+}
+
+function addPolicyFlags(command: Command): void {
+  command.option('--operator', 'an operator policy: it can only make bounds tighter')
+  addVhostFlag(command)
 }
 
 /** RabbitMQ's `-p`. */

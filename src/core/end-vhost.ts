@@ -16,6 +16,8 @@ export function removeVhost(state: State, vhost: Vhost): void {
   for (const exchange of vhost.exchanges.values()) exchange.detach()
   // Whoever still walks over it finds nothing.
   vhost.exchanges.clear()
+  vhost.policies.clear()
+  vhost.operatorPolicies.clear()
   vhost.bindingCount = 0
   state.vhosts.delete(vhost.name)
 }

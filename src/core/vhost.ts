@@ -1,5 +1,6 @@
 /** A virtual host: the names, and the routes that are remembered. */
 import { alternateName, Exchange, type ExchangeKind } from './exchange.ts'
+import type { Policy } from './policy.ts'
 import type { Queue } from './queue.ts'
 import { Retained } from './retained.ts'
 import { RouteCache } from './route-cache.ts'
@@ -36,6 +37,8 @@ export class Vhost {
   /** By `$share/NAME/FILTER`. */
   readonly groups: Map<string, SharedGroup>
   readonly retained: Retained
+  readonly policies: Map<string, Policy>
+  readonly operatorPolicies: Map<string, Policy>
   readonly topicExchange: Exchange
   readonly topicRoutes: RouteCache
   readonly #routes: Map<Exchange, RouteCache>
@@ -54,6 +57,8 @@ export class Vhost {
     this.sessions = new Map()
     this.groups = new Map()
     this.retained = new Retained()
+    this.policies = new Map()
+    this.operatorPolicies = new Map()
     this.#routes = new Map()
     this.#withAlternate = new Map()
     this.#policyAlternates = new Map()
@@ -63,6 +68,10 @@ export class Vhost {
     }
     this.topicExchange = this.exchanges.get(MQTT_EXCHANGE)!
     this.topicRoutes = this.routesOf(this.topicExchange)
+  }
+
+  policiesOf(isOperator: boolean): Map<string, Policy> {
+    return isOperator ? this.operatorPolicies : this.policies
   }
 
   routesOf(exchange: Exchange): RouteCache {

@@ -158,6 +158,9 @@ export async function lastingState(broker: Broker): Promise<string[]> {
   for (const user of state.users.values()) lines.push(`user ${JSON.stringify(user)}`)
   for (const vhost of state.vhosts.values()) {
     lines.push(`vhost ${vhost.name} ${vhost.description} ${vhost.tags}`)
+    for (const policy of [...vhost.policies.values(), ...vhost.operatorPolicies.values()]) {
+      lines.push(`policy ${vhost.name} ${JSON.stringify(policy)}`)
+    }
     for (const { value } of [...vhost.retained.tree.entries()]) {
       if (value === null) continue
       const { topic, sequence, bytes, segment, offset } = value

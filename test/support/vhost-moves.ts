@@ -1,7 +1,9 @@
 /** What a model test does with further virtual hosts: they come with all kinds of things in them, and go. */
 import { bindQueue, declareExchange, declareQueue } from '../../src/broker/definitions.ts'
 import { subscribe } from '../../src/broker/sessions.ts'
+import { clearPolicy, setPolicy } from '../../src/broker/policies.ts'
 import { deleteVhost, putVhost } from '../../src/broker/vhosts.ts'
+import type { Vhost } from '../../src/core/vhost.ts'
 import { ANYBODY, Backend, Client, type Rig } from './broker-rig.ts'
 
 const SUBSCRIBE = {
@@ -18,6 +20,7 @@ export function moveVhost(rig: Rig, name: string, b: number): void {
     return
   }
   const { vhost } = putVhost(rig.broker, name, { description: `${b % 3}`, tags: [] })
+  movePolicy(rig, vhost, b)
   const operator = { principal: null, owner: null }
   const flags = { passive: false, durable: true, autoDelete: false, arguments: [] }
   const queue = { ...flags, name: 'q', exclusive: false, ...operator }
@@ -37,4 +40,16 @@ export function moveVhost(rig: Rig, name: string, b: number): void {
   }
   client.publish('t/1', `${b}`, { qos: 1, retain: b % 2 === 0 })
   if (b % 5 !== 0) client.close(b % 5 === 1 ? 'lost' : 'disconnect')
+}
+
+function movePolicy(rig: Rig, vhost: Vhost, b: number): void {
+  const isOperator = b % 7 < 2
+  const name = `p${b % 2}`
+  if (b % 3 === 0 && vhost.policiesOf(isOperator).has(name)) {
+    clearPolicy(rig.broker, vhost, name, isOperator)
+    return
+  }
+  const definition = { 'max-length': b % 5 }
+  const about = { name, pattern: b % 2 === 0 ? '^q' : '', applyTo: 'all', priority: b % 4 } as const
+  setPolicy(rig.broker, vhost, { ...about, definition, isOperator })
 }

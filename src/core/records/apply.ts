@@ -7,6 +7,7 @@ import * as definitions from './definitions.ts'
 import { KIND } from './kinds.ts'
 import { applyMessage } from './message.ts'
 import * as entries from './queue-entries.ts'
+import * as policies from './policy.ts'
 import * as retained from './retained.ts'
 import * as sessions from './session.ts'
 import * as settles from './settle.ts'
@@ -73,6 +74,8 @@ const COLD: Readonly<Record<number, (state: State, reader: BytesReader) => boole
   [KIND.userDelete]: users.applyUserDelete,
   [KIND.vhost]: vhosts.applyVhost,
   [KIND.vhostEnd]: vhosts.applyVhostEnd,
+  [KIND.policy]: policies.applyPolicy,
+  [KIND.policyEnd]: policies.applyPolicyEnd,
   [KIND.counters]: (state, reader) => {
     state.nextId = Math.max(state.nextId, reader.varint())
     state.retainedSequence = Math.max(state.retainedSequence, reader.varint())

@@ -48,5 +48,7 @@ export const KIND = {
   vhost: 50,
   /** With all that it holds. */
   vhostEnd: 51,
+  policy: 52,
+  policyEnd: 53,
   counters: 56
 } as const
