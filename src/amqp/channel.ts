@@ -331,13 +331,19 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     else reject(broker, holder.queue, sequence)
     holder.unackedCount--
     const consumer = holder.consumer
-    if (consumer === null || consumer.isCancelled) {
-      this.holders.forget(holder)
-    } else if (consumer.isStarved) this.connection.wake(consumer)
+    if (consumer === null || consumer.isCancelled) this.holders.forget(holder)
     if (consumer === null) return
+    const wasFull = this.isShared(this.consumedCount)
     this.consumedCount--
     // One of the channel's places is free: whoever waits for it may have it.
-    if (this.isShared(this.consumedCount + 1)) this.wakeAll()
+    if (wasFull) this.passTurn(consumer)
+    else if (consumer.isStarved && !consumer.isCancelled) this.connection.wake(consumer)
+  }
+
+  /** Wakes all of them, last the one that had a place: else its queue would always be the first to have it. */
+  private passTurn(consumer: ChannelConsumer): void {
+    if (this.consumers.delete(consumer.tag)) this.consumers.set(consumer.tag, consumer)
+    this.wakeAll()
   }
 
   /** One of several: delivering waits for the others. Their tags may be in another order than they are. */
@@ -359,6 +365,18 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   /** Room for one more delivery, as far as the channel as a whole goes. */
   get hasRoom(): boolean {
     return !this.isClosed && !this.isFinishing && !this.isShared(this.consumedCount)
+  }
+
+  /** The channel as a whole has as many open deliveries as its prefetch lets it have. */
+  get isAtPrefetch(): boolean {
+    return this.globalPrefetchCount > 0 && this.consumedCount >= this.globalPrefetchCount
+  }
+
+  /** The prefetch of the channel as a whole; 0 = unlimited. */
+  setGlobalPrefetch(count: number): void {
+    this.globalPrefetchCount = count
+    for (const consumer of this.consumers.values()) consumer.hasSharedPrefetch = count > 0
+    this.wakeAll()
   }
 
   wakeAll(): void {

@@ -19,6 +19,7 @@ export class AmqpConsumer implements ChannelConsumer {
   isCancelled: boolean
   isStarved: boolean
   isWaking: boolean
+  hasSharedPrefetch: boolean
   /** Its consume-ok has left. */
   private isStarted: boolean
   /** The tag as a short string, its length before it. */
@@ -33,6 +34,7 @@ export class AmqpConsumer implements ChannelConsumer {
     this.isCancelled = false
     this.isStarved = false
     this.isWaking = false
+    this.hasSharedPrefetch = channel.globalPrefetchCount > 0
     this.isStarted = false
     const bytes = Buffer.from(tag)
     this.tagBytes = Buffer.concat([Buffer.from([bytes.length]), bytes])
@@ -54,7 +56,8 @@ export class AmqpConsumer implements ChannelConsumer {
 
   private hasRoom(): boolean {
     if (this.channel.connection.socket.isStuck) return false
-    if (this.noAck) return true
+    // Without acknowledgements it takes no place, but waits for one all the same, as RabbitMQ has it.
+    if (this.noAck) return !this.hasSharedPrefetch || !this.channel.isAtPrefetch
     if (this.prefetchCount > 0 && this.holder.unackedCount >= this.prefetchCount) return false
     return this.channel.hasRoom
   }

@@ -23,10 +23,8 @@ export function handleQos(channel: AmqpChannel, values: ArgumentsOf<typeof BASIC
   if (values.prefetchSize !== 0) {
     throw new AmqpError(REPLY.notImplemented, `prefetch_size!=0 (${values.prefetchSize})`)
   }
-  if (values.global) {
-    channel.globalPrefetchCount = values.prefetchCount
-    channel.wakeAll()
-  } else channel.prefetchCount = values.prefetchCount
+  if (values.global) channel.setGlobalPrefetch(values.prefetchCount)
+  else channel.prefetchCount = values.prefetchCount
   channel.reply(0, encodeMethod(BASIC.qosOk, channel.id, {}))
 }
 

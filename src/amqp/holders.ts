@@ -15,6 +15,8 @@ export interface ChannelConsumer extends Consumer {
   isStarved: boolean
   /** On the connection's list of those to wake. */
   isWaking: boolean
+  /** The channel as a whole has a prefetch. */
+  hasSharedPrefetch: boolean
   /** Its consume-ok has left: deliveries may follow. */
   start(): void
 }
