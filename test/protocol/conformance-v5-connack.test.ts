@@ -1,7 +1,5 @@
 /** MQTT 5.0 §3.1.2.10 Keep Alive, §3.1.2.11.2 Session Expiry Interval and §3.2 CONNACK. */
 import { describe, expect, it } from 'vitest'
-import type { Credentials } from '../../src/auth/authenticator.ts'
-import { Principal } from '../../src/core/principal.ts'
 import { startGateway } from '../support/mqtt-moves.ts'
 import {
   connectPacket,
@@ -15,6 +13,7 @@ import {
   userProperty
 } from '../support/mqtt5-bytes.ts'
 import {
+  authenticate,
   client,
   dialed,
   left,
@@ -25,18 +24,6 @@ import {
   quiet,
   subscriber
 } from '../support/mqtt5-moves.ts'
-
-/** `bob` and nobody may come in, `mallory` not, for `busy` there is no room. */
-function authenticate({ username }: Credentials) {
-  const name = username ?? ''
-  if (name === 'mallory') return Promise.resolve({ ok: false, reason: 'bad-credentials' } as const)
-  if (name === 'stranger') return Promise.resolve({ ok: false, reason: 'not-authorized' } as const)
-  if (name === 'busy') return Promise.resolve({ ok: false, reason: 'busy' } as const)
-  return Promise.resolve({
-    ok: true,
-    principal: new Principal(name, [], '/', [], [], true)
-  } as const)
-}
 
 describe('the keep alive', () => {
   it('of the client holds: silence of one and a half of it closes as a lost network does, v5 [MQTT-3.1.2-22] [MQTT-3.2.2-22] [MQTT-3.1.2-23]', async () => {

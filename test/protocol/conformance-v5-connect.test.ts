@@ -1,7 +1,6 @@
 /** MQTT 5.0 §3.1 CONNECT, but for wills. */
 import { describe, expect, it } from 'vitest'
 import type { Credentials } from '../../src/auth/authenticator.ts'
-import { Principal } from '../../src/core/principal.ts'
 import { hex, startGateway } from '../support/mqtt-moves.ts'
 import {
   connectPacket,
@@ -15,6 +14,7 @@ import {
   subscribePacket
 } from '../support/mqtt5-bytes.ts'
 import {
+  authenticate,
   client,
   dialed,
   left,
@@ -31,18 +31,6 @@ import { type Bytes, bytes, packet, text } from '../support/raw-mqtt.ts'
 const A = text('a')
 const connectOf = (flags: number, ...payload: Bytes[]) =>
   packet(0x10, text('MQTT'), [5, flags, 0, 60], '00', ...payload)
-
-/** `bob` and nobody may come in, `mallory` not, for `busy` there is no room. */
-function authenticate({ username }: Credentials) {
-  const name = username ?? ''
-  if (name === 'mallory') return Promise.resolve({ ok: false, reason: 'bad-credentials' } as const)
-  if (name === 'stranger') return Promise.resolve({ ok: false, reason: 'not-authorized' } as const)
-  if (name === 'busy') return Promise.resolve({ ok: false, reason: 'busy' } as const)
-  return Promise.resolve({
-    ok: true,
-    principal: new Principal(name, [], '/', [], [], true)
-  } as const)
-}
 
 describe('the first packet', () => {
   it('is CONNECT: any other closes, and nothing is sent [B13], v5 [MQTT-3.1.0-1] [MQTT-3.14.0-1]', async () => {

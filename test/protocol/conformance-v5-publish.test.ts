@@ -11,7 +11,10 @@ import {
   publishPacket,
   type Received,
   subscribePacket,
-  userProperty
+  userProperty,
+  RETAINED_IF_NEW,
+  RETAINED_NEVER,
+  RETAIN_AS_PUBLISHED
 } from '../support/mqtt5-bytes.ts'
 import {
   client,
@@ -25,10 +28,6 @@ import {
   subscriber
 } from '../support/mqtt5-moves.ts'
 import { packet, text } from '../support/raw-mqtt.ts'
-
-const RETAIN_AS_PUBLISHED = 8
-const IF_NEW = 0x10
-const NEVER = 0x20
 
 const identifiers = (received: Received) =>
   received.properties.filter(([id]) => id === ID.subscriptionIdentifier).map(([, value]) => value)
@@ -139,17 +138,17 @@ describe('a retained message', () => {
       expect((await payloads(raw, 2)).sort()).toEqual(['one', 'two'])
       await quiet(raw)
     }
-    await subscribed(raw, 'a/+', IF_NEW)
+    await subscribed(raw, 'a/+', RETAINED_IF_NEW)
     await quiet(raw)
-    await subscribed(raw, 'a/#', IF_NEW)
+    await subscribed(raw, 'a/#', RETAINED_IF_NEW)
     expect((await payloads(raw, 2)).sort()).toEqual(['one', 'two'])
-    await subscribed(raw, 'a/#', NEVER)
-    await subscribed(raw, '+/+', NEVER)
+    await subscribed(raw, 'a/#', RETAINED_NEVER)
+    await subscribed(raw, '+/+', RETAINED_NEVER)
     await quiet(raw)
     // A subscription of the session that comes back was there before.
     await left(raw)
     const { raw: back } = await met(gateway, { clientId: 'later', clean: false, expiry: 100 })
-    await subscribed(back, 'a/+', IF_NEW)
+    await subscribed(back, 'a/+', RETAINED_IF_NEW)
     await quiet(back)
   })
 

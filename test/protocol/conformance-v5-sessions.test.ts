@@ -9,7 +9,10 @@ import {
   property,
   propertyOf,
   publishPacket,
-  subscribePacket
+  subscribePacket,
+  NO_LOCAL,
+  RETAINED_NEVER,
+  RETAIN_AS_PUBLISHED
 } from '../support/mqtt5-bytes.ts'
 import {
   client,
@@ -23,9 +26,6 @@ import {
   subscriber
 } from '../support/mqtt5-moves.ts'
 
-const NO_LOCAL = 4
-const AS_PUBLISHED = 8
-const NEVER_RETAINED = 0x20
 const back = { clientId: 'back', clean: false, expiry: 1_000 }
 
 describe('a session that is resumed', () => {
@@ -33,7 +33,7 @@ describe('a session that is resumed', () => {
     const gateway = await startGateway()
     const raw = await client(gateway, back)
     const id = property(ID.subscriptionIdentifier, 9)
-    await subscribed(raw, 'a', 1 | NO_LOCAL | AS_PUBLISHED | NEVER_RETAINED, id)
+    await subscribed(raw, 'a', 1 | NO_LOCAL | RETAIN_AS_PUBLISHED | RETAINED_NEVER, id)
     await left(raw)
     const again = await client(gateway, back)
     const other = await client(gateway)

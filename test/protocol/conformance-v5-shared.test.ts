@@ -11,7 +11,8 @@ import {
   propertyOf,
   type Received,
   subscribePacket,
-  unsubscribePacket
+  unsubscribePacket,
+  RETAINED_NEVER
 } from '../support/mqtt5-bytes.ts'
 import {
   client,
@@ -24,8 +25,6 @@ import {
   subscriber
 } from '../support/mqtt5-moves.ts'
 import type { RawMqtt } from '../support/raw-mqtt.ts'
-
-const NEVER_RETAINED = 0x20
 
 async function member(
   gateway: Gateway,
@@ -197,7 +196,7 @@ describe('a shared subscription', () => {
     const live = await next(raw)
     expect([live.payload, propertyOf(live, ID.subscriptionIdentifier)]).toEqual(['live', 77])
     // The same filter beside it, not shared, is another subscription.
-    await subscribed(raw, 'a/#', NEVER_RETAINED)
+    await subscribed(raw, 'a/#', RETAINED_NEVER)
     raw.send(unsubscribePacket(3, ['$share/group/a', 'a', '$share/other/a/#', '$share/group/a/#']))
     expect((await next(raw)).reasons).toEqual([0x11, 0x11, 0x11, 0])
     await published(other, 'a', 'plain')

@@ -11,7 +11,8 @@ import {
   propertyOf,
   publishPacket,
   subscribePacket,
-  unsubscribePacket
+  unsubscribePacket,
+  NO_LOCAL
 } from '../support/mqtt5-bytes.ts'
 import {
   client,
@@ -25,7 +26,6 @@ import {
 } from '../support/mqtt5-moves.ts'
 import { bytes, packet, text } from '../support/raw-mqtt.ts'
 
-const NO_LOCAL = 4
 const A = text('a')
 
 describe('SUBSCRIBE and UNSUBSCRIBE', () => {

@@ -9,7 +9,8 @@ import {
   property,
   propertyOf,
   publishPacket,
-  userProperty
+  userProperty,
+  NO_LOCAL
 } from '../support/mqtt5-bytes.ts'
 import {
   client,
@@ -25,7 +26,6 @@ import { packet } from '../support/raw-mqtt.ts'
 
 /** QoS 2, and RETAIN as it was published: nothing of the will is changed on its way. */
 const AS_IS = 2 | 8
-const NO_LOCAL = 4
 const delay = (seconds: number) => property(ID.willDelay, seconds)
 
 describe('a will', () => {

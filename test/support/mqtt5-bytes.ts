@@ -142,6 +142,12 @@ export function publishPacket(
   return packet(first, text(topic), idBytes, block(...properties), Buffer.from(payload as string))
 }
 
+/** Subscription options beside the QoS (§3.8.3.1). */
+export const NO_LOCAL = 4
+export const RETAIN_AS_PUBLISHED = 8
+export const RETAINED_IF_NEW = 0x10
+export const RETAINED_NEVER = 0x20
+
 export function subscribePacket(
   id: number,
   filters: readonly (readonly [filter: string | Uint8Array, options: number])[],

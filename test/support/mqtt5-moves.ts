@@ -1,5 +1,7 @@
 /** Moves of the MQTT 5 conformance tests: clients that are connected, subscribed, gone. */
 import { expect } from 'vitest'
+import type { Credentials } from '../../src/auth/authenticator.ts'
+import { Principal } from '../../src/core/principal.ts'
 import type { Gateway } from './gateway.ts'
 import {
   type ConnectOptions,
@@ -12,6 +14,18 @@ import {
   subscribePacket
 } from './mqtt5-bytes.ts'
 import type { Bytes, RawMqtt } from './raw-mqtt.ts'
+
+/** `bob` and nobody may come in, `mallory` not, for `busy` there is no room. */
+export function authenticate({ username }: Credentials) {
+  const name = username ?? ''
+  if (name === 'mallory') return Promise.resolve({ ok: false, reason: 'bad-credentials' } as const)
+  if (name === 'stranger') return Promise.resolve({ ok: false, reason: 'not-authorized' } as const)
+  if (name === 'busy') return Promise.resolve({ ok: false, reason: 'busy' } as const)
+  return Promise.resolve({
+    ok: true,
+    principal: new Principal(name, [], '/', [], [], true)
+  } as const)
+}
 
 /** A TCP connection on which a CONNECT, or whatever else, was sent. */
 export async function dialed(gateway: Gateway, ...parts: Bytes[]): Promise<RawMqtt> {
