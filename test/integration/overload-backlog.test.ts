@@ -4,9 +4,9 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { afterEach, expect, it } from 'vitest'
+import { publishAcked } from '../support/acked-publisher.ts'
 import { readMetrics } from '../support/metrics.ts'
 import { Program } from '../support/program.ts'
-import { RawClient } from '../support/raw-client.ts'
 import { Readers } from '../support/readers.ts'
 
 const COUNT = 20_000
@@ -45,27 +45,9 @@ async function visit(protocol: 'mqtt' | 'amqp', queueBytesMax = 0): Promise<void
   await expect.poll(() => metric('connections'), { timeout: 10_000 }).toBe(0)
 }
 
-async function publish(count: number): Promise<void> {
-  const publisher = new RawClient({ clientId: 'publisher', version: 5, clean: true })
-  await publisher.connect(program.port('mqtt'))
-  let acked = 0
-  let wake: () => void = () => undefined
-  const onSettled = () => {
-    acked++
-    wake()
-  }
-  for (let sequence = 0; sequence < count; sequence++) {
-    const payload = Buffer.alloc(BYTES)
-    payload.writeBigUInt64LE(BigInt(sequence), 8)
-    publisher.publish('back/log', payload, { qos: 1, onSettled })
-    while (acked + 50 <= sequence) {
-      await new Promise<void>(resolve => {
-        wake = resolve
-      })
-    }
-  }
-  await expect.poll(() => acked, { timeout: 30_000 }).toBe(count)
-  await publisher.end()
+function publish(count: number): Promise<void> {
+  const port = program.port('mqtt')
+  return publishAcked({ port, topic: 'back/log', number: 0, count, bytes: BYTES, window: 50 })
 }
 
 async function metric(name: string, labels: Record<string, string> = {}): Promise<number> {

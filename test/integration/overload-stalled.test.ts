@@ -4,9 +4,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { publishAcked } from '../support/acked-publisher.ts'
 import { readMetrics } from '../support/metrics.ts'
 import { Program } from '../support/program.ts'
-import { RawClient } from '../support/raw-client.ts'
 import { Readers } from '../support/readers.ts'
 
 const CLIENTS = 4
@@ -53,29 +53,9 @@ function readers(keepaliveSeconds: number): Readers {
   })
 }
 
-/** Publishes so many of so many bytes, twenty at a time, all acknowledged. */
-async function publish(number: number, count: number, bytes: number): Promise<void> {
-  const publisher = new RawClient({ clientId: `publisher${number}`, version: 5, clean: true })
-  await publisher.connect(program.port('mqtt'))
-  let acked = 0
-  let wake: () => void = () => undefined
-  for (let sequence = 0; sequence < count; sequence++) {
-    const payload = Buffer.alloc(bytes)
-    payload.writeUInt32LE(number)
-    payload.writeBigUInt64LE(BigInt(sequence), 8)
-    const onSettled = () => {
-      acked++
-      wake()
-    }
-    publisher.publish(`stall/${number}`, payload, { qos: 1, onSettled })
-    while (acked + 20 <= sequence) {
-      await new Promise<void>(resolve => {
-        wake = resolve
-      })
-    }
-  }
-  await expect.poll(() => acked, { timeout: 30_000 }).toBe(count)
-  await publisher.end()
+function publish(number: number, count: number, bytes: number): Promise<void> {
+  const port = program.port('mqtt')
+  return publishAcked({ port, topic: `stall/${number}`, number, count, bytes, window: 20 })
 }
 
 async function metric(name: string, labels: Record<string, string> = {}): Promise<number> {
