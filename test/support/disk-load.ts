@@ -2,10 +2,10 @@
  * Publishers that fill a small disk, through every protocol and QoS, and consumers that come only when they are told
  * to. It writes the history that the checker judges.
  */
-import { type ChannelModel, connect as connectAmqp } from 'amqplib'
+import type { ChannelModel } from 'amqplib'
 import { type History, messageId, readStamp } from './history.ts'
 import type { Ports } from './workload.ts'
-import { AmqpConsumer, AmqpProducer } from './workload-amqp.ts'
+import { AmqpConsumer, AmqpProducer, openAmqp } from './workload-amqp.ts'
 import { MqttPublisher, MqttSubscriber } from './workload-mqtt.ts'
 
 const QUEUE = 'kept'
@@ -70,11 +70,8 @@ export class DiskLoad {
     ).length
   }
 
-  async #amqp(): Promise<ChannelModel> {
-    const url = `amqp://guest:guest@127.0.0.1:${this.#ports.amqp}`
-    const connection = await connectAmqp(url, { noDelay: true })
-    connection.on('error', () => undefined)
-    return connection
+  #amqp(): Promise<ChannelModel> {
+    return openAmqp(this.#ports.amqp!)
   }
 
   /** Declares what there is to be filled; the session goes away again. */
