@@ -1,28 +1,21 @@
 /*
  * libpaho's asynchronous client, which does by itself what applications leave to it: it comes back when it is cut off,
  * and keeps what is published meanwhile.
- *
- *   paho-client PORT VERSION qos            publishes to itself at QoS 0, 1, 2; prints what comes
- *   paho-client PORT VERSION retained       a retained message, and what a new subscription gets
- *   paho-client PORT VERSION will           connects with a will, says so, and is gone without a word
- *   paho-client PORT VERSION leave|return   a session that lasts: subscribes and goes; comes and prints 20 messages
- *   paho-client PORT VERSION offline COUNT  publishes at QoS 1 before standard input says go, and waits for every answer
+ * What it does by its words: client-program.h.
  */
 #include <MQTTAsync.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+
+#define PREFIX "c-"
+#define OFFLINE_QOS 1
+#include "client-program.h"
 
 static MQTTAsync client;
-static volatile int connected, lost, subscribed, sent, failed, arrived, wanted;
-static int version, quiet;
+static volatile int subscribed;
 
 static int on_message(void *context, char *topic, int length, MQTTAsync_message *message) {
 	(void)context;
 	(void)length;
-	if (!quiet)
-		printf("%s %d %d %.*s\n", topic, message->qos, message->retained, message->payloadlen, (char *)message->payload);
+	printf("%s %d %d %.*s\n", topic, message->qos, message->retained, message->payloadlen, (char *)message->payload);
 	fflush(stdout);
 	MQTTAsync_freeMessage(&message);
 	MQTTAsync_free(topic);
@@ -36,16 +29,6 @@ static void done4(void *context, MQTTAsync_successData *data) { (void)data; ++*(
 static void done5(void *context, MQTTAsync_successData5 *data) { (void)data; ++*(volatile int *)context; }
 static void failed4(void *context, MQTTAsync_failureData *data) { (void)context; (void)data; failed++; }
 static void failed5(void *context, MQTTAsync_failureData5 *data) { (void)context; (void)data; failed++; }
-
-static void until(volatile int *value, int least, const char *what) {
-	for (int i = 0; *value < least; i++) {
-		if (i > 3000 || failed > 0) {
-			fprintf(stderr, "%s: %d of %d, failed %d\n", what, *value, least, failed);
-			exit(1);
-		}
-		usleep(10000);
-	}
-}
 
 static MQTTAsync_responseOptions answered(volatile int *count) {
 	MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
@@ -106,7 +89,6 @@ static void publish(const char *topic, const char *payload, int qos, int retaine
 	message.payloadlen = (int)strlen(payload);
 	message.qos = qos;
 	message.retained = retained;
-	wanted++;
 	int code = MQTTAsync_sendMessage(client, topic, &message, &options);
 	if (code != MQTTASYNC_SUCCESS) { fprintf(stderr, "publish: %d\n", code); exit(1); }
 }
@@ -116,59 +98,5 @@ static void leave(void) {
 	options.timeout = 1000;
 	MQTTAsync_disconnect(client, &options);
 	for (int i = 0; i < 300 && MQTTAsync_isConnected(client); i++) usleep(10000);
-}
-
-int main(int count, char **words) {
-	if (count < 4) return 2;
-	const char *port = words[1], *what = words[3];
-	version = atoi(words[2]);
-	if (strcmp(what, "qos") == 0) {
-		dial(port, "c-qos", 1, 0);
-		subscribe("c/qos/#");
-		publish("c/qos/0", "hello", 0, 0);
-		publish("c/qos/1", "hello", 1, 0);
-		publish("c/qos/2", "hello", 2, 0);
-		until(&sent, 3, "sent");
-		until(&arrived, 3, "arrived");
-	} else if (strcmp(what, "retained") == 0) {
-		dial(port, "c-retained", 1, 0);
-		publish("c/kept", "kept", 1, 1);
-		until(&sent, 1, "sent");
-		subscribe("c/kept");
-		until(&arrived, 1, "arrived");
-		publish("c/kept", "", 1, 1);
-		until(&sent, 2, "sent");
-		until(&arrived, 2, "arrived");
-	} else if (strcmp(what, "will") == 0) {
-		dial(port, "c-will", 1, 1);
-		printf("connected\n");
-		fflush(stdout);
-		_exit(0);
-	} else if (strcmp(what, "leave") == 0) {
-		dial(port, "c-lasting", 0, 0);
-		subscribe("c/away");
-	} else if (strcmp(what, "return") == 0) {
-		dial(port, "c-lasting", 0, 0);
-		until(&arrived, 20, "arrived");
-	} else if (strcmp(what, "offline") == 0 && count == 5) {
-		char payload[32];
-		int total = atoi(words[4]);
-		dial(port, "c-offline", 0, 0);
-		printf("connected\n");
-		fflush(stdout);
-		getchar();
-		for (int i = 0; i < total; i++) {
-			snprintf(payload, sizeof payload, "%d", i);
-			publish("c/offline", payload, 1, 0);
-		}
-		printf("buffered\n");
-		fflush(stdout);
-		until(&sent, total, "sent");
-		printf("lost %d sent %d\n", lost > 0, sent);
-	} else {
-		return 2;
-	}
-	leave();
 	MQTTAsync_destroy(&client);
-	return 0;
 }
