@@ -352,7 +352,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
       requeue(this.connection.broker, queue, sequence)
       return
     }
-    putBack(queue, sequence)
+    putBack(this.connection.broker, queue, sequence)
     this.returned.add(queue)
   }
 

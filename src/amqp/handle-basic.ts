@@ -4,6 +4,7 @@ import { cancel, consume } from '../broker/consumers.ts'
 import { requeue } from '../broker/settle.ts'
 import { lookupQueue } from '../broker/definitions.ts'
 import { get } from '../broker/get.ts'
+import { used } from '../broker/queue-life.ts'
 import { type FieldTable, fieldOf, fieldTypeName, integerOf } from '../core/field-table.ts'
 import type { Message } from '../core/message.ts'
 import { mayResource } from '../core/permissions.ts'
@@ -120,6 +121,7 @@ export function handleGet(channel: AmqpChannel, values: ArgumentsOf<typeof BASIC
     throw new AmqpError(REPLY.resourceLocked, explanation)
   }
   channel.isGetting = true
+  used(channel.connection.broker, queue)
   get(channel.connection.broker, queue, new Getter(channel, queue, values.noAck), values.noAck)
 }
 

@@ -17,7 +17,7 @@ import { handleConnectionMethod } from './handle-connection.ts'
 import { handleMethod } from './handle-method.ts'
 import { handleAssembled } from './handle-publish.ts'
 import type { AmqpOptions } from './options.ts'
-import { decodeProperties } from './properties.ts'
+import { decodeProperties, encodeProperties } from './properties.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 import { MECHANISMS, MECHANISMS_WITH_EXTERNAL } from './sasl.ts'
 
@@ -94,6 +94,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     this.tickMs = TICK_MS_MAX
     this.tickedAt = 0
     broker.propertyDecoders[FORM_AMQP] = decodeProperties
+    broker.encodeAmqp = encodeProperties
   }
 
   get preLoginBytes(): number {

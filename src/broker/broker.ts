@@ -8,8 +8,8 @@ import { ERROR_CODES } from '../core/errors.ts'
 import type { Limits } from '../core/limits.ts'
 import { Message } from '../core/message.ts'
 import type { Principal } from '../core/principal.ts'
-import type { PropertiesDecoder } from '../core/properties.ts'
-import type { Queue } from '../core/queue.ts'
+import type { PropertiesDecoder, PropertiesEncoder } from '../core/properties.ts'
+import type { Life, Queue } from '../core/queue.ts'
 import type { Session, Subscription } from '../core/session.ts'
 import { MEMORY, Slabs } from '../core/slabs.ts'
 import { type Liveness, State } from '../core/state.ts'
@@ -75,6 +75,10 @@ export class Broker implements Liveness {
   readonly willRoom: WillRoom
   /** Each front-end's reader of its own property bytes, by message form. */
   readonly propertyDecoders: PropertiesDecoder[]
+  /** Property bytes of FORM_AMQP, for what the broker itself changes; null: nobody reads any. */
+  encodeAmqp: PropertiesEncoder | null
+  /** One turn's work in the life of a queue: set at a start, see dead-letter.ts. */
+  bury: (life: Life) => void
   /** After publish: some queue, session or subscription matched. */
   matched: boolean
   /** Who publishes may be made to wait for the next turn. */
@@ -121,6 +125,8 @@ export class Broker implements Liveness {
     this.deadlines = new DeadlineHeap()
     this.willRoom = new WillRoom()
     this.propertyDecoders = []
+    this.encodeAmqp = null
+    this.bury = () => undefined
     this.matched = false
     this.turns = new PublishTurns()
     this.refusal = 0

@@ -5,6 +5,7 @@ import type { Broker } from './broker.ts'
 import type { Consumer } from './consumer.ts'
 import { consumersOf } from './deliver.ts'
 import { endQueue } from './end-queue.ts'
+import { used } from './queue-life.ts'
 
 export interface ConsumeOptions {
   exclusive: boolean
@@ -43,5 +44,7 @@ export function cancel(broker: Broker, queue: Queue, consumer: Consumer): void {
   const consumers = consumersOf(broker, queue)
   if (!consumers.remove(consumer)) return
   consumers.letGo()
-  if (queue.options.isAutoDelete && consumers.list.length === 0) endQueue(broker, queue)
+  if (consumers.list.length > 0) return
+  if (queue.options.isAutoDelete) endQueue(broker, queue)
+  else used(broker, queue)
 }

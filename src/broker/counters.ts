@@ -1,4 +1,5 @@
 /** What the hot paths count. Plain numbers in fixed places: nothing is looked up by name there. */
+import type { DeathReason } from '../core/death.ts'
 import { DROP_REASONS, type DropReason } from '../core/errors.ts'
 
 export const PAYLOAD_RECEIVED = 0
@@ -28,6 +29,8 @@ export class Counters {
   /** Acknowledgements of what was not open, and the like: counted, ignored. */
   unexpectedAcks: number
   readonly dropped: Map<DropReason, number>
+  /** Messages that left a queue for its dead letter exchange and were kept, by reason. */
+  readonly deadLettered: Record<DeathReason, number>
   /** By queue name, for the reasons of a queue; bounded. */
   readonly droppedByQueue: Map<string, number>
 
@@ -50,6 +53,7 @@ export class Counters {
     this.sessionsExpired = 0
     this.unexpectedAcks = 0
     this.dropped = new Map(DROP_REASONS.map(reason => [reason, 0]))
+    this.deadLettered = { expired: 0, rejected: 0, maxlen: 0, delivery_limit: 0 }
     this.droppedByQueue = new Map()
   }
 
@@ -113,5 +117,6 @@ const UNWANTED: ReadonlySet<DropReason> = new Set([
   'expired',
   'purged',
   'rejected',
+  'delivery_limit',
   'queue_deleted'
 ])

@@ -24,6 +24,7 @@ import { endExchange, endUnused } from './end-exchange.ts'
 import { endQueue } from './end-queue.ts'
 import { governExchange, governQueue } from './policies.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
+import { used } from './queue-life.ts'
 
 const ALTERNATE = 'alternate-exchange'
 const KINDS: ReadonlySet<string> = new Set(['direct', 'fanout', 'topic', 'headers'])
@@ -75,12 +76,17 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
     },
     request.arguments
   )
+  if (options.deadLetterExchange !== null) {
+    may(principal, 'read', 'queue', ownName, vhost)
+    may(principal, 'write', 'exchange', options.deadLetterExchange, vhost)
+  }
   if (broker.state.queues.size >= broker.limits.queuesMax) throw quota('queues', vhost)
   if (options.isDurable) checkDisk(broker)
   const queue = new Queue(id, ownName, vhost.name, options, false)
   if (request.exclusive && owner !== null) makeExclusive(broker, queue, owner)
   governQueue(vhost, queue)
   broker.state.addQueue(queue)
+  used(broker, queue)
   broker.events.emit('queueDeclared', { vhost: vhost.name, name: ownName })
   let ticket = 0
   if (options.isDurable) {
@@ -98,6 +104,7 @@ function makeExclusive(broker: Broker, queue: Queue, owner: object): void {
 }
 
 function describe(broker: Broker, queue: Queue): DeclaredQueue {
+  used(broker, queue)
   // An earlier declaration may not be durable yet: what is answered must be.
   const ticket = queue.isDurable ? broker.definedTicket : 0
   return { queue, ticket, messageCount: queue.readyCount, consumerCount: consumerCount(queue) }

@@ -2,7 +2,7 @@
  * From a queue to its consumers: while something is ready and somebody has credit. Bounded work a
  * turn; what lies on the disk is asked for, and other queues go on meanwhile.
  */
-import { identifiersOf } from '../core/records/message.ts'
+import { expiryIn, identifiersOf } from '../core/records/message.ts'
 import { readIndex } from '../core/records/queue-entries.ts'
 import type { Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
@@ -23,8 +23,10 @@ import type { BlockWaiter } from '../journal/journal.ts'
 import { DAMAGED, load, NOT_LOADED, view, viewed } from './bodies.ts'
 import type { Broker } from './broker.ts'
 import { type Consumer, connectionOf, DELIVER_REDELIVERED, DELIVER_RETAIN } from './consumer.ts'
+import { withDeliveryCount } from './delivery-count.ts'
 import { finish } from './finish.ts'
 import { Consumers } from './queue-consumers.ts'
+import { expireSoon, headChanged } from './queue-life.ts'
 import { topicOf } from './routing.ts'
 
 /** Deliveries of one queue in one turn. */
@@ -51,13 +53,16 @@ export function ready(broker: Broker, queue: Queue): void {
 
 /** Delivers what is ready to who has credit. */
 export function deliver(broker: Broker, consumers: Consumers): void {
-  const { queue } = consumers
+  const { queue, session } = consumers
   if (consumers.isLoading || queue.isDeleted) return
   if (queue.isDurable && broker.journal.failed) return
   for (let left = BUDGET; left > 0; left--) {
     if (queue.readyCount === 0) return
     const consumer = consumers.pick()
-    if (consumer === null) return
+    if (consumer === null) {
+      if (queue.mayExpire && session === null) headChanged(broker, queue)
+      return
+    }
     const sequence = queue.next()
     if (sequence === NOTHING) return
     if (sequence === COLD) {
@@ -97,14 +102,15 @@ function deliverOne(
     broker.counters.dropFrom(queue.name, 'not_authorized')
     return true
   }
-  if ((queue.flags & ENTRY_EXPIRES) !== 0 && message.expiresAt <= broker.nowMs) {
-    // [MQTT-4.3.3-7], [MQTT-3.3.2-5]: what was sent once to a client does not expire on the way.
-    if (session === null || (queue.flags & ENTRY_REDELIVERED) === 0) {
-      finish(broker, queue, sequence)
-      if (session !== null) freed(broker, session)
-      broker.counters.dropFrom(queue.name, 'expired')
-      return true
+  if ((queue.flags & ENTRY_EXPIRES) !== 0 && hasExpired(broker, queue, session, message)) {
+    if (queue.options.deadLetterExchange !== null) {
+      expireSoon(broker, queue)
+      return false
     }
+    finish(broker, queue, sequence)
+    if (session !== null) freed(broker, session)
+    broker.counters.dropFrom(queue.name, 'expired')
+    return true
   }
   let identifiers: number[] | null = null
   if ((queue.flags & ENTRY_HAS_IDS) !== 0) {
@@ -116,6 +122,20 @@ function deliverOne(
   }
   hand(broker, consumers, consumer, message, sequence, identifiers)
   return true
+}
+
+/** The message that `view` read, for the entry whose fields the queue holds. */
+function hasExpired(
+  broker: Broker,
+  queue: Queue,
+  session: Session | null,
+  message: Message
+): boolean {
+  if (session === null) {
+    return expiryIn(message.source, message, viewed.end, queue.id) <= broker.nowMs
+  }
+  // [MQTT-4.3.3-7], [MQTT-3.3.2-5]: what was sent once to a client does not expire on the way.
+  return message.expiresAt <= broker.nowMs && (queue.flags & ENTRY_REDELIVERED) === 0
 }
 
 /**
@@ -153,6 +173,9 @@ function hand(
   const flags = queue.flags
   queue.take(sequence)
   consumers.passTurn()
+  if ((flags & ENTRY_REDELIVERED) !== 0 && queue.options.countsDeliveries) {
+    message = withDeliveryCount(broker, queue, sequence, flags, message)
+  }
   consumer.deliver(
     message,
     queue,

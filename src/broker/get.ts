@@ -4,12 +4,15 @@ import type { Chunk } from '../core/chunk.ts'
 import { NOTHING } from '../core/entries.ts'
 import { COLD, type Queue } from '../core/queue.ts'
 import { ENTRY_EXPIRES, ENTRY_REDELIVERED } from '../core/queue-entry.ts'
+import { expiryIn } from '../core/records/message.ts'
 import type { BlockWaiter } from '../journal/journal.ts'
-import { DAMAGED, load, NOT_LOADED, view } from './bodies.ts'
+import { DAMAGED, load, NOT_LOADED, view, viewed } from './bodies.ts'
 import type { Broker } from './broker.ts'
 import { DELIVER_REDELIVERED } from './consumer.ts'
 import { afterIndexRead, warm } from './deliver.ts'
+import { withDeliveryCount } from './delivery-count.ts'
 import { finish } from './finish.ts'
+import { discard, headChanged } from './queue-life.ts'
 
 /** Gets the answer; `message` is a view for this turn, null when the queue is empty. */
 export interface Taker {
@@ -44,16 +47,23 @@ export function get(broker: Broker, queue: Queue, taker: Taker, noAck: boolean):
       load(broker, queue.segment, queue.offset, waiter)
       return
     }
-    if ((queue.flags & ENTRY_EXPIRES) !== 0 && broker.stored.expiresAt <= broker.nowMs) {
-      finish(broker, queue, sequence)
-      broker.counters.dropFrom(queue.name, 'expired')
+    const { stored } = broker
+    const expires = (queue.flags & ENTRY_EXPIRES) !== 0
+    if (expires && expiryIn(stored.source, stored, viewed.end, queue.id) <= broker.nowMs) {
+      discard(broker, queue, sequence, 'expired', true)
       continue
     }
     const isOld = sequence < queue.redeliveredBelow
     const flags = isOld || (queue.flags & ENTRY_REDELIVERED) !== 0 ? DELIVER_REDELIVERED : 0
+    const entryFlags = queue.flags
     queue.take(sequence)
-    taker.onGot(broker.stored, sequence, flags, queue.readyCount)
+    const message =
+      flags !== 0 && queue.options.countsDeliveries
+        ? withDeliveryCount(broker, queue, sequence, entryFlags, stored)
+        : stored
+    taker.onGot(message, sequence, flags, queue.readyCount)
     if (noAck) finish(broker, queue, sequence)
+    if (queue.mayExpire) headChanged(broker, queue)
     return
   }
 }

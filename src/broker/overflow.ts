@@ -6,7 +6,7 @@ import type { BlockWaiter } from '../journal/journal.ts'
 import { load } from './bodies.ts'
 import type { Broker } from './broker.ts'
 import { afterIndexRead, warm } from './deliver.ts'
-import { finish } from './finish.ts'
+import { discard, headChanged } from './queue-life.ts'
 
 /**
  * Makes room for one message of `bytes` under the bounds (-1 = none), which hold for what is ready.
@@ -21,9 +21,9 @@ export function makeRoom(
 ): boolean {
   while (
     (messagesMax >= 0 && queue.readyCount >= messagesMax) ||
-    (bytesMax >= 0 && queue.readyCount > 0 && queue.readyBytes + bytes > bytesMax)
+    (bytesMax >= 0 && queue.readyBytes + bytes > bytesMax)
   ) {
-    if (queue.options.overflow === 'reject-publish') return false
+    if (queue.options.overflow !== 'drop-head') return false
     const sequence = queue.next()
     if (sequence === NOTHING) return true
     if (sequence === COLD) {
@@ -31,8 +31,8 @@ export function makeRoom(
       return true
     }
     queue.dropsOldest = true
-    finish(broker, queue, sequence)
-    broker.counters.dropFrom(queue.name, 'queue_full')
+    discard(broker, queue, sequence, 'maxlen', true)
+    if (queue.mayExpire) headChanged(broker, queue)
   }
   return true
 }

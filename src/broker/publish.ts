@@ -23,6 +23,7 @@ import { connectionOf, type Publisher } from './consumer.ts'
 import { giveDirect, isAttended } from './group-member.ts'
 import { PAYLOAD_RECEIVED } from './counters.ts'
 import { makeRoom } from './overflow.ts'
+import { discardRefused, trimSoon } from './queue-life.ts'
 import { routeKey, routeTopic, topicOf } from './routing.ts'
 import { store, targets } from './store.ts'
 
@@ -144,6 +145,28 @@ function addAll(broker: Broker, message: Message, route: Route, lasts: boolean):
   }
   for (const group of route.groups) addGroup(broker, message, group, lasts)
   return isTaken
+}
+
+/**
+ * A dead letter goes where its route leads, but to no queue that `isCycle` names: false when nobody gets it.
+ * Whether the disk has room for it is asked before.
+ */
+export function publishDead(
+  broker: Broker,
+  message: Message,
+  route: Route,
+  isCycle: (queue: string) => boolean
+): boolean {
+  targets.clear()
+  let isOut = route.sessions.length + route.groups.length > 0
+  const lasts = broker.refusal === 0
+  for (const target of route.sessions) addSession(broker, message, target, lasts)
+  for (const queue of route.queues) {
+    if (!isCycle(queue.name) && addQueue(broker, message, queue, lasts)) isOut = true
+  }
+  for (const group of route.groups) addGroup(broker, message, group, lasts)
+  store(broker, message, null, null, false)
+  return isOut
 }
 
 /** A large message may be refused where small ones still find room: what waits for room holds all behind it. */
@@ -291,16 +314,24 @@ function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean
   }
   if (options.isBounded) {
     if (!makeRoom(broker, queue, bytes, options.messagesMax, options.bytesMax)) {
-      broker.counters.dropFrom(queue.name, 'queue_full')
+      if (options.overflow === 'reject-publish-dlx' && options.deadLetterExchange !== null) {
+        discardRefused(broker, queue, message)
+      } else broker.counters.dropFrom(queue.name, 'queue_full')
       return false
     }
+    // It goes to who takes it now, else it is the oldest of what is too much.
+    if (options.messagesMax === 0 || (options.bytesMax >= 0 && bytes > options.bytesMax)) {
+      trimSoon(broker, queue)
+    }
   }
-  const expires = message.expiresAt > 0
+  const { messageTtlMs } = options
+  const expires = message.expiresAt > 0 || messageTtlMs >= 0
   targets.add(
     queue,
     entryFlags(Math.min(message.qos, 1), false, false, expires),
     queue.isDurable,
     null
   )
+  if (messageTtlMs >= 0) targets.timeLast(broker.nowMs + messageTtlMs)
   return true
 }

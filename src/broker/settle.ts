@@ -8,6 +8,7 @@ import { appendPair } from './append.ts'
 import type { Broker } from './broker.ts'
 import { ready } from './deliver.ts'
 import { finish } from './finish.ts'
+import { deliveriesOf, discard, headChanged } from './queue-life.ts'
 
 /** PUBACK, PUBCOMP, basic.ack. False: it was not open. */
 export function settle(broker: Broker, queue: Queue, sequence: number): boolean {
@@ -46,19 +47,29 @@ export function inboundTicket(session: Session, packetId: number): number {
 }
 
 /** One of several that go back: call `ready` when all have, else the first overtakes those that lay before it. */
-export function putBack(queue: Queue, sequence: number): void {
-  queue.requeue(sequence)
+export function putBack(broker: Broker, queue: Queue, sequence: number): void {
+  if (!isSpent(broker, queue, sequence)) queue.requeue(sequence)
 }
 
 /** Back to its original place, and to be delivered again. */
 export function requeue(broker: Broker, queue: Queue, sequence: number): void {
-  if (queue.requeue(sequence)) ready(broker, queue)
+  if (isSpent(broker, queue, sequence) || !queue.requeue(sequence)) return
+  if (queue.mayExpire) headChanged(broker, queue)
+  ready(broker, queue)
 }
 
-/** basic.reject and nack without requeue. */
+/** It came back more often than its queue allows (x-delivery-limit), and leaves that now. */
+function isSpent(broker: Broker, queue: Queue, sequence: number): boolean {
+  const { deliveryLimit } = queue.options
+  if (deliveryLimit < 0 || queue.stateOf(sequence) !== UNACKED) return false
+  if (deliveriesOf(broker, queue, sequence) <= deliveryLimit) return false
+  discard(broker, queue, sequence, 'delivery_limit', false)
+  return true
+}
+
+/** basic.reject and nack without requeue: to the dead letter exchange, if there is one. */
 export function reject(broker: Broker, queue: Queue, sequence: number): boolean {
   if (queue.stateOf(sequence) !== UNACKED) return false
-  finish(broker, queue, sequence)
-  broker.counters.dropFrom(queue.name, 'rejected')
+  discard(broker, queue, sequence, 'rejected', false)
   return true
 }

@@ -9,8 +9,11 @@ import { Deadline } from '../lib/deadline-heap.ts'
 import { append } from './append.ts'
 import type { Broker, Timed } from './broker.ts'
 import { connectionOf } from './consumer.ts'
+import { bury } from './dead-letter.ts'
 import { afterIndexRead } from './deliver.ts'
 import { applyPolicies } from './policies.ts'
+import { queueClockOf } from './queue-clock.ts'
+import { expireSoon, type QueueLife, used } from './queue-life.ts'
 import { scheduleEnd } from './sessions.ts'
 import { wakeGroups } from './shared-groups.ts'
 import { GROWTH_NOTED, spill } from './spill.ts'
@@ -23,6 +26,7 @@ const TICK_MS = 200
 export function startBroker(broker: Broker): void {
   if (broker.journal.level === 'red') broker.diskAlarm = true
   broker.judge()
+  broker.bury = life => bury(life as QueueLife)
   for (const vhost of broker.vhosts.values()) {
     if (vhost.policies.size + vhost.operatorPolicies.size > 0) applyPolicies(broker, vhost)
   }
@@ -33,7 +37,11 @@ export function startBroker(broker: Broker): void {
     for (const chunk of queue.chunks) {
       if (coldReleased(chunk).length > 0) new ReleasedWaiter(broker, queue, chunk).ask()
     }
-    if (!queue.isSession) queue.redeliveredBelow = queue.nextSequence
+    if (!queue.isSession) {
+      queue.redeliveredBelow = queue.nextSequence
+      used(broker, queue)
+      if (queue.mayExpire && queue.readyCount > 0) expireSoon(broker, queue)
+    }
     if (queue.hotEntries >= GROWTH_NOTED) broker.longQueues.add(queue)
   }
   if (broker.longQueues.size > 0) spill(broker)
@@ -108,6 +116,7 @@ function wakeOrphans(broker: Broker): void {
 }
 
 function tick(broker: Broker): void {
+  queueClockOf(broker).run()
   if (broker.deadlines.peek() === null) return
   const now = broker.nowMs
   // Bounded: ten thousand sessions that end in one second must not stop everybody.
@@ -124,4 +133,5 @@ export function stopBroker(broker: Broker): void {
   broker.judge()
   if (broker.ticker !== null) clearInterval(broker.ticker)
   broker.ticker = null
+  queueClockOf(broker).stop()
 }

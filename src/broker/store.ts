@@ -1,7 +1,12 @@
 /** One record for all destinations of a message, then their places in the queues, then deliveries. */
 import type { Message } from '../core/message.ts'
 import type { Queue } from '../core/queue.ts'
-import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
+import {
+  ENTRY_EXPIRES,
+  ENTRY_QOS,
+  ENTRY_QOS_SHIFT,
+  ENTRY_SHARE_SHIFT
+} from '../core/queue-entry.ts'
 import {
   DESTINATION_BYTES_MAX,
   messageBytesMax,
@@ -17,6 +22,7 @@ import { AWAITED, LAZY } from '../journal/journal.ts'
 import type { Broker } from './broker.ts'
 import type { Publisher } from './consumer.ts'
 import { deliverNew } from './deliver.ts'
+import { noteExpiring } from './queue-life.ts'
 import { GROWTH_NOTED, noteGrown } from './spill.ts'
 
 /** The queues that take the message at hand. One object, filled anew for each message. */
@@ -194,11 +200,18 @@ function enter(
     const flags = targets.flags[i]! | share
     broker.state.insertEntry(queue, targets.sequences[i]!, segment, offset, bytes, flags)
     if (queue.hotEntries % GROWTH_NOTED === 0) noteGrown(broker, queue)
+    if ((flags & ENTRY_EXPIRES) !== 0 && !queue.isSession) noteExpiry(broker, queue, message, i)
     const isQos2 = (flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT === 2
     if (isQos2 && queue.isDurable && queue.isSession) {
       hold(broker, queue, targets.sequences[i]!, ticket)
     }
   }
+}
+
+function noteExpiry(broker: Broker, queue: Queue, message: Message, index: number): void {
+  const own = targets.hasTimes ? targets.times[index]! : 0
+  const { expiresAt } = message
+  noteExpiring(broker, queue, own > 0 && (expiresAt === 0 || own < expiresAt) ? own : expiresAt)
 }
 
 /** A lasting session's QoS 2 delivery leaves when its record is durable (journal.md §2). */

@@ -72,6 +72,7 @@ export const DROP_REASONS = [
   'queue_deleted',
   'purged',
   'rejected',
+  'delivery_limit',
   'session_ended',
   'retained_quota',
   'damaged',

@@ -81,6 +81,28 @@ export class Message {
     return this.key
   }
 
+  /** The same with bytes of its own, which outlive the turn. */
+  copy(): Message {
+    const copy = new Message()
+    copy.renew()
+    const { keyStart } = this
+    copy.source = Buffer.from(this.source.subarray(keyStart, this.payloadEnd))
+    copy.key = this.keyText()
+    copy.keyEnd = this.keyEnd - keyStart
+    copy.propertiesStart = this.propertiesStart - keyStart
+    copy.propertiesEnd = this.propertiesEnd - keyStart
+    copy.payloadStart = this.payloadStart - keyStart
+    copy.payloadEnd = this.payloadEnd - keyStart
+    copy.form = this.form
+    copy.qos = this.qos
+    copy.retain = this.retain
+    copy.expiresAt = this.expiresAt
+    copy.priority = this.priority
+    copy.exchange = this.exchange
+    copy.publisherId = this.publisherId
+    return copy
+  }
+
   get payloadBytes(): number {
     return this.payloadEnd - this.payloadStart
   }

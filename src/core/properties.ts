@@ -58,5 +58,8 @@ export class MessageProperties {
 /** Reads `source[start..end)`, the property bytes of a message of one form. Never throws: skips what is damaged. */
 export type PropertiesDecoder = (source: Buffer, start: number, end: number) => MessageProperties
 
+/** Property bytes of one form. */
+export type PropertiesEncoder = (properties: MessageProperties) => Buffer
+
 /** One decoder for each form, put there by the front-ends: how one reads what came through another. */
 export type PropertiesDecoders = Record<MessageForm, PropertiesDecoder | null>

@@ -122,12 +122,7 @@ const CHECKS: ReadonlyMap<string, Check> = new Map<string, Check>([
 
 /** They would change what happens to messages, and are not served yet: none is ignored in silence. */
 const NOT_SERVED: ReadonlySet<string> = new Set([
-  'x-message-ttl',
-  'x-expires',
-  'x-dead-letter-exchange',
-  'x-dead-letter-routing-key',
   'x-max-priority',
-  'x-delivery-limit',
   'x-message-deduplication',
   'x-cache-size',
   'x-cache-ttl',
@@ -145,9 +140,7 @@ export function checkQueueArguments(table: FieldTable, queue: string, vhost: str
     if (value === null) continue
     const wrong = check(value, table)
     if (wrong !== null) throw invalid(name, queue, vhost, wrong)
-    const isRefused =
-      NOT_SERVED.has(name) || (name === 'x-overflow' && value.value === 'reject-publish-dlx')
-    if (isRefused) {
+    if (NOT_SERVED.has(name)) {
       const what = `queue argument ${name} (${String(value.value)}) is not served yet`
       throw new BrokerError('notImplemented', what, { argument: name })
     }

@@ -44,6 +44,8 @@ export interface QueueOptions extends QueueSettings {
   readonly isBounded: boolean
   /** x-queue-type. */
   readonly type: QueueType
+  /** Consumers are told how often a message came back: a queue with a limit, or a quorum queue. */
+  readonly countsDeliveries: boolean
   /** x-max-priority; 0 = it has no priorities. */
   readonly priorityMax: number
   /** x-single-active-consumer. */
@@ -81,6 +83,8 @@ function read(flags: QueueFlags, table: FieldTable): QueueOptions {
   const messagesMax = numberIn(table, 'x-max-length', -1)
   const bytesMax = numberIn(table, 'x-max-length-bytes', -1)
   const overflow = textIn(table, 'x-overflow')
+  const deliveryLimit = numberIn(table, 'x-delivery-limit', -1)
+  const isQuorum = textIn(table, 'x-queue-type') === 'quorum'
   return {
     isDurable: flags.isDurable,
     isExclusive: flags.isExclusive,
@@ -97,9 +101,10 @@ function read(flags: QueueFlags, table: FieldTable): QueueOptions {
     expiresMs: numberIn(table, 'x-expires', 0),
     deadLetterExchange: textIn(table, 'x-dead-letter-exchange'),
     deadLetterKey: textIn(table, 'x-dead-letter-routing-key'),
-    deliveryLimit: numberIn(table, 'x-delivery-limit', -1),
+    deliveryLimit,
+    countsDeliveries: deliveryLimit >= 0 || isQuorum,
     consumerTimeoutMs: numberIn(table, 'x-consumer-timeout', -1),
-    type: textIn(table, 'x-queue-type') === 'quorum' ? 'quorum' : 'classic',
+    type: isQuorum ? 'quorum' : 'classic',
     priorityMax: numberIn(table, 'x-max-priority', 0),
     hasSingleActiveConsumer: isTrueIn(table, 'x-single-active-consumer'),
     deduplicates: isTrueIn(table, 'x-message-deduplication'),
@@ -115,7 +120,11 @@ export function withSettings(
   settings: Partial<QueueSettings>
 ): QueueOptions {
   const merged = { ...declared, ...settings, declared }
-  return { ...merged, isBounded: merged.messagesMax >= 0 || merged.bytesMax >= 0 }
+  return {
+    ...merged,
+    isBounded: merged.messagesMax >= 0 || merged.bytesMax >= 0,
+    countsDeliveries: merged.deliveryLimit >= 0 || merged.type === 'quorum'
+  }
 }
 
 /** What was declared: what a declaration is compared with, and what is written and exported. */

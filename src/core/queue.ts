@@ -29,6 +29,12 @@ import type { QueueOptions } from './queue-options.ts'
 /** `next()`: the next entries are in the journal: see `coldChunk`. */
 export const COLD = -2
 
+/** What passes in a queue by itself: see broker/queue-life.ts. */
+export interface Life {
+  /** The queue is gone. */
+  end(): void
+}
+
 export class Queue extends ColdEntries {
   /** Messages reach the journal for its sake. */
   isDurable: boolean
@@ -47,6 +53,10 @@ export class Queue extends ColdEntries {
   readonly vhost: string
   /** The connection that it is exclusive to. */
   owner: object | null
+  /** Its deadlines and dead letters: made when it first needs it. */
+  life: Life | null
+  /** A message with an expiry came into it once. */
+  mayExpire: boolean
   /** What a shared group's queue gave to sessions, or a session's queue has of groups; by its sequence here. */
   moves: Map<number, Move> | null
   /** What lies before it may have been delivered before the start. */
@@ -66,6 +76,8 @@ export class Queue extends ColdEntries {
     this.name = name
     this.vhost = vhost
     this.owner = null
+    this.life = null
+    this.mayExpire = false
     this.moves = null
     this.redeliveredBelow = 0
     this.#returned = EMPTY_HEAP

@@ -10,7 +10,7 @@ import type { Move } from './move.ts'
 import type { User } from './principal.ts'
 import type { Chunk } from './chunk.ts'
 import type { Queue } from './queue.ts'
-import { ENTRY_STATE, RELEASED, SETTLED, shareOf } from './queue-entry.ts'
+import { ENTRY_EXPIRES, ENTRY_STATE, RELEASED, SETTLED, shareOf } from './queue-entry.ts'
 import type { RetainedSlot } from './retained.ts'
 import { type Session, type SubscribeOptions, Subscription } from './session.ts'
 import type { SharedGroup } from './shared-group.ts'
@@ -142,6 +142,7 @@ export class State {
       this.#liveness.release(queue.segment, shareOf(queue.bytes, queue.flags))
     }
     this.#liveness.claim(segment, shareOf(bytes, flags))
+    if ((flags & ENTRY_EXPIRES) !== 0) queue.mayExpire = true
   }
 
   /** Finishes a message of a queue. False when it is not open. */
@@ -201,6 +202,8 @@ export class State {
     }
     // It has its place first: else what lies behind it could be put into a chunk that reaches over it.
     queue.adoptCold(chunk)
+    // Nobody knows what is in it before it is read.
+    queue.mayExpire = true
     queue.separate(chunk.start, end)
     this.chargeCold(chunk)
   }

@@ -87,3 +87,13 @@ export class VarintReader {
     return -1
   }
 }
+
+/** At most so many bytes of `text`, cut between characters. */
+export function cutUtf8(text: string, bytesMax: number): string {
+  if (text.length * 3 <= bytesMax) return text
+  const bytes = Buffer.from(text)
+  if (bytes.length <= bytesMax) return text
+  let end = bytesMax
+  while ((bytes[end]! & 0xc0) === 0x80) end--
+  return bytes.toString('utf8', 0, end)
+}

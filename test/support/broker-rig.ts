@@ -7,6 +7,7 @@ import { Broker } from '../../src/broker/broker.ts'
 import type { Consumer, Publisher, SessionConnection } from '../../src/broker/consumer.ts'
 import { Owner } from '../../src/broker/owner.ts'
 import { publish, publishTo } from '../../src/broker/publish.ts'
+import { queueClockOf } from '../../src/broker/queue-clock.ts'
 import { type ConnectResult, connect, disconnect, resume } from '../../src/broker/sessions.ts'
 import { inboundTicket } from '../../src/broker/settle.ts'
 import { startBroker, stopBroker } from '../../src/broker/start.ts'
@@ -126,7 +127,8 @@ export class Rig {
     ) {
       due.owner.onDue(broker)
     }
-    await turns(2)
+    queueClockOf(broker).run()
+    await turns(4)
   }
 
   /** Everything that was done is durable, and everybody was told. */

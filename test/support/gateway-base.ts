@@ -3,7 +3,10 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { type Logger, pino } from 'pino'
 import { Broker, type BrokerOptions } from '../../src/broker/broker.ts'
+import { bury } from '../../src/broker/dead-letter.ts'
 import { unhold } from '../../src/broker/deliver.ts'
+import { queueClockOf } from '../../src/broker/queue-clock.ts'
+import type { QueueLife } from '../../src/broker/queue-life.ts'
 import { DEFAULT_LIMITS, type Limits } from '../../src/core/limits.ts'
 import { ManualClock } from '../../src/lib/clock.ts'
 import { Sockets } from '../../src/net/socket.ts'
@@ -32,6 +35,7 @@ export abstract class GatewayBase<Client extends { destroy(): void }> {
       principalOf
     })
     this.broker.attach(this.journal)
+    this.broker.bury = life => bury(life as QueueLife)
     this.journal.onDurable = ticket => {
       for (const publisher of [...this.broker.waiting]) publisher.onDurable(ticket)
       unhold(this.broker, ticket)
@@ -86,6 +90,14 @@ export abstract class GatewayBase<Client extends { destroy(): void }> {
       this.tick()
       this.#runDeadlines()
     }
+  }
+
+  /** Time passes in queues. */
+  async passIn(ms: number): Promise<void> {
+    this.clock.advance(ms)
+    for (let i = 0; i < 2; i++) await new Promise(resolve => setImmediate(resolve))
+    queueClockOf(this.broker).run()
+    for (let i = 0; i < 4; i++) await new Promise(resolve => setImmediate(resolve))
   }
 
   /** What is due by now, as the broker's own timer would find it. */

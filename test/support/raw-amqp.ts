@@ -109,6 +109,12 @@ export class RawAmqp {
     return { type: head[0]!, channel: head.readUInt16BE(1), payload }
   }
 
+  /** The id of the method that comes next, which stays to be read. */
+  async peek(): Promise<number> {
+    while (this.#bytes.length < 11 && !this.isEnded) await this.#more()
+    return this.#bytes.length < 11 ? 0 : this.#bytes.readUInt32BE(7)
+  }
+
   /** The next frame must be this method; heartbeats are passed over. Returns its arguments. */
   async expect<S extends Shape>(method: Method<S>, channel = 1): Promise<ArgumentsOf<S>> {
     let frame = await this.frame()

@@ -5,6 +5,7 @@
  */
 import { isUtf8 } from 'node:buffer'
 import type { FieldTable } from '../../core/field-table.ts'
+import { cutUtf8 } from '../../lib/bytes.ts'
 import { readTable, syntaxError, tableBytes, writeTable } from './field-table.ts'
 
 /** Kinds of arguments (§4.2.5): consecutive bits share octets. */
@@ -405,10 +406,5 @@ function writeArgument(
 
 /** At most 255 bytes of `text`, cut between characters. */
 export function cutShort(text: string): string {
-  if (text.length <= 85) return text
-  const bytes = Buffer.from(text)
-  if (bytes.length <= 255) return text
-  let end = 255
-  while ((bytes[end]! & 0xc0) === 0x80) end--
-  return bytes.toString('utf8', 0, end)
+  return cutUtf8(text, 255)
 }

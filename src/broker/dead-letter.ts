@@ -1,0 +1,281 @@
+/**
+ * The work of a queue's life: what has expired at its head goes, and what has died leaves for the dead letter
+ * exchange. A bounded part of it a turn; bodies that lie on the disk are read first. A dead letter enters its
+ * queues in the record that ends it in its old one: a crash finds it here or there.
+ */
+import { type Death, type DeathReason, isCycle, recordDeath } from '../core/death.ts'
+import { NOTHING } from '../core/entries.ts'
+import type { Exchange } from '../core/exchange.ts'
+import { type FieldTable, fieldOf } from '../core/field-table.ts'
+import { Message } from '../core/message.ts'
+import type { MessageProperties } from '../core/properties.ts'
+import { COLD, type Queue } from '../core/queue.ts'
+import { ENTRY_EXPIRES, ENTRY_STATE, UNACKED } from '../core/queue-entry.ts'
+import { expiryIn } from '../core/records/message.ts'
+import type { Route } from '../core/route.ts'
+import type { Chunk } from '../core/chunk.ts'
+import type { BlockWaiter } from '../journal/journal.ts'
+import { DAMAGED, load, NOT_LOADED, view, viewed } from './bodies.ts'
+import type { Broker } from './broker.ts'
+import { afterIndexRead, ready, warm } from './deliver.ts'
+import { finish } from './finish.ts'
+import { publishDead } from './publish.ts'
+import { queueClockOf } from './queue-clock.ts'
+import { DROPPED, discard, type QueueLife } from './queue-life.ts'
+import { propertiesOf, rewrite, routingKeyOf } from './rewrite.ts'
+import { routeKey } from './routing.ts'
+import { LEAVING, leaving } from './store.ts'
+
+/** Messages of one queue in one turn: some milliseconds. */
+const BUDGET = 256
+
+/** What a step came to. */
+const DONE = 0
+const NO_MORE = 1
+/** A block is being read, or the disk takes nothing: it goes on later. */
+const WAITS = 2
+
+const letter = new Message()
+
+/** One turn's work in a queue's life. */
+export function bury(life: QueueLife): void {
+  const { broker, queue } = life
+  if (life.isLoading || broker.isStopping) return
+  if (queue.isDurable && broker.journal.failed) return
+  for (let left = BUDGET; left > 0; left--) {
+    const step = stepOf(life)
+    if (step === WAITS) return
+    if (step === NO_MORE) {
+      ready(broker, queue)
+      return
+    }
+    broker.turns.deliveries++
+  }
+  life.schedule()
+}
+
+function stepOf(life: QueueLife): number {
+  if (life.refused.length > 0) return sendRefused(life)
+  if (life.dead.length > 0) return sendDead(life)
+  if (life.isOver) return trimHead(life)
+  return life.isDue ? expireHead(life) : NO_MORE
+}
+
+function sendRefused(life: QueueLife): number {
+  const { broker, queue } = life
+  const message = life.refused.shift()!
+  queueClockOf(broker).refusedBytes -= message.source.length
+  // Its publisher knows that it was refused: what cannot be kept now is lost.
+  if (!send(broker, queue, 0, message, 'maxlen')) broker.counters.dropFrom(queue.name, 'disk_alarm')
+  return DONE
+}
+
+function sendDead(life: QueueLife): number {
+  const { broker, queue } = life
+  const sequence = life.dead[0]!
+  if (queue.find(sequence) && (queue.flags & ENTRY_STATE) === UNACKED) {
+    const found = view(broker, queue.segment, queue.offset)
+    if (found === NOT_LOADED) return loadBody(life, sequence)
+    if (found === DAMAGED) giveUp(broker, queue, sequence)
+    else if (!send(broker, queue, sequence, broker.stored, life.reasons[0]!)) {
+      life.retry()
+      return WAITS
+    }
+  }
+  life.dead.shift()
+  life.reasons.shift()
+  return DONE
+}
+
+/** Takes the head away if the queue holds too much. */
+function trimHead(life: QueueLife): number {
+  const { broker, queue } = life
+  const { messagesMax, bytesMax, overflow } = queue.options
+  const isOver =
+    (messagesMax >= 0 && queue.readyCount > messagesMax) ||
+    (bytesMax >= 0 && queue.readyBytes > bytesMax)
+  const sequence = isOver && overflow === 'drop-head' ? queue.next() : NOTHING
+  if (sequence === COLD) return warmHead(life, queue.coldChunk!)
+  if (sequence === NOTHING) life.isOver = false
+  else discard(broker, queue, sequence, 'maxlen', true)
+  return DONE
+}
+
+/** Takes the head away if it has expired. */
+function expireHead(life: QueueLife): number {
+  const { broker, queue } = life
+  const sequence = queue.next()
+  if (sequence === COLD) return warmHead(life, queue.coldChunk!)
+  if (sequence === NOTHING || (queue.flags & ENTRY_EXPIRES) === 0) {
+    life.isDue = false
+    return NO_MORE
+  }
+  const found = view(broker, queue.segment, queue.offset)
+  if (found === NOT_LOADED) return loadBody(life, sequence)
+  if (found === DAMAGED) {
+    giveUp(broker, queue, sequence)
+    return DONE
+  }
+  const message = broker.stored
+  const expiresAt = expiryIn(message.source, message, viewed.end, queue.id)
+  if (expiresAt > broker.nowMs) {
+    life.isDue = false
+    life.lookAt(expiresAt)
+    return NO_MORE
+  }
+  discard(broker, queue, sequence, 'expired', true)
+  return DONE
+}
+
+function giveUp(broker: Broker, queue: Queue, sequence: number): void {
+  finish(broker, queue, sequence)
+  broker.counters.dropFrom(queue.name, 'damaged')
+  broker.log.error({ queue: queue.name, sequence }, 'a message is damaged on the disk')
+}
+
+function loadBody(life: QueueLife, sequence: number): number {
+  life.isLoading = true
+  const { segment, offset } = life.queue
+  load(life.broker, segment, offset, new LifeWaiter(life, sequence, null))
+  return WAITS
+}
+
+function warmHead(life: QueueLife, chunk: Chunk): number {
+  if (warm(life.broker, life.queue, chunk)) return DONE
+  life.isLoading = true
+  load(life.broker, chunk.segment, chunk.offset, new LifeWaiter(life, 0, chunk))
+  return WAITS
+}
+
+/** Goes on when a body, or a chunk's index, was read. */
+class LifeWaiter implements BlockWaiter {
+  readonly #life: QueueLife
+  readonly #sequence: number
+  readonly #chunk: Chunk | null
+
+  constructor(life: QueueLife, sequence: number, chunk: Chunk | null) {
+    this.#life = life
+    this.#sequence = sequence
+    this.#chunk = chunk
+  }
+
+  onBlock(segment: number, offset: number, ok: boolean): void {
+    const life = this.#life
+    const { broker, queue } = life
+    life.isLoading = false
+    if (queue.isDeleted) return
+    if (this.#chunk !== null) afterIndexRead(broker, queue, this.#chunk, segment, offset, ok)
+    else if (!ok && queue.find(this.#sequence)) {
+      // It may have been moved or settled while its block was read.
+      if (queue.segment === segment && queue.offset === offset) {
+        giveUp(broker, queue, this.#sequence)
+      }
+    }
+    life.schedule()
+  }
+}
+
+/**
+ * Publishes a message that died in a queue to its dead letter exchange; it is in that queue no more. Sequence
+ * 0: it never was. False: the disk takes nothing now.
+ */
+function send(
+  broker: Broker,
+  queue: Queue,
+  sequence: number,
+  message: Message,
+  reason: DeathReason
+): boolean {
+  const vhost = broker.state.vhost(queue.vhost)!
+  const { deadLetterExchange } = queue.options
+  const exchange = deadLetterExchange === null ? undefined : vhost.exchanges.get(deadLetterExchange)
+  if (exchange === undefined) {
+    if (sequence > 0) finish(broker, queue, sequence)
+    broker.counters.dropFrom(queue.name, DROPPED[reason])
+    return true
+  }
+  const deaths = write(broker, queue, message, reason, exchange)
+  const route = routeOf(broker, queue, exchange)
+  const needsDisk = route.hasDurableQueue || route.hasLastingSession
+  const bytes = letter.payloadEnd - letter.payloadStart
+  if (needsDisk && (broker.refusal !== 0 || !broker.journal.hasRoomFor(bytes))) return false
+  const isKept = queue.isDurable && sequence > 0
+  letter.willOf = isKept ? LEAVING : 0
+  leaving.queueId = queue.id
+  leaving.sequence = sequence
+  const isOut = publishDead(
+    broker,
+    letter,
+    route,
+    name => reason !== 'rejected' && isCycle(deaths, name)
+  )
+  if (isOut) broker.counters.deadLettered[reason]++
+  else broker.counters.dropFrom(queue.name, DROPPED[reason])
+  const isRecorded = isKept && letter.willOf !== LEAVING
+  letter.willOf = 0
+  letter.source = EMPTY
+  if (sequence === 0) return true
+  if (isRecorded) broker.state.settleEntry(queue, sequence)
+  else finish(broker, queue, sequence)
+  return true
+}
+
+/** The letter in AMQP's form, with its deaths in its headers. */
+function write(
+  broker: Broker,
+  queue: Queue,
+  message: Message,
+  reason: DeathReason,
+  exchange: Exchange
+): FieldTable[] {
+  const properties = propertiesOf(broker, message)
+  const key = routingKeyOf(message, properties)
+  const death: Death = {
+    queue: queue.name,
+    reason,
+    exchange: message.exchange,
+    keys: [key, ...copiesOf(properties)],
+    time: Math.floor(broker.clock.wallMs() / 1_000)
+  }
+  const deaths = recordDeath(properties, death)
+  const { deadLetterKey } = queue.options
+  if (deadLetterKey !== null) {
+    properties.headers = properties.headers.filter(([name]) => name !== 'CC')
+  }
+  headers = properties.headers
+  rewrite(broker, letter, message, deadLetterKey ?? key, properties)
+  letter.expiresAt = 0
+  letter.exchange = exchange.name
+  return deaths
+}
+
+/** Of the letter that was written last. */
+let headers: FieldTable = []
+
+function routeOf(broker: Broker, queue: Queue, exchange: Exchange): Route {
+  const vhost = broker.state.vhost(queue.vhost)!
+  const copies = copiesIn(headers)
+  return routeKey(
+    broker,
+    vhost,
+    exchange,
+    letter.key,
+    exchange.readsHeaders ? headers : null,
+    copies.length > 0 ? copies : null
+  )
+}
+
+function copiesOf(properties: MessageProperties): string[] {
+  return copiesIn(properties.headers)
+}
+
+/** Further keys of a message (RabbitMQ's sender-selected distribution). */
+function copiesIn(table: FieldTable): string[] {
+  const value = fieldOf(table, 'CC')
+  if (value?.type !== 'A') return []
+  const keys: string[] = []
+  for (const item of value.value) if (item.type === 'S') keys.push(item.value)
+  return keys
+}
+
+const EMPTY = Buffer.alloc(0)

@@ -1,0 +1,84 @@
+/** When something is due in a queue: one timer for all of them, on store time (journal.md §3). */
+import { type Deadline, DeadlineHeap } from '../lib/deadline-heap.ts'
+import type { Broker, Timed } from './broker.ts'
+
+/** Deadlines that are looked at in one turn. */
+const DUE_A_TURN = 512
+/** A timer is set for no longer: store time may run ahead of it. */
+const TIMER_MS_MAX = 60_000
+
+class QueueClock {
+  /** Of copies of refused messages that wait for their turn. */
+  refusedBytes: number
+  readonly #broker: Broker
+  readonly #heap: DeadlineHeap<Timed>
+  #timer: NodeJS.Timeout | null
+  /** What the timer is set for. */
+  #setFor: number
+
+  constructor(broker: Broker) {
+    this.refusedBytes = 0
+    this.#broker = broker
+    this.#heap = new DeadlineHeap()
+    this.#timer = null
+    this.#setFor = Number.POSITIVE_INFINITY
+  }
+
+  get size(): number {
+    return this.#heap.size
+  }
+
+  set(deadline: Deadline<Timed>, at: number): void {
+    this.#heap.set(deadline, at)
+    if (at < this.#setFor) this.#arm(at)
+  }
+
+  clear(deadline: Deadline<Timed>): void {
+    this.#heap.clear(deadline)
+  }
+
+  /** Bounded: a hundred thousand queues that are due at once must not stop everybody. */
+  run(): void {
+    this.stop()
+    const broker = this.#broker
+    if (broker.isStopping || this.#heap.size === 0) return
+    const now = broker.nowMs
+    for (let left = DUE_A_TURN; left > 0; left--) {
+      const due = this.#heap.takeDue(now)
+      if (due === null) break
+      due.owner.onDue(broker)
+    }
+    const next = this.#heap.next
+    if (next < Number.POSITIVE_INFINITY && next < this.#setFor) this.#arm(next)
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    this.#setFor = Number.POSITIVE_INFINITY
+  }
+
+  #arm(at: number): void {
+    this.stop()
+    if (this.#broker.isStopping) return
+    this.#setFor = at
+    const ms = Math.min(Math.max(at - this.#broker.nowMs, 0), TIMER_MS_MAX)
+    this.#timer = setTimeout(run, Math.ceil(ms), this)
+    this.#timer.unref()
+  }
+}
+
+const clocks = new WeakMap<Broker, QueueClock>()
+
+export function queueClockOf(broker: Broker): QueueClock {
+  let clock = clocks.get(broker)
+  if (clock === undefined) {
+    clock = new QueueClock(broker)
+    clocks.set(broker, clock)
+  }
+  return clock
+}
+
+function run(clock: QueueClock): void {
+  clock.run()
+}

@@ -1,0 +1,254 @@
+/**
+ * What passes in a queue by itself: its messages expire, leave it as dead letters, and in the end it goes
+ * too when nobody uses it. Only a queue that needs it has such an object.
+ *
+ * Nothing here publishes: what has died stays open in its queue, delivered to nobody, until
+ * broker/dead-letter.ts has taken it away in a turn of its own. A crash before that brings it back.
+ */
+import type { DeathReason } from '../core/death.ts'
+import type { DropReason } from '../core/errors.ts'
+import type { Message } from '../core/message.ts'
+import type { Life, Queue } from '../core/queue.ts'
+import type { QueueOptions } from '../core/queue-options.ts'
+import { ENTRY_COUNT, ENTRY_COUNT_SHIFT, SETTLED } from '../core/queue-entry.ts'
+import { Deadline } from '../lib/deadline-heap.ts'
+import type { Broker, Timed } from './broker.ts'
+import { endQueue } from './end-queue.ts'
+import { finish } from './finish.ts'
+import { queueClockOf } from './queue-clock.ts'
+import type { Consumers } from './queue-consumers.ts'
+
+/** A head that changes is looked at after this: once for all that happens meanwhile. */
+const LOOK_MS = 50
+/** The disk's alarm or a full memory holds dead letters up: they are tried again after this. */
+const RETRY_MS = 1_000
+/** What an entry counts to. */
+const COUNT_MAX = ENTRY_COUNT >> ENTRY_COUNT_SHIFT
+/** Messages of a queue that are counted beyond that: above it they begin again at 255. */
+const MANY_MAX = 10_000
+/** Copies of refused messages that wait for their turn, all queues together. */
+const REFUSED_BYTES_MAX = 16 * 1024 * 1024
+
+export const DROPPED = {
+  expired: 'expired',
+  rejected: 'rejected',
+  maxlen: 'queue_full',
+  delivery_limit: 'delivery_limit'
+} as const satisfies Record<DeathReason, DropReason>
+
+export class QueueLife implements Timed, Life {
+  readonly broker: Broker
+  readonly queue: Queue
+  /** When the head is to be looked at. */
+  readonly head: Deadline<Timed>
+  /** When the queue goes unless it is used; null: it stays. */
+  lease: Deadline<Timed> | null
+  /** The head has changed: a look at it is on its way. */
+  isStale: boolean
+  /** It may hold more than its bounds allow. */
+  isOver: boolean
+  /** The head is to be looked at now. */
+  isDue: boolean
+  isScheduled: boolean
+  /** A block is being read. */
+  isLoading: boolean
+  /** Deliveries of those that had more than an entry counts. */
+  many: Map<number, number> | null
+  /** What has died and is still in the queue, by sequence, in its order; and of what. */
+  readonly dead: number[]
+  readonly reasons: DeathReason[]
+  /** Copies of messages that never were in it: the full queue refused them. */
+  readonly refused: Message[]
+
+  constructor(broker: Broker, queue: Queue) {
+    this.broker = broker
+    this.queue = queue
+    this.head = new Deadline<Timed>(this)
+    this.lease = null
+    this.isStale = false
+    this.isOver = false
+    this.isDue = false
+    this.isScheduled = false
+    this.isLoading = false
+    this.many = null
+    this.dead = []
+    this.reasons = []
+    this.refused = []
+  }
+
+  onDue(): void {
+    this.isStale = false
+    this.isDue = true
+    this.schedule()
+  }
+
+  schedule(): void {
+    if (this.isScheduled || this.isLoading) return
+    this.isScheduled = true
+    setImmediate(work, this)
+  }
+
+  /** Looks at the head then, if not earlier. */
+  lookAt(at: number): void {
+    if (!this.head.isSet || at < this.head.at) queueClockOf(this.broker).set(this.head, at)
+  }
+
+  retry(): void {
+    this.lookAt(this.broker.nowMs + RETRY_MS)
+  }
+
+  end(): void {
+    const clock = queueClockOf(this.broker)
+    clock.clear(this.head)
+    if (this.lease !== null) clock.clear(this.lease)
+    for (const message of this.refused.splice(0)) {
+      clock.refusedBytes -= message.source.length
+    }
+    this.dead.length = 0
+    this.reasons.length = 0
+    this.isDue = false
+  }
+}
+
+function work(life: QueueLife): void {
+  life.isScheduled = false
+  if (life.queue.isDeleted) life.end()
+  else life.broker.bury(life)
+}
+
+export function lifeOf(broker: Broker, queue: Queue): QueueLife {
+  if (queue.life === null) queue.life = new QueueLife(broker, queue)
+  return queue.life as QueueLife
+}
+
+/** A message with an expiry has come into the queue. */
+export function noteExpiring(broker: Broker, queue: Queue, at: number): void {
+  const life = lifeOf(broker, queue)
+  if (life.isDue) return
+  if (at <= broker.nowMs) life.onDue()
+  else life.lookAt(at)
+}
+
+/** The head of a queue with expiring messages is another one now: it may be due already. */
+export function headChanged(broker: Broker, queue: Queue): void {
+  const life = lifeOf(broker, queue)
+  if (life.isStale || life.isDue) return
+  life.isStale = true
+  life.lookAt(broker.nowMs + LOOK_MS)
+}
+
+/** The head has expired: it and those behind it that have, too, leave in a turn of their own. */
+export function expireSoon(broker: Broker, queue: Queue): void {
+  const life = lifeOf(broker, queue)
+  if (!life.isDue) life.onDue()
+}
+
+/** The queue may hold more than its bounds allow: the oldest leave in a turn of their own. */
+export function trimSoon(broker: Broker, queue: Queue): void {
+  const life = lifeOf(broker, queue)
+  life.isOver = true
+  life.schedule()
+}
+
+/** A policy came, changed or went: from here on these hold. What lies in the queue keeps its expiry. */
+export function replaceOptions(broker: Broker, queue: Queue, options: QueueOptions): void {
+  queue.options = options
+  used(broker, queue)
+  if (options.isBounded && options.overflow === 'drop-head') trimSoon(broker, queue)
+}
+
+/**
+ * A message is wanted no more: it leaves for the queue's dead letter exchange, or is dropped, counted. It is
+ * open, or ready and `next` named it last.
+ */
+export function discard(
+  broker: Broker,
+  queue: Queue,
+  sequence: number,
+  reason: DeathReason,
+  isReady: boolean
+): void {
+  if (queue.options.deadLetterExchange === null) {
+    finish(broker, queue, sequence)
+    broker.counters.dropFrom(queue.name, DROPPED[reason])
+    return
+  }
+  if (isReady) queue.take(sequence)
+  const life = lifeOf(broker, queue)
+  life.dead.push(sequence)
+  life.reasons.push(reason)
+  life.schedule()
+}
+
+/** A full queue refuses a message and gives it to its dead letter exchange: a copy waits for its turn. */
+export function discardRefused(broker: Broker, queue: Queue, message: Message): void {
+  const bytes = message.payloadEnd - message.payloadStart
+  const clock = queueClockOf(broker)
+  if (clock.refusedBytes + bytes > REFUSED_BYTES_MAX) {
+    broker.counters.dropFrom(queue.name, 'queue_full')
+    return
+  }
+  const life = lifeOf(broker, queue)
+  const copy = message.copy()
+  clock.refusedBytes += copy.source.length
+  life.refused.push(copy)
+  life.schedule()
+}
+
+/** How often an open delivery of the queue was delivered. Asked once whenever it comes back. */
+export function deliveriesOf(broker: Broker, queue: Queue, sequence: number): number {
+  if (!queue.find(sequence)) return 0
+  const count = (queue.flags & ENTRY_COUNT) >> ENTRY_COUNT_SHIFT
+  if (count < COUNT_MAX) return count
+  const life = lifeOf(broker, queue)
+  life.many ??= new Map()
+  if (life.many.size >= MANY_MAX) {
+    for (const known of life.many.keys()) {
+      if (queue.stateOf(known) === SETTLED) life.many.delete(known)
+    }
+    if (life.many.size >= MANY_MAX) life.many.clear()
+  }
+  const many = (life.many.get(sequence) ?? COUNT_MAX - 1) + 1
+  life.many.set(sequence, many)
+  return many
+}
+
+/** Deliveries of a message that had more than an entry counts; 0 for any other. */
+export function manyOf(queue: Queue, sequence: number): number {
+  return (queue.life as QueueLife | null)?.many?.get(sequence) ?? 0
+}
+
+class Lease implements Timed {
+  readonly #queue: Queue
+
+  constructor(queue: Queue) {
+    this.#queue = queue
+  }
+
+  onDue(broker: Broker): void {
+    const queue = this.#queue
+    const consumers = queue.attached as Consumers | null
+    // The last one that leaves begins the time anew.
+    if (queue.isDeleted || (consumers !== null && consumers.list.length > 0)) return
+    if (queue.options.expiresMs === 0) return
+    if (queue.isDurable && broker.journal.failed) return
+    broker.log.info(
+      { queue: queue.name, vhost: queue.vhost },
+      'a queue that nobody used has expired'
+    )
+    endQueue(broker, queue)
+  }
+}
+
+/** The queue was declared, asked for a message, left by its last consumer, or found at a start (x-expires). */
+export function used(broker: Broker, queue: Queue): void {
+  const { expiresMs } = queue.options
+  if (expiresMs === 0 && queue.life === null) return
+  const life = lifeOf(broker, queue)
+  if (expiresMs === 0) {
+    if (life.lease !== null) queueClockOf(broker).clear(life.lease)
+    return
+  }
+  life.lease ??= new Deadline<Timed>(new Lease(queue))
+  queueClockOf(broker).set(life.lease, broker.nowMs + expiresMs)
+}
