@@ -385,7 +385,7 @@ export class Client implements SessionConnection {
   }
 }
 
-export function messageOf(topic: string, payload: string): Message {
+export function messageOf(topic: string, payload: string | Buffer): Message {
   const key = Buffer.from(topic)
   const message = new Message()
   message.renew()
