@@ -9,7 +9,7 @@ import type { Vhost } from '../core/vhost.ts'
 import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
-import { makeRoom } from './overflow.ts'
+import { optionsChanged } from './queue-life.ts'
 
 /** Of each kind, in a virtual host: each is asked about each queue that is declared. */
 const POLICIES_MAX = 1_000
@@ -84,11 +84,4 @@ export function governExchange(vhost: Vhost, exchange: Exchange): void {
   const policy = strongest(vhost.policies, 'exchange', exchange.name)
   const alternate = policy?.definition['alternate-exchange']
   vhost.setPolicyAlternate(exchange, typeof alternate === 'string' ? alternate : null)
-}
-
-/** What holds for a queue that is in use is another thing now. */
-function optionsChanged(broker: Broker, queue: Queue): void {
-  const { messagesMax, bytesMax } = queue.options
-  // The bound is what may be there before one more comes: here none does.
-  makeRoom(broker, queue, 0, messagesMax < 0 ? -1 : messagesMax + 1, bytesMax)
 }

@@ -9,7 +9,6 @@ import type { DeathReason } from '../core/death.ts'
 import type { DropReason } from '../core/errors.ts'
 import type { Message } from '../core/message.ts'
 import type { Life, Queue } from '../core/queue.ts'
-import type { QueueOptions } from '../core/queue-options.ts'
 import { ENTRY_COUNT, ENTRY_COUNT_SHIFT, SETTLED } from '../core/queue-entry.ts'
 import { Deadline } from '../lib/deadline-heap.ts'
 import type { Broker, Timed } from './broker.ts'
@@ -150,9 +149,9 @@ export function trimSoon(broker: Broker, queue: Queue): void {
   life.schedule()
 }
 
-/** A policy came, changed or went: from here on these hold. What lies in the queue keeps its expiry. */
-export function replaceOptions(broker: Broker, queue: Queue, options: QueueOptions): void {
-  queue.options = options
+/** A policy came, changed or went: a queue in use has other options. What lies in it keeps its expiry. */
+export function optionsChanged(broker: Broker, queue: Queue): void {
+  const { options } = queue
   used(broker, queue)
   if (options.isBounded && options.overflow === 'drop-head') trimSoon(broker, queue)
 }

@@ -1,7 +1,7 @@
 /** Bounds of a queue, and what a full one does: x-max-length, x-max-length-bytes, x-overflow. */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { BASIC, CONFIRM } from '../../src/amqp/codec/methods.ts'
-import { replaceOptions } from '../../src/broker/queue-life.ts'
+import { optionsChanged } from '../../src/broker/queue-life.ts'
 import { withSettings } from '../../src/core/queue-options.ts'
 import { declare, delivery, get, later, readyIn } from '../support/amqp-dead.ts'
 import type { AmqpGateway } from '../support/amqp-gateway.ts'
@@ -109,7 +109,8 @@ describe('drop-head', () => {
     await declare(client, 'd')
     await publishAll('1', '2', '3', '4')
     const queue = gateway.broker.state.vhost('/')!.queues.get('q')!
-    replaceOptions(gateway.broker, queue, withSettings(queue.options, { messagesMax: 1 }))
+    queue.options = withSettings(queue.options, { messagesMax: 1 })
+    optionsChanged(gateway.broker, queue)
     await later()
     expect(await bodiesIn('q')).toEqual(['4'])
     expect(await bodiesIn('d')).toEqual(['1', '2', '3'])
