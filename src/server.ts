@@ -253,6 +253,7 @@ class Server implements RunningServer {
     for (const name of options.vhosts) putVhost(this.broker, name)
     this.#authenticator.setEntryVhosts(entryVhosts(options))
     await this.#makeFirstUser()
+    await this.#importDefinitions()
     this.#usersChanged()
     const { refusals, warnings } = judgeStart(options.listeners, this.usersCount, options.tls)
     const all = [...refusals, ...this.#unknownVhosts(), ...(await this.#openTls())]
@@ -276,7 +277,12 @@ class Server implements RunningServer {
       routes: [
         ...this.#healthRoutes(),
         ...metricsRoutes(this.#report, VERSION),
-        ...storeRoutes({ broker: this.broker, users: this.#users, vhosts: this.#vhosts }),
+        ...storeRoutes({
+          broker: this.broker,
+          users: this.#users,
+          vhosts: this.#vhosts,
+          rabbitVersion: options.amqp.version
+        }),
         ...drainRoutes(this.#mqtt)
       ],
       onBug: this.#onBug
@@ -397,6 +403,14 @@ class Server implements RunningServer {
     const password = Buffer.from(firstUser.password)
     const user = await makeUser(this.#hasher, firstUser.name, password, ['administrator'])
     await this.#store.putUser(user)
+  }
+
+  /** What the file has is taken at each start; what is there stays. */
+  async #importDefinitions(): Promise<void> {
+    const file = this.#options.definitions
+    if (file === '') return
+    const { readDefinitions } = await import('./admin/definitions-file.ts')
+    await readDefinitions(file, { broker: this.broker, users: this.#users }, this.#log)
   }
 
   #usersChanged(): void {

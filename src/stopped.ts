@@ -23,7 +23,7 @@ export async function openStopped(options: Options): Promise<StoppedBroker> {
   const store = new JournalUsers(broker, options.users, options.topics.length > 0, () => undefined)
   const users = new StoredUsers(store, hasher)
   const vhosts = new VhostAdmin(broker, [], configuredVhosts(options))
-  const routes = storeRoutes({ broker, users, vhosts })
+  const routes = storeRoutes({ broker, users, vhosts, rabbitVersion: options.amqp.version })
   return {
     users,
     async ask(method, path, body) {

@@ -106,7 +106,11 @@ export class AdminServer {
       this.#checkHost(request)
       const parts = splitPath(target)
       const handler = findRoute(this.#options.routes, method, parts)
-      const asked: AdminRequest = { method, parts, readJson: () => readJsonBody(request) }
+      const asked: AdminRequest = {
+        method,
+        parts,
+        readJson: bytesMax => readJsonBody(request, bytesMax)
+      }
       answer = await handler(asked)
     } catch (error) {
       // The peer went away while its body was read: nobody is there to answer.

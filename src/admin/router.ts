@@ -8,8 +8,8 @@ export interface AdminRequest {
   readonly method: string
   /** The path without its query, decoded in parts: `/api/users/a%2Fb` → `['api', 'users', 'a/b']`. */
   readonly parts: readonly string[]
-  /** The body as JSON; undefined when there is none. @throws HttpError 400, 413 */
-  readJson(): Promise<unknown>
+  /** The body as JSON, of at most 64 KiB unless told otherwise; undefined when there is none. @throws HttpError 400, 413 */
+  readJson(bytesMax?: number): Promise<unknown>
 }
 
 export interface AdminResponse {
@@ -101,11 +101,13 @@ export function splitPath(url: string): string[] {
   }
 }
 
-/** Reads a JSON body of at most 64 KiB. */
-export async function readJsonBody(request: IncomingMessage): Promise<unknown> {
+export async function readJsonBody(
+  request: IncomingMessage,
+  bytesMax = BODY_BYTES_MAX
+): Promise<unknown> {
   const declared = Number(request.headers['content-length'] ?? 0)
-  if (declared > BODY_BYTES_MAX) throw tooLarge()
-  const body = await readBody(request)
+  if (declared > bytesMax) throw tooLarge(bytesMax)
+  const body = await readBody(request, bytesMax)
   if (body.length === 0) return undefined
   try {
     return JSON.parse(body.toString('utf8')) as unknown
@@ -116,14 +118,14 @@ export async function readJsonBody(request: IncomingMessage): Promise<unknown> {
 }
 
 /** Not with `for await`: leaving it early destroys the socket, and with it the answer. */
-function readBody(request: IncomingMessage): Promise<Buffer> {
+function readBody(request: IncomingMessage, bytesMax: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let bytes = 0
     request.on('data', (chunk: Buffer) => {
       bytes += chunk.length
       // The rest is read and thrown away until the connection is closed.
-      if (bytes > BODY_BYTES_MAX) reject(tooLarge())
+      if (bytes > bytesMax) reject(tooLarge(bytesMax))
       else chunks.push(chunk)
     })
     request.on('end', () => resolve(Buffer.concat(chunks)))
@@ -132,8 +134,8 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
   })
 }
 
-function tooLarge(): HttpError {
-  return new HttpError(413, `the body is larger than ${BODY_BYTES_MAX} bytes`)
+function tooLarge(bytesMax: number): HttpError {
+  return new HttpError(413, `the body is larger than ${bytesMax} bytes`)
 }
 
 /** Sends an answer; after one whose request was not read to its end the connection is closed. */

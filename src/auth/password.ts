@@ -9,6 +9,7 @@
  */
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { Worker } from 'node:worker_threads'
+import { isRabbitPassword, parseRabbitHash } from './rabbit-hash.ts'
 
 const SCRYPT_N = 2 ** 15
 const SCRYPT_R = 8
@@ -197,6 +198,11 @@ export function parseHash(
   return salt.length >= 8 && hash.length >= 16 ? { n, r, p, salt, hash } : null
 }
 
+/** Whether a text is a hash that passwords can be checked against. */
+export function isPasswordHash(text: string): boolean {
+  return parseHash(text) !== null || parseRabbitHash(text) !== null
+}
+
 /** Checks passwords; remembers those that were right. */
 export class PasswordChecker {
   readonly #hasher: Hasher
@@ -249,7 +255,10 @@ export class PasswordChecker {
     const bytes = hash.length
     const job: Job = { kind: 'scrypt', password, salt, n, r, p, bytes }
     const isEqual = timingSafeEqual(await this.#hasher.run(job), hash)
-    if (!isEqual || real === null) return false
+    // RabbitMQ's hash is cheap: the time says nothing of which users came from there.
+    const rabbit = parseRabbitHash(passwordHash)
+    const isRight = rabbit === null ? isEqual && real !== null : isRabbitPassword(rabbit, password)
+    if (!isRight) return false
     if (this.#remembered.size >= REMEMBERED_MAX && !this.#remembered.has(user)) {
       for (const oldest of this.#remembered.keys()) {
         this.#remembered.delete(oldest)

@@ -221,7 +221,9 @@ export class UserAuthenticator implements Authenticator {
 
   /** The user may have been changed or taken away while its password was hashed. */
   #admit(credentials: Credentials, username: string, passwordHash: string): AuthenticationResult {
-    if (this.#users.get(username)?.passwordHash !== passwordHash) return BAD
+    const user = this.#users.get(username)
+    if (user?.passwordHash !== passwordHash) return BAD
+    if (user.isLocalOnly === true && !credentials.isLoopback) return BAD
     const principal = this.principalOf(username, credentials.vhost)
     return principal === null ? VHOST_REFUSED : { ok: true, principal }
   }

@@ -93,7 +93,8 @@ export class StoredUsers implements UserAdmin {
     return this.#alone(async () => {
       const user = this.#changeable(name)
       checkPassword(password)
-      await this.#store.putUser({ ...user, ...(await hashPassword(this.#hasher, password)) })
+      const { isLocalOnly: _, ...kept } = user
+      await this.#store.putUser({ ...kept, ...(await hashPassword(this.#hasher, password)) })
     })
   }
 
@@ -102,6 +103,29 @@ export class StoredUsers implements UserAdmin {
       this.#changeable(name)
       await this.#store.deleteUser(name)
     })
+  }
+
+  all(): ReadonlyMap<string, User> {
+    return this.#store.users()
+  }
+
+  find(name: string): User | null {
+    return this.#store.users().get(name) ?? null
+  }
+
+  /** Adds or replaces a user as it is. @throws BrokerError argumentInvalid, notAllowed */
+  put(user: User): Promise<void> {
+    return this.#alone(async () => {
+      checkUserName(user.name)
+      checkTags(user.tags)
+      if (this.#store.users().has(user.name)) this.#changeable(user.name)
+      await this.#store.putUser(user)
+    })
+  }
+
+  secretsOf(password: Uint8Array): Promise<{ passwordHash: string; scram: string }> {
+    checkPassword(password)
+    return hashPassword(this.#hasher, password)
   }
 
   permissions(): (ResourceRule & { user: string })[] {

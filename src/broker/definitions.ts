@@ -43,6 +43,8 @@ export interface DeclareQueue {
   owner: object | null
   /** The config file names it. */
   isConfigured?: boolean
+  /** A broker that gave it this name exported it: also a reserved one. */
+  isImported?: boolean
 }
 
 export interface DeclaredQueue {
@@ -56,7 +58,8 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
   const { name, owner, principal } = request
   const existing = name === '' ? undefined : vhost.queues.get(name)
   if (request.passive) return describe(broker, lookupQueue(vhost, name, owner))
-  if (name.startsWith('amq.')) throw reserved('queue', name, vhost)
+  const isReserved = name.startsWith('amq.') && request.isImported !== true
+  if (isReserved) throw reserved('queue', name, vhost)
   if (existing !== undefined) {
     may(principal, 'configure', 'queue', name, vhost)
     checkOwner(existing, owner)

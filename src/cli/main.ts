@@ -5,7 +5,7 @@ import { VERSION } from '../lib/version.ts'
 import { addCerts } from './certs-flags.ts'
 import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
 import { addDataFlags, addOptionFlags, readFlags } from './flags.ts'
-import { addPermissions, addPolicies, addVhosts } from './vhost-flags.ts'
+import { addDefinitions, addPermissions, addPolicies, addVhosts } from './vhost-flags.ts'
 
 /** Runs the command that `argv` (as of `process.argv`) names; sets the exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -83,6 +83,7 @@ function makeProgram(): Command {
   addVhosts(program)
   addPermissions(program)
   addPolicies(program)
+  addDefinitions(program)
   addDrain(program)
   addConfig(program)
   addDemo(program)

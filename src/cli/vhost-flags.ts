@@ -116,6 +116,29 @@ export function addPolicies(program: Command): void {
   })
 }
 
+export function addDefinitions(program: Command): void {
+  const definitions = program
+    .command('definitions')
+    .description("all that is declared, in RabbitMQ's JSON")
+  const write = definitions
+    .command('export [file]')
+    .description('write it to a file, or to standard output')
+  addDataFlags(write)
+  write.action(async (file: string | undefined) => {
+    const { exportDefinitions } = await import('./definitions.ts')
+    await exportDefinitions(readFlags(write), file)
+  })
+  const read = definitions
+    .command('import <file>')
+    .description('take what a file (- is standard input) has; what is there stays')
+  read.option('-p <vhost>', 'virtual host of entries that name none')
+  addDataFlags(read)
+  read.action(async (file: string, { p }: InVhost) => {
+    const { importDefinitions } = await import('./definitions.ts')
+    await importDefinitions(readFlags(read), file, p)
+  })
+}
+
 function addPolicyFlags(command: Command): void {
   command.option('--operator', 'an operator policy: it can only make bounds tighter')
   addVhostFlag(command)

@@ -140,6 +140,7 @@ export const OPTIONS = {
   listeners: new Option<readonly ListenerOption[]>('listeners', [], 'URLs to listen on'),
   vhost: text('/', 'virtual host of listeners that name none'),
   vhosts: new Option<readonly string[]>('texts', [], 'virtual hosts made at the start'),
+  definitions: file("definitions in RabbitMQ's JSON, taken at each start"),
   sync: choice(['always'], 'always', 'an acknowledgement leaves after its data is on the disk'),
   syncIdleMs: ms(1_000, 'what nobody waits for is synced at most this late', 10),
   queueQos0: flag(false, 'keep QoS 0 messages for sessions that are offline'),

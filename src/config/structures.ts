@@ -236,6 +236,8 @@ function readUser(yaml: YamlFile, item: unknown): UserOption | null {
 
 /** `scrypt$N$r$p$salt$hash`, with a bound on what one check may cost: 128 × N × r bytes. */
 export function isPasswordHash(text: string): boolean {
+  // RabbitMQ's, four bytes of salt and the hash.
+  if (/^rabbit-(sha256\$[A-Za-z0-9+/]{48}|sha512\$[A-Za-z0-9+/]{91}=)$/.test(text)) return true
   const match =
     /^scrypt\$(\d{1,8})\$(\d{1,2})\$(\d{1,2})\$[A-Za-z0-9+/]{16,88}={0,2}\$[A-Za-z0-9+/]{40,88}={0,2}$/.exec(
       text

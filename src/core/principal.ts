@@ -42,6 +42,8 @@ export interface User {
   readonly topics: readonly TopicRule[]
   /** Records of before these were served have none. */
   readonly topicPermissions?: readonly TopicPermission[]
+  /** It may log in from this machine only: its password is known to everybody. */
+  readonly isLocalOnly?: boolean
 }
 
 export class Principal {
