@@ -16,6 +16,7 @@ import { liesBefore, type Segment } from './segment.ts'
 import type { SegmentTable } from './segment-table.ts'
 import type { Slots } from './slots.ts'
 import type { SpaceWatch } from './space.ts'
+import type { StoreClock } from './store-clock.ts'
 
 export interface MaintenanceParts extends CompactionParts {
   segments: SegmentTable
@@ -24,11 +25,15 @@ export interface MaintenanceParts extends CompactionParts {
   space: SpaceWatch
   disk: Disk
   checkpointer: Checkpointer
+  clock: StoreClock
   limits: JournalLimits
 }
 
 /** Half of a segment dead, and copying it gains something even when space is short. */
 const WORTH_COPYING = 0.75
+/** A segment that a pass left with something live is tried again after this, then after twice as long, ... */
+const COMPACTION_WAIT_MS = 60_000
+const COMPACTION_WAIT_MAX_MS = 3_600_000
 
 export class Maintenance {
   readonly #parts: MaintenanceParts
@@ -89,14 +94,23 @@ export class Maintenance {
     const victim = this.#victim()
     if (victim === null) return false
     const isEmpty = await compactSegment(victim, this.#parts, () => this.#isClosed)
-    if (!isEmpty && !this.#isClosed) {
-      victim.isStuck = true
-      this.#parts.log('warn', 'a segment could not be emptied and is left alone', {
-        segment: victim.number,
-        liveBytes: victim.liveBytes
-      })
-    }
+    if (!isEmpty && !this.#isClosed) this.#postpone(victim)
     return true
+  }
+
+  /** Damage may be settled, and a block that could not be loaded be there, at another time. */
+  #postpone(segment: Segment): void {
+    const { clock, log } = this.#parts
+    segment.compactionWaitMs = Math.min(
+      COMPACTION_WAIT_MAX_MS,
+      Math.max(COMPACTION_WAIT_MS, segment.compactionWaitMs * 2)
+    )
+    segment.compactableAt = clock.now() + segment.compactionWaitMs
+    log('warn', 'a segment could not be emptied and is tried again later', {
+      segment: segment.number,
+      liveBytes: segment.liveBytes,
+      waitMs: segment.compactionWaitMs
+    })
   }
 
   #isShortOfSpace(): boolean {
@@ -151,12 +165,13 @@ export class Maintenance {
     const { segments, checkpointer, limits } = this.#parts
     const older = checkpointer.kept[1]
     if (older === undefined) return null
+    const now = this.#parts.clock.now()
     let dead = 0
     let victim: Segment | null = null
     for (const segment of segments.byNumber.values()) {
       if (segment.liveBytes <= 0 || segment.isOwnFile) continue
       dead += segment.bytes - segment.liveBytes
-      if (segment.isStuck || !liesBefore(segment, older.begin)) continue
+      if (segment.compactableAt > now || !liesBefore(segment, older.begin)) continue
       if (victim === null || segment.liveBytes < victim.liveBytes) victim = segment
     }
     if (victim === null || victim.liveBytes > victim.bytes * WORTH_COPYING) return null

@@ -24,8 +24,9 @@ export class Segment {
   lastTicket = 0
   /** The last ticket given when it was first seen without live bytes; -1: it has some. */
   emptiedTicket = -1
-  /** Compaction could not empty it (damage): left alone. */
-  isStuck = false
+  /** Compaction could not empty it: store time until which it is left alone, and how long that was. */
+  compactableAt = 0
+  compactionWaitMs = 0
 
   constructor(number: number, bytes: number, isOwnFile: boolean) {
     this.number = number
