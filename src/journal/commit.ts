@@ -378,7 +378,7 @@ export class Committer {
     const { stats } = this.#parts
     for (const batch of batches) {
       batch.block.holds--
-      if (!batch.segment.isOwnFile) this.#writtenBytes += batch.bytes
+      this.#writtenBytes += batch.bytes
       stats.records += batch.records - batch.recordsBefore
     }
     stats.batches += batches.length
@@ -388,7 +388,10 @@ export class Committer {
     this.writtenTicket = Math.max(this.writtenTicket, batches.at(-1)!.lastTicket)
   }
 
-  /** One record in a file of its own: made, written, synced; waits while there is no room. */
+  /**
+   * One record in a file of its own: made, written, synced; waits while there is no room. Its bytes alone are more than
+   * a sync is due for (`#wantsSync`): the same step reports them.
+   */
   async #writeOwnFile(segment: Segment): Promise<null> {
     const { disk, folder, space } = this.#parts
     const batch = this.#tail.pending.shift()!

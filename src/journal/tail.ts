@@ -45,7 +45,7 @@ export abstract class Tail {
 
   /** Batches that are closed and not yet taken to be written, oldest first. */
   readonly pending: Batch[] = []
-  /** Bytes of closed batches that are not durable; a record with a file of its own aside. */
+  /** Bytes of closed batches that are not durable; of records with files of their own, too. */
   pendingBytes = 0
   /** More than `pendingBytesMax` are not durable; false again when half is. */
   isCrowded = false
@@ -287,7 +287,6 @@ export abstract class Tail {
     if (this.failed) return // nothing holds the block: it is evicted, and gone
     batch.block.holds++
     this.pending.push(batch)
-    if (segment.isOwnFile) return
     this.pendingBytes += batch.bytes
     if (this.pendingBytes <= this.#pendingBytesMax || this.isCrowded) return
     this.isCrowded = true
