@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { JournalError } from '../../src/journal/journal-error.ts'
 import { type DiskFault, SimulatedDisk } from '../support/simulated-disk.ts'
+import { dropSpares } from '../support/sim-disk-store.ts'
 import { faultsAfter, runTraffic } from '../support/sim-disk-trace.ts'
 
 const SEED = Number(process.env['MOTEMQ_TEST_SEED'] ?? 20_240_601)
@@ -62,6 +63,28 @@ describe('a power cut', () => {
       const between = await runTraffic(second, SEED + cut, 0)
       const faults = await faultsAfter(between, second.crash())
       expect(faults, `seed ${SEED + cut}`).toEqual([])
+    }
+  })
+})
+
+describe('a start that goes on in the last segment', () => {
+  test(`loses nothing over ${CUTS / 2} cuts, of the process or of the power (seed ${SEED})`, async () => {
+    const whole = new SimulatedDisk({ seed: SEED })
+    await runTraffic(whole, SEED, STEPS)
+    for (let cut = 0; cut < CUTS / 2; cut++) {
+      const seed = SEED + cut
+      const disk = diskCutAt(seed, 40 + Math.floor((cut / (CUTS / 2)) * whole.calls))
+      const before = await runTraffic(disk, SEED + (cut % 7), STEPS)
+      // What a killed process had written and not synced is there, until the power goes, too.
+      const second = cut % 2 === 0 ? disk.restart() : disk.crash()
+      dropSpares(second)
+      second.intercept = () => (second.calls === 20 + (cut % 120) ? { powerOff: true } : null)
+      const between = await runTraffic(second, seed, STEPS / 8)
+      const third = second.crash()
+      dropSpares(third)
+      const isOpen = between.operations.some(operation => operation.ticket > 0)
+      const faults = await faultsAfter(isOpen ? between : before, third)
+      expect(faults, `seed ${seed}`).toEqual([])
     }
   })
 })

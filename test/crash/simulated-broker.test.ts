@@ -10,7 +10,7 @@ import { SimulatedDisk } from '../support/simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'
 import { requiresAll } from '../support/require.ts'
 import { SimBroker } from '../support/sim-broker.ts'
-import { turns } from '../support/sim-disk-store.ts'
+import { dropSpares, turns } from '../support/sim-disk-store.ts'
 import { differences } from '../support/lasting-state.ts'
 import { dumpOf } from '../support/sim-dump.ts'
 import { SimMessages } from '../support/sim-messages.ts'
@@ -35,6 +35,14 @@ describe('a broker whose power is cut', () => {
     expect(result.compacted).toBeGreaterThan(CUTS)
     expect(result.acked).toBeGreaterThan(CUTS * 5)
     expect(result.received).toBeGreaterThan(CUTS * 5)
+  })
+})
+
+describe('a broker whose starts find no prepared slot, as on a full disk,', () => {
+  test(`loses and doubles nothing over ${CUTS / 5} cuts (seed ${SEED})`, async () => {
+    const world = { plant: { disk: dropSpares } }
+    const result = await cutWorlds({ seed: SEED, cuts: CUTS / 5, world })
+    expect(result.violations).toEqual([])
   })
 })
 

@@ -8,6 +8,8 @@ import { AWAITED, LAZY, type Urgency } from '../../src/journal/journal.ts'
 import { openJournal } from '../../src/journal/log.ts'
 import type { JournalLimits, JournalTimers } from '../../src/journal/options.ts'
 import type { Disk } from '../../src/journal/disk.ts'
+import { isFreePage, SLOT_NAME } from '../../src/journal/slots.ts'
+import type { SimulatedDisk } from './simulated-disk.ts'
 
 const PUT = 8
 const SETTLE = 9
@@ -226,6 +228,7 @@ export class TestTimers implements JournalTimers {
 }
 
 export const FOLDER = '/store'
+const STORE = Buffer.alloc(8, 0xa5)
 
 export interface OpenOptions {
   limits?: Partial<JournalLimits>
@@ -263,6 +266,15 @@ export async function openToy(disk: Disk, options: OpenOptions = {}) {
     }
   })
   return { store, journal, recovery, timers }
+}
+
+/** Takes the prepared slots away, as a full disk has none: the next start goes on in the last segment. */
+export function dropSpares(disk: SimulatedDisk): void {
+  for (const path of disk.paths()) {
+    if (SLOT_NAME.test(path.slice(FOLDER.length + 1)) && isFreePage(disk.bytesOf(path), STORE)) {
+      disk.remove(path)
+    }
+  }
 }
 
 /** Lets everything that is ready run, for so many turns of the event loop. */

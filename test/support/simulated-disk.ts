@@ -262,6 +262,10 @@ export class SimulatedDisk implements Disk {
     return bytes
   }
 
+  paths(): string[] {
+    return [...this.#names.keys()]
+  }
+
   has(path: string): boolean {
     return this.#names.has(path)
   }

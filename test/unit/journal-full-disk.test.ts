@@ -1,7 +1,14 @@
 /** A disk that somebody else fills at once, and kills on it: what is settled stays settled. */
 import { describe, expect, test } from 'vitest'
 import { isFreePage, SLOT_NAME } from '../../src/journal/slots.ts'
-import { FOLDER, openToy, SMALL_LIMITS, type ToyStore, turns } from '../support/sim-disk-store.ts'
+import {
+  dropSpares,
+  FOLDER,
+  openToy,
+  SMALL_LIMITS,
+  type ToyStore,
+  turns
+} from '../support/sim-disk-store.ts'
 import { SimulatedDisk } from '../support/simulated-disk.ts'
 
 const BYTES = 4_000
@@ -95,5 +102,42 @@ describe('a disk that is full at once', () => {
     await pass(toy)
     ;[disk, toy] = await restart(disk)
     expect(toy.store.messages.size).toBe(0)
+  })
+})
+
+describe('a start that goes on in the last segment', () => {
+  test('erases what a crash left behind the end: later damage does not bring it back', async () => {
+    const disk = new SimulatedDisk({ seed: 1 })
+    const { store, journal, timers } = await openToy(disk)
+    await turns(30)
+    store.put(1, 100)
+    await journal.flush()
+    for (const id of [2, 3]) {
+      store.put(id, 5_000, 0)
+      timers.advance(30)
+      await turns(5)
+    }
+    const path = disk.paths().find(each => disk.bytesOf(each).readUInt32LE(20) === 1) ?? ''
+    const page = (store.messages.get(2)?.offset ?? 0) & ~4095
+    const second = disk.restart()
+    second.bytesOf(path).fill(0, page, page + 4096)
+    dropSpares(second)
+    const again = await openToy(second)
+    expect([...again.store.messages.keys()]).toEqual([1])
+    again.store.put(4, 100)
+    await again.journal.flush()
+    expect(again.store.messages.get(4)).toMatchObject({ segment: 1, offset: page + 69 })
+    await turns(50)
+    const third = second.restart()
+    const { store: last, journal: lastJournal } = await openToy(third)
+    last.put(5, 100)
+    await lastJournal.flush()
+    expect(lastJournal.segment).toBe(2)
+    const fourth = third.restart()
+    fourth.bytesOf(path).fill(0, page, page + 4096)
+    const found = await openToy(fourth)
+    expect(found.recovery.damagedBatches).toBe(1)
+    expect(found.store.messages.has(5)).toBe(true)
+    expect(found.store.messages.has(3)).toBe(false)
   })
 })
