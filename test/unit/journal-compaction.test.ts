@@ -1,9 +1,11 @@
 /** Compaction of a segment that cannot be emptied at once. */
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { openToy, ToyStore, turns } from '../support/sim-disk-store.ts'
 import { SimulatedDisk } from '../support/simulated-disk.ts'
 
 const MINUTE = 60_000
+
+vi.setConfig({ testTimeout: 60_000 })
 
 /** Keeps one message where it is, as if its block could not be read. */
 class StubbornStore extends ToyStore {
