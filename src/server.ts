@@ -29,7 +29,9 @@ import { putVhost } from './broker/vhosts.ts'
 import { limitsOf, type Options } from './config/options.ts'
 import { packetLimitsOf } from './config/packet-limits.ts'
 import { judgeStart, StartRefusedError } from './config/start-rules.ts'
+import { needsRestart, withLive } from './config/reload.ts'
 import { takesIdentities, tlsOfListeners } from './config/tls.ts'
+import { configuredVhosts, entryVhosts } from './config/vhost-names.ts'
 import type { Principal } from './core/principal.ts'
 import { realDisk } from './journal/disk.ts'
 import type { Journal, Recovery } from './journal/journal.ts'
@@ -64,6 +66,11 @@ export interface RunningServer {
   readonly broker: Broker
   /** Reads the files of TLS again; false when some cannot be used: then the old ones go on. */
   reloadTls(): boolean
+  /**
+   * Takes over what may change while it runs: users, rules, virtual hosts, queues, definitions, TLS files. Returns
+   * the options that say something else and need a restart. Throws as a start does, with nothing changed.
+   */
+  reload(next: Options): Promise<readonly string[]>
   /** Resolves when all open work is on the disk. Idempotent. */
   close(): Promise<void>
 }
@@ -107,13 +114,6 @@ export async function openStore(
   return { broker, journal, recovery }
 }
 
-/** Virtual hosts that the configuration names, in one way or another. */
-export function configuredVhosts(options: Options): Set<string> {
-  const names = new Set([options.vhost, ...options.vhosts])
-  for (const { vhost } of options.listeners) if (vhost !== '') names.add(vhost)
-  return names
-}
-
 /** Throws what an operator can mend: JournalError, ListenError, StartRefusedError, BrokerError. */
 export async function startServer(options: Options, log: Logger): Promise<RunningServer> {
   const hasher = new Hasher()
@@ -136,7 +136,7 @@ class Server implements RunningServer {
   readonly recovery: Recovery
   stored: StoredCounts
   urls: readonly string[] = []
-  readonly #options: Options
+  #options: Options
   readonly #log: Logger
   readonly #journal: Journal
   readonly #hasher: Hasher
@@ -295,6 +295,28 @@ class Server implements RunningServer {
     return this.#tls?.reload() ?? true
   }
 
+  async reload(next: Options): Promise<readonly string[]> {
+    const before = this.#options
+    const names = new Set([...this.broker.state.users.keys(), ...next.users.map(user => user.name)])
+    const { refusals } = judgeStart(before.listeners, names.size, before.tls)
+    if (refusals.length > 0) throw new StartRefusedError(refusals)
+    const file = next.definitions
+    const { importFile, readDefinitions } = await import('./admin/definitions-file.ts')
+    const definitions = file === '' ? null : await readDefinitions(file)
+    for (const name of next.vhosts) putVhost(this.broker, name)
+    declareConfigured(this.broker, next.queues)
+    this.#options = withLive(before, next)
+    this.#vhosts.configure(configuredVhosts(this.#options))
+    this.#store.configure(next.users, next.topics.length > 0)
+    if (definitions !== null) {
+      await importFile(file, definitions, { broker: this.broker, users: this.#users }, this.#log)
+    }
+    this.#usersChanged()
+    this.reloadTls()
+    await this.#journal.flush()
+    return needsRestart(before, next)
+  }
+
   /** Reads certificates and keys; a sentence for each that cannot be used. */
   async #openTls(): Promise<readonly string[]> {
     const { listeners, tls, data } = this.#options
@@ -409,8 +431,9 @@ class Server implements RunningServer {
   async #importDefinitions(): Promise<void> {
     const file = this.#options.definitions
     if (file === '') return
-    const { readDefinitions } = await import('./admin/definitions-file.ts')
-    await readDefinitions(file, { broker: this.broker, users: this.#users }, this.#log)
+    const { importFile, readDefinitions } = await import('./admin/definitions-file.ts')
+    const target = { broker: this.broker, users: this.#users }
+    await importFile(file, await readDefinitions(file), target, this.#log)
   }
 
   #usersChanged(): void {
@@ -455,11 +478,6 @@ class Server implements RunningServer {
       loopLagP99Ms: this.#lag.p99Ms()
     }
   }
-}
-
-/** Where listeners bring their clients. */
-function entryVhosts(options: Options): string[] {
-  return options.listeners.map(({ vhost }) => (vhost === '' ? options.vhost : vhost))
 }
 
 function countStored(broker: Broker): StoredCounts {

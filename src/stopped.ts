@@ -6,7 +6,8 @@ import { VhostAdmin } from './admin/vhosts.ts'
 import { Hasher } from './auth/password.ts'
 import { StoredUsers } from './auth/users.ts'
 import type { Options } from './config/options.ts'
-import { configuredVhosts, openStore } from './server.ts'
+import { configuredVhosts } from './config/vhost-names.ts'
+import { openStore } from './server.ts'
 
 export interface StoppedBroker {
   readonly users: StoredUsers

@@ -3,21 +3,23 @@ import { readFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { StartRefusedError } from '../config/start-rules.ts'
 import { type ImportTarget, importDefinitions } from './definitions-import.ts'
-import { isObject } from './json-body.ts'
+import { isObject, type JsonObject } from './json-body.ts'
 
-/** A file that cannot be read refuses the start; entries that cannot be taken are logged. */
-export async function readDefinitions(
+/** Entries that cannot be taken are logged. */
+export async function importFile(
   file: string,
+  definitions: JsonObject,
   target: ImportTarget,
   log: Logger
 ): Promise<void> {
-  const { taken, refused, notes } = await importDefinitions(target, await parse(file))
+  const { taken, refused, notes } = await importDefinitions(target, definitions)
   for (const why of refused) log.warn({ file, why }, 'a definition was not taken')
   for (const note of notes) log.info({ file, note }, 'definitions')
   log.info({ file, taken, refused: refused.length }, 'definitions taken')
 }
 
-async function parse(file: string): Promise<Readonly<Record<string, unknown>>> {
+/** Throws a `StartRefusedError` for a file that cannot be read. */
+export async function readDefinitions(file: string): Promise<JsonObject> {
   let text: string
   try {
     text = await readFile(file, 'utf8')

@@ -6,10 +6,10 @@ import type { User } from '../core/principal.ts'
 
 export class JournalUsers implements UserStore {
   readonly #broker: Broker
-  readonly #configured: ReadonlyMap<string, User>
+  #configured: ReadonlyMap<string, User>
   readonly #onChange: () => void
 
-  readonly hasCommonRules: boolean
+  hasCommonRules: boolean
 
   constructor(
     broker: Broker,
@@ -21,6 +21,12 @@ export class JournalUsers implements UserStore {
     this.hasCommonRules = hasCommonRules
     this.#configured = new Map(configured.map(user => [user.name, user]))
     this.#onChange = onChange
+  }
+
+  /** The configuration says something else of users now; nobody is told yet. */
+  configure(configured: readonly User[], hasCommonRules: boolean): void {
+    this.#configured = new Map(configured.map(user => [user.name, user]))
+    this.hasCommonRules = hasCommonRules
   }
 
   users(): ReadonlyMap<string, User> {

@@ -27,7 +27,7 @@ export class VhostAdmin {
   readonly #broker: Broker
   readonly #frontEnds: readonly VhostFrontEnd[]
   /** The configuration names them, or a listener does: they are made again at each start. */
-  readonly #configured: ReadonlySet<string>
+  #configured: ReadonlySet<string>
 
   constructor(
     broker: Broker,
@@ -37,6 +37,10 @@ export class VhostAdmin {
     this.#broker = broker
     this.#frontEnds = frontEnds
     this.#configured = configured
+  }
+
+  configure(names: ReadonlySet<string>): void {
+    this.#configured = names
   }
 
   list(): VhostSummary[] {

@@ -9,7 +9,7 @@ import { banner, programName } from './banner.ts'
 import { EXIT_BUG, EXIT_FAILED, EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
 import { type OpenLog, openLog } from './log.ts'
 
-const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+const SIGNALS = ['SIGTERM', 'SIGINT'] as const
 /** A second signal this soon is the same wish; a later one means: at once. */
 const SAME_SIGNAL_MS = 1_000
 
@@ -21,8 +21,8 @@ export async function start(input: LoadInput): Promise<void> {
   const { log } = opened
   for (const warning of warnings) log.warn(warning)
   log.debug({ files }, 'config read')
-  const life = new Life(opened)
-  life.watch()
+  const life = new Life(opened, input)
+  life.watch(isTerminal || process.stdin.isTTY === true)
   try {
     const startServer = await importServer()
     const server = await startServer(options, log)
@@ -72,14 +72,23 @@ class Life {
   #server: RunningServer | null = null
   #isStopping = false
   #stoppingSinceMs = 0
+  readonly #input: LoadInput
+  /** The reload that is under way, and those that were asked for meanwhile. */
+  #reloading: Promise<void> = Promise.resolve()
 
-  constructor(opened: OpenLog) {
+  constructor(opened: OpenLog, input: LoadInput) {
     this.#opened = opened
     this.#log = opened.log
+    this.#input = input
   }
 
-  watch(): void {
+  /** SIGHUP is what a terminal that is closed says, and to a daemon what its operator says: read the files again. */
+  watch(hasTerminal: boolean): void {
     for (const signal of SIGNALS) process.on(signal, () => this.#onSignal(signal))
+    process.on('SIGHUP', () => {
+      if (hasTerminal) this.#onSignal('SIGHUP')
+      else this.#reloading = this.#reloading.then(() => this.#reload())
+    })
     // A bug: the state cannot be trusted any more, the supervisor starts us again.
     process.on('uncaughtException', error => {
       this.#log.fatal({ err: error }, 'bug')
@@ -93,6 +102,25 @@ class Life {
     if (!this.#isStopping) return true
     this.#stop(server)
     return false
+  }
+
+  /** A mistake in the files is logged, and what holds goes on. */
+  async #reload(): Promise<void> {
+    const server = this.#server
+    if (server === null || this.#isStopping) return
+    try {
+      const { options, warnings, files } = await loadOptions(this.#input)
+      for (const warning of warnings) this.#log.warn(warning)
+      const restart = await server.reload(options)
+      // Connections that are open have loggers of their own: theirs stays.
+      this.#log.level = options.log.level
+      this.#log.info({ files }, 'configuration reloaded')
+      if (restart.length > 0) this.#log.warn({ options: restart }, 'these need a restart')
+    } catch (error) {
+      const { exitCode, lines } = endingOf(error)
+      if (exitCode === EXIT_BUG) throw error
+      this.#log.error({ mistakes: lines }, 'configuration not reloaded: the old one goes on')
+    }
   }
 
   #onSignal(signal: string): void {
