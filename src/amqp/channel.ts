@@ -19,8 +19,10 @@ import { BASIC } from './codec/methods.ts'
 import type { ConfirmRing, ConfirmSink } from './confirm-ring.ts'
 import { type ChannelConsumer, type Holder, Holders } from './holders.ts'
 import { type FrameTarget, writeConfirm } from './outbound.ts'
+import { type Outcome, REQUEUE, SETTLE } from './outcome.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 import type { DeliveryAges } from './delivery-ages.ts'
+import type { Transaction } from './transaction.ts'
 import { Unacked } from './unacked.ts'
 
 /** What a channel asks of its connection. */
@@ -80,12 +82,6 @@ export interface ReplyConsumers {
   readonly replyConsumers: Map<string, ReplyConsumer>
 }
 
-/** What becomes of a delivery. */
-export const SETTLE = 0
-export const REQUEUE = 1
-export const REJECT = 2
-export type Outcome = typeof SETTLE | typeof REQUEUE | typeof REJECT
-
 /** A reply in its place of the order. */
 interface OwedReply {
   readonly ticket: number
@@ -108,6 +104,8 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   /** Null until confirm.select. */
   confirms: ConfirmRing | null
   hasReadyConfirms: boolean
+  /** Null until tx.select. */
+  tx: Transaction | null
   readonly unacked: Unacked
   /** Null until something was open when the timer looked. */
   ages: DeliveryAges | null
@@ -141,6 +139,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.assembler = new ContentAssembler()
     this.confirms = null
     this.hasReadyConfirms = false
+    this.tx = null
     this.unacked = new Unacked()
     this.ages = null
     this.consumers = new Map()
@@ -297,13 +296,39 @@ export class AmqpChannel implements Publisher, ConfirmSink {
 
   /** basic.ack, basic.nack, basic.reject. Throws 406 for a tag of which nothing is open. */
   finish(tag: number, multiple: boolean, outcome: Outcome): void {
+    const { unacked } = this
     if (!multiple) {
-      if (!this.unacked.remove(tag)) throw unknownTag(tag)
-      this.finishOne(outcome)
+      if (!unacked.remove(tag)) throw unknownTag(tag)
+      if (this.tx === null) this.finishOne(unacked.holder, unacked.sequence, outcome)
+      else this.tx.keep(tag, unacked.sequence, unacked.holder, outcome)
       return
     }
-    if (tag !== 0 && !this.unacked.has(tag)) throw unknownTag(tag)
-    this.finishUpTo(tag === 0 ? this.lastTag : tag, outcome)
+    if (tag !== 0 && !unacked.has(tag)) throw unknownTag(tag)
+    const tagMax = tag === 0 ? this.lastTag : tag
+    if (this.tx === null) this.finishUpTo(tagMax, outcome)
+    else this.keepUpTo(tagMax, outcome, this.tx)
+  }
+
+  private keepUpTo(tagMax: number, outcome: Outcome, tx: Transaction): void {
+    const { unacked } = this
+    for (let tag = unacked.oldestTag; unacked.removeFirst(tagMax); tag = unacked.oldestTag) {
+      tx.keep(tag, unacked.sequence, unacked.holder, outcome)
+    }
+  }
+
+  /** tx.commit: what was told of deliveries comes true. */
+  finishKept(tx: Transaction): void {
+    this.isFinishing = true
+    for (let i = 0; i < tx.outcomes.length; i++) {
+      this.finishOne(tx.holders[i]!, tx.sequences[i]!, tx.outcomes[i]!)
+    }
+    this.endFinishing()
+  }
+
+  /** tx.rollback: nothing was said; the deliveries are open as they were. */
+  rollback(tx: Transaction): void {
+    this.unacked.restore(tx.tags, tx.sequences, tx.holders)
+    tx.clear()
   }
 
   /** basic.recover: everything open goes back to its place. */
@@ -313,19 +338,23 @@ export class AmqpChannel implements Publisher, ConfirmSink {
 
   /** What goes back comes again only when all of it is back, and in its order. */
   private finishUpTo(tagMax: number, outcome: Outcome): void {
+    const { unacked } = this
     this.isFinishing = true
-    while (this.unacked.removeFirst(tagMax)) this.finishOne(outcome)
+    while (unacked.removeFirst(tagMax)) this.finishOne(unacked.holder, unacked.sequence, outcome)
+    this.endFinishing()
+  }
+
+  private endFinishing(): void {
     for (const queue of this.returned) ready(this.connection.broker, queue)
     this.returned.clear()
     this.isFinishing = false
     this.wakeAll()
   }
 
-  /** The delivery that `unacked` took out last. */
-  private finishOne(outcome: Outcome): void {
-    const holder = this.holders.at(this.unacked.holder)
+  /** A delivery that `unacked` took out. */
+  private finishOne(index: number, sequence: number, outcome: Outcome): void {
+    const holder = this.holders.at(index)
     const { broker } = this.connection
-    const sequence = this.unacked.sequence
     if (outcome === SETTLE) settle(broker, holder.queue, sequence)
     else if (outcome === REQUEUE) this.giveBack(holder.queue, sequence)
     else reject(broker, holder.queue, sequence)
@@ -402,6 +431,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.cancelConsumers()
     this.isClosed = true
     this.assembler.reset()
+    if (this.tx !== null) this.rollback(this.tx)
     this.requeueAll()
     if (this.owed.length === 0) this.stopWaiting()
   }

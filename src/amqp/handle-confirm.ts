@@ -2,11 +2,15 @@
 import type { AmqpChannel } from './channel.ts'
 import { type ArgumentsOf, CONFIRM, encodeMethod } from './codec/methods.ts'
 import { ConfirmRing } from './confirm-ring.ts'
+import { AmqpError, REPLY } from './reply-codes.ts'
 
 export function handleSelect(
   channel: AmqpChannel,
   values: ArgumentsOf<typeof CONFIRM.select.shape>
 ): void {
+  if (channel.tx !== null) {
+    throw new AmqpError(REPLY.preconditionFailed, 'cannot switch from tx to confirm mode')
+  }
   // A second one changes nothing: the numbers go on.
   channel.confirms ??= new ConfirmRing()
   const frame = values.noWait ? null : encodeMethod(CONFIRM.selectOk, channel.id, {})

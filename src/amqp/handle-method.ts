@@ -1,6 +1,5 @@
 /** Methods on a channel: the ones that make the traffic are read in place, the others from the table. */
 import type { AmqpChannel, ChannelConnection } from './channel.ts'
-import { REJECT, REQUEUE, SETTLE } from './channel.ts'
 import { HOLD } from './codec/frame-splitter.ts'
 import { syntaxError } from './codec/field-table.ts'
 import {
@@ -35,6 +34,7 @@ import {
   handleExchangeUnbind
 } from './handle-exchange.ts'
 import { handlePublish } from './handle-publish.ts'
+import { handleTxCommit, handleTxRollback, handleTxSelect } from './handle-tx.ts'
 import {
   handleQueueBind,
   handleQueueDeclare,
@@ -42,6 +42,7 @@ import {
   handleQueuePurge,
   handleQueueUnbind
 } from './handle-queue.ts'
+import { REJECT, REQUEUE, SETTLE } from './outcome.ts'
 import { AmqpError, notOpen, REPLY } from './reply-codes.ts'
 
 const TWO_32 = 4294967296
@@ -75,9 +76,10 @@ on(BASIC.get, handleGet)
 on(BASIC.recover, handleRecover)
 on(BASIC.recoverAsync, handleRecoverAsync)
 on(CONFIRM.select, handleSelect)
+on(TX.select, handleTxSelect)
+on(TX.commit, handleTxCommit)
+on(TX.rollback, handleTxRollback)
 
-/** Known, and not served. */
-const UNSERVED: ReadonlySet<number> = new Set([TX.select.id, TX.commit.id, TX.rollback.id])
 const KNOWN_CLASSES: ReadonlySet<number> = new Set(
   [
     CONNECTION.start,
@@ -150,7 +152,11 @@ export function handleMethod(
         break
     }
   }
-  handleCold(channel, (classId << 16) | methodId, buffer, at, end)
+  const id = (classId << 16) | methodId
+  // Its publishes are taken here and now.
+  const isPublishing = id === TX.commit.id && channel.tx !== null && channel.tx.publishes.length > 0
+  if (isPublishing && !connection.mayPublish()) return HOLD
+  handleCold(channel, id, buffer, at, end)
   return end + 1
 }
 
@@ -179,7 +185,6 @@ function handleCold(
   if (id === CHANNEL.open.id) throw new AmqpError(REPLY.channelError, "second 'channel.open' seen")
   // A client's answers to what we sent: nothing depends on them.
   if (id === BASIC.cancelOk.id || id === CHANNEL.flowOk.id || id === CHANNEL.closeOk.id) return
-  if (UNSERVED.has(id)) throw new AmqpError(REPLY.notImplemented, 'transactions are not served')
   const classId = id >> 16
   const isKnown = KNOWN_CLASSES.has(classId)
   throw new AmqpError(

@@ -1,10 +1,11 @@
 /** basic.publish: from the frames to the broker, and what the publisher is told. Hot. */
 import { publishTo } from '../broker/publish.ts'
+import { topicOf } from '../broker/routing.ts'
 import { ERROR_CODES, ERROR_NAMES } from '../core/errors.ts'
 import type { Exchange } from '../core/exchange.ts'
 import { type FieldTable, fieldOf, fieldTypeName } from '../core/field-table.ts'
 import { FORM_AMQP, type Message } from '../core/message.ts'
-import { mayResource } from '../core/permissions.ts'
+import { mayResource, mayTopic } from '../core/permissions.ts'
 import { swapSeparators } from '../core/topic.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { AmqpChannel, ChannelConnection } from './channel.ts'
@@ -23,6 +24,7 @@ import {
   scanProperties
 } from './properties.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
+import { bytesOf, type Transaction } from './transaction.ts'
 
 const COPY_HEADERS = ['CC', 'BCC'] as const
 /** Keys on the default exchange that may be no queue's: answers to requests. */
@@ -129,7 +131,12 @@ function publishMessage(
     isReply = isReplyKey(message.key)
     if (!isReply) exchange = redirectReply(channel, message, exchange)
   }
-  message.isAwaited = message.qos > 0 && channel.confirms !== null
+  const { confirms } = channel
+  message.isAwaited = message.qos > 0 && confirms !== null
+  if (confirms === null && channel.tx !== null) {
+    stage(channel, channel.tx, exchange, message, isReply, isMandatory)
+    return
+  }
   let ticket: number
   if (isReply && !scanned.hasCopies) ticket = publishReply(channel, message)
   else if (scanned.headersStart < 0) ticket = publishTo(broker, exchange, message, channel)
@@ -151,14 +158,66 @@ function publishWithHeaders(channel: AmqpChannel, exchange: Exchange, message: M
     return publishTo(broker, exchange, message, channel)
   const headers = readHeaders(message.source, scanned.headersStart, scanned.headersEnd)
   const keys = scanned.hasCopies ? takeCopies(message, headers) : null
+  return publishRouted(channel, exchange, message, headers, keys)
+}
+
+/** With headers and further keys as they were read. Returns a ticket, or a negated error code. */
+export function publishRouted(
+  channel: AmqpChannel,
+  exchange: Exchange,
+  message: Message,
+  headers: FieldTable | null,
+  keys: readonly string[] | null
+): number {
+  const { broker } = channel.connection
   const isHanded = keys !== null && exchange.name === '' && handCopies(channel, message, keys)
   const ticket = publishTo(broker, exchange, message, channel, headers, keys)
   if (isHanded) broker.matched = true
   return ticket
 }
 
+/** In tx mode: what was judged of the publish holds, all else comes with the commit. */
+function stage(
+  channel: AmqpChannel,
+  tx: Transaction,
+  exchange: Exchange,
+  message: Message,
+  isReply: boolean,
+  isMandatory: boolean
+): void {
+  const { principal } = channel
+  if (exchange.kind === 'topic' && principal.topics.length > 0) {
+    const topic = topicOf(FORM_AMQP, message.key)
+    if (!topic.startsWith('$') && !mayTopic(principal, 'write', topic, channel.clientId)) {
+      refuse(channel, exchange.name, message.key, ERROR_CODES.notAuthorized)
+    }
+  }
+  const hasHeaders = scanned.headersStart >= 0
+  const headers = hasHeaders
+    ? readHeaders(message.source, scanned.headersStart, scanned.headersEnd)
+    : null
+  const moreKeys = headers !== null && scanned.hasCopies ? takeCopies(message, headers) : null
+  const propertyBytes = message.propertiesEnd - message.propertiesStart
+  const keyEnd = message.keyEnd - message.keyStart
+  tx.add({
+    exchange,
+    exchangeName: message.exchange,
+    key: message.key,
+    isMandatory,
+    isReply,
+    headers,
+    moreKeys,
+    qos: message.qos,
+    priority: message.priority,
+    expiresInMs: message.expiresAt === 0 ? 0 : message.expiresAt - channel.connection.nowMs,
+    bytes: bytesOf(message),
+    keyEnd,
+    propertiesEnd: keyEnd + propertyBytes
+  })
+}
+
 /** An answer to a channel that asked for direct replies: nothing is stored, nothing to wait for. */
-function publishReply(channel: AmqpChannel, message: Message): number {
+export function publishReply(channel: AmqpChannel, message: Message): number {
   const { broker } = channel.connection
   broker.counters.amqpReceived[message.isAwaited ? 1 : 0]!++
   broker.matched = handReply(channel, message.key, message)

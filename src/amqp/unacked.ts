@@ -93,6 +93,19 @@ export class Unacked {
     return true
   }
 
+  /** Puts back what was taken out, each with its old tag, in its old place. */
+  restore(tags: readonly number[], sequences: readonly number[], holders: readonly number[]): void {
+    if (tags.length === 0) return
+    const entries = tags.map((tag, i) => ({ tag, sequence: sequences[i]!, holder: holders[i]! }))
+    while (this.used > 0) {
+      const tag = this.oldestTag
+      this.removeFirst(tag)
+      entries.push({ tag, sequence: this.sequence, holder: this.holder })
+    }
+    entries.sort((a, b) => a.tag - b.tag)
+    for (const { tag, sequence, holder } of entries) this.push(tag, sequence, holder)
+  }
+
   /** Position behind the head; -1 when there is none or it is a hole. */
   private indexOf(tag: number): number {
     if (this.used === 0) return -1

@@ -10,6 +10,7 @@ import { Message } from '../core/message.ts'
 import type { Principal } from '../core/principal.ts'
 import type { PropertiesDecoder, PropertiesEncoder } from '../core/properties.ts'
 import type { Life, Queue } from '../core/queue.ts'
+import { TransactionReplay } from '../core/records/transaction.ts'
 import type { Session, Subscription } from '../core/session.ts'
 import { MEMORY, Slabs } from '../core/slabs.ts'
 import { type Liveness, State } from '../core/state.ts'
@@ -54,6 +55,8 @@ export class Broker implements Liveness {
   readonly random: (bytes: number) => Buffer
   readonly principalOf: (user: string, vhost: string) => Principal | null
   readonly state: State
+  /** Replay of the log; a transaction may be open when it ends. */
+  readonly replayed: TransactionReplay
   readonly slabs: Slabs
   readonly counters: Counters
   readonly events: BrokerEvents
@@ -112,6 +115,7 @@ export class Broker implements Liveness {
     this.random = options.random
     this.principalOf = options.principalOf
     this.state = new State(this)
+    this.replayed = new TransactionReplay()
     this.slabs = new Slabs()
     this.counters = new Counters()
     this.events = new BrokerEvents()

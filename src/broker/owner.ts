@@ -1,10 +1,10 @@
 /** What the journal asks of the broker: replay, checkpoint, compaction, and news of the disk. */
-import { applyRecord } from '../core/records/apply.ts'
 import type { DiskLevel, JournalOwner } from '../journal/journal.ts'
 import type { Broker } from './broker.ts'
 import { CHECKPOINT_PIECE_BYTES, Checkpoint } from './checkpoint.ts'
 import { Compaction } from './compaction.ts'
 import { unhold } from './deliver.ts'
+import { dropUnfinished } from './transaction.ts'
 
 export class Owner implements JournalOwner {
   readonly #broker: Broker
@@ -24,12 +24,15 @@ export class Owner implements JournalOwner {
     start: number,
     end: number,
     segment: number,
-    offset: number
+    offset: number,
+    ticket: number
   ): boolean {
-    return applyRecord(this.#broker.state, kind, buffer, start, end, segment, offset)
+    const { replayed, state } = this.#broker
+    return replayed.apply(state, kind, buffer, start, end, segment, offset, ticket)
   }
 
   checkpointStep(first: boolean): boolean {
+    dropUnfinished(this.#broker)
     return this.#checkpoint.step(first)
   }
 
@@ -41,6 +44,7 @@ export class Owner implements JournalOwner {
     segment: number,
     offset: number
   ): boolean {
+    dropUnfinished(this.#broker)
     return this.#compaction.compact(kind, buffer, start, end, segment, offset)
   }
 

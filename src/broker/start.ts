@@ -16,6 +16,7 @@ import { queueClockOf } from './queue-clock.ts'
 import { expireSoon, type QueueLife, used } from './queue-life.ts'
 import { scheduleEnd } from './sessions.ts'
 import { wakeGroups } from './shared-groups.ts'
+import { dropUnfinished } from './transaction.ts'
 import { GROWTH_NOTED, spill } from './spill.ts'
 import { OrphanWillDue, scheduleWill } from './wills.ts'
 
@@ -24,6 +25,7 @@ const TICK_MS = 200
 
 /** Call once, with the journal open and replayed. */
 export function startBroker(broker: Broker): void {
+  dropUnfinished(broker)
   if (broker.journal.level === 'red') broker.diskAlarm = true
   broker.judge()
   broker.bury = life => bury(life as QueueLife)

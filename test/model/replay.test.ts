@@ -23,6 +23,7 @@ import { replayRetained } from '../../src/broker/retained-replay.ts'
 import { subscribe, unsubscribe } from '../../src/broker/sessions.ts'
 import { received, reject, release, requeue, settle } from '../../src/broker/settle.ts'
 import { cool } from '../../src/broker/spill.ts'
+import { beginTransaction, endTransaction } from '../../src/broker/transaction.ts'
 import { deleteUser, setUser } from '../../src/broker/users.ts'
 import { BrokerError } from '../../src/core/errors.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
@@ -277,6 +278,21 @@ const VERBS = {
     const client = run.client(a)
     if (client === null) return
     for (let left = 1 + (b % 8); left > 0; left--) acknowledge(run.rig, client.session!, a + left)
+  },
+  /** Some of it at once: a replay has all of it or nothing. */
+  transaction(run, a, b) {
+    const { broker } = run.rig
+    const began = beginTransaction(broker)
+    const backend = new Backend(run.rig)
+    for (let left = b % 5; left > 0; left--)
+      backend.publish('', pick(QUEUES, a + left), run.payload(b), false)
+    const queue = run.rig.vhost.queues.get(pick(QUEUES, b))
+    const sequence = queue === undefined ? NOTHING : openOf(queue, a)
+    if (queue !== undefined && sequence !== NOTHING) {
+      if (a % 2 === 0) settle(broker, queue, sequence)
+      else reject(broker, queue, sequence)
+    }
+    endTransaction(broker, began)
   },
   declare(run, a, b) {
     const { rig } = run

@@ -177,9 +177,10 @@ class NotingOwner extends Owner {
     start: number,
     end: number,
     segment: number,
-    offset: number
+    offset: number,
+    ticket: number
   ): boolean {
-    const isApplied = super.apply(kind, buffer, start, end, segment, offset)
+    const isApplied = super.apply(kind, buffer, start, end, segment, offset, ticket)
     if (!isApplied)
       this.#refused.push(`${kind} ${buffer.toString('latin1', start, end).slice(0, 60)}`)
     return isApplied

@@ -50,5 +50,10 @@ export const KIND = {
   vhostEnd: 51,
   policy: 52,
   policyEnd: 53,
-  counters: 56
+  counters: 56,
+  /** What stands from here to its end takes effect as a whole, or not at all. */
+  transactionBegin: 60,
+  transactionEnd: 61,
+  /** The one that was begun last never ended: a crash took its end. */
+  transactionDrop: 62
 } as const
