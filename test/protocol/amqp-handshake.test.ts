@@ -234,7 +234,7 @@ describe('frames', () => {
     ['a publish cut short', rawFrame(1, 1, Buffer.from([0, 60, 0, 40, 0, 0, 9])), 502],
     ['an ack cut short', rawFrame(1, 1, Buffer.from([0, 60, 0, 80, 0])), 502],
     ['class 99', rawFrame(1, 1, Buffer.from([0, 99, 0, 1])), 540],
-    ['tx.select', rawFrame(1, 1, Buffer.from([0, 90, 0, 10])), 540],
+    ['an unknown method of tx', rawFrame(1, 1, Buffer.from([0, 90, 0, 99])), 503],
     ['an unknown method', rawFrame(1, 1, Buffer.from([0, 60, 0, 99])), 503],
     ['a method of ours', rawFrame(1, 1, Buffer.from([0, 50, 0, 11])), 503],
     ['a channel method on channel 0', rawFrame(1, 0, Buffer.from([0, 20, 0, 10, 0])), 503],
