@@ -1,25 +1,46 @@
-/** The load of `motemq bench`: publishers and subscribers in this process, every message timed and counted. */
+/**
+ * The load of `motemq bench`: publishers and subscribers in this process, every message timed and counted. What speaks
+ * a protocol is handed in.
+ */
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  type ClientEnd,
-  type ClientHandler,
-  type ClientOptions,
-  defaultOptions,
-  TAKEN
-} from '../client/client-options.ts'
-import { MqttClient } from '../client/mqtt-client.ts'
-import { ID } from '../client/properties.ts'
+import type { AmqpTarget } from '../client/amqp-client.ts'
 import type { TargetUrl } from '../client/target.ts'
-import type { Message } from '../core/message.ts'
 import { Histogram } from '../lib/histogram.ts'
 import { Sockets } from '../net/socket.ts'
-import { CommandError } from './exit.ts'
 
 export type Layout = 'pairs' | 'fan-in' | 'fan-out'
 
+/** A connection. */
+export interface LoadPeer {
+  /** @throws CommandError */
+  open(): Promise<void>
+  close(): Promise<void> | void
+}
+
+export interface LoadPublisher extends LoadPeer {
+  /** Publishes until the window is full. */
+  fill(): void
+  /** False: it has no room. */
+  publishOne(): boolean
+  /** One that it published was received. */
+  onArrived(): void
+  /** What was dropped on the way never arrives. */
+  forget(): void
+}
+
+/** Who makes the connections. */
+export interface LoadPeers {
+  publisher(load: Load, index: number): LoadPublisher
+  subscriber(load: Load, index: number): LoadPeer
+  idle(load: Load, index: number): LoadPeer
+}
+
 export interface LoadOptions {
+  /** MQTT; unused when `amqp` is there. */
   readonly url: TargetUrl
+  /** Null: MQTT. */
+  readonly amqp: AmqpTarget | null
   readonly layout: Layout
   readonly publishers: number
   readonly subscribers: number
@@ -32,8 +53,10 @@ export interface LoadOptions {
   /** Messages a second of all publishers together; 0: as fast as the window lets them. */
   readonly rate: number
   readonly seconds: number
-  /** The subscribers' sessions outlive their connections. */
+  /** MQTT: the subscribers' sessions outlive their connections. AMQP: durable queues, persistent messages. */
   readonly durable: boolean
+  /** AMQP with acknowledgements: open deliveries of a consumer; 0 = any. */
+  readonly prefetch: number
   readonly version: 3 | 4 | 5
   /** Topics begin with it. */
   readonly topic: string
@@ -58,14 +81,12 @@ export interface LoadResult {
 
 /** Time, publisher and mark of the run, in front of each payload. */
 export const HEAD_BYTES = 16
-const PUBLISHER_AT = 8
-const MARK_AT = 12
+export const PUBLISHER_AT = 8
+export const MARK_AT = 12
 const TICK_MS = 5
 const DRAIN_MS = 10_000
 const STALL_MS = 1_000
-const SESSION_SECONDS = 3_600
 const CONNECTING_MAX = 100
-const NOTHING = Buffer.alloc(0)
 
 export class Load {
   readonly options: LoadOptions
@@ -77,14 +98,16 @@ export class Load {
   received: number
   acknowledged: number
   lostConnections: number
-  private readonly publishers: Publisher[]
-  private readonly subscribers: Subscriber[]
-  private readonly idle: Idle[]
+  private readonly peers: LoadPeers
+  private readonly publishers: LoadPublisher[]
+  private readonly subscribers: LoadPeer[]
+  private readonly idle: LoadPeer[]
   private firstAt: number
   lastAt: number
 
-  constructor(options: LoadOptions) {
+  constructor(options: LoadOptions, peers: LoadPeers) {
     this.options = options
+    this.peers = peers
     this.latency = new Histogram()
     this.sockets = new Sockets({ outputBytesMax: 1024 * 1024, drainTimeoutMs: 60_000 })
     this.mark = randomBytes(4).readUInt32BE()
@@ -103,9 +126,10 @@ export class Load {
   /** Connects and subscribes everybody. @throws CommandError */
   async open(): Promise<void> {
     const { publishers, subscribers, connections } = this.options
-    for (let i = 0; i < subscribers; i++) this.subscribers.push(new Subscriber(this, i))
-    for (let i = 0; i < publishers; i++) this.publishers.push(new Publisher(this, i))
-    for (let i = 0; i < connections; i++) this.idle.push(new Idle(this, `idle${i}`))
+    const { peers } = this
+    for (let i = 0; i < subscribers; i++) this.subscribers.push(peers.subscriber(this, i))
+    for (let i = 0; i < publishers; i++) this.publishers.push(peers.publisher(this, i))
+    for (let i = 0; i < connections; i++) this.idle.push(peers.idle(this, i))
     const all = [...this.subscribers, ...this.publishers, ...this.idle]
     for (let i = 0; i < all.length; i += CONNECTING_MAX) {
       await Promise.all(all.slice(i, i + CONNECTING_MAX).map(client => client.open()))
@@ -128,27 +152,32 @@ export class Load {
   }
 
   async close(): Promise<void> {
-    for (const client of [...this.publishers, ...this.idle, ...this.subscribers]) client.close()
+    const all = [...this.publishers, ...this.idle, ...this.subscribers]
+    await Promise.all(all.map(client => client.close()))
     await sleep(10)
   }
 
-  /** A delivery; `index`: of its subscriber. */
-  onDelivery(message: Message, index: number): void {
-    const { source, payloadStart: at } = message
-    if (message.payloadBytes < HEAD_BYTES || source.readUInt32BE(at + MARK_AT) !== this.mark) return
+  /** A payload of `bytes` at `source[at]`; `index`: of its subscriber. */
+  onDelivery(source: Buffer, at: number, bytes: number, index: number): void {
+    if (bytes < HEAD_BYTES || source.readUInt32BE(at + MARK_AT) !== this.mark) return
     const now = performance.now()
     this.latency.record(Math.round((now - source.readDoubleBE(at)) * 1_000))
     this.received++
     this.lastAt = now
     // Of those who all get it, one says that it has arrived.
-    if (this.options.layout !== 'pairs' && index !== this.options.subscribers - 1) return
+    if (!this.isShared && index !== this.options.subscribers - 1) return
     this.publishers[source.readUInt32BE(at + PUBLISHER_AT)]?.onArrived()
   }
 
+  /** Each message goes to one subscriber: with AMQP, those of a fan-in have one queue together. */
+  private get isShared(): boolean {
+    const { amqp, layout } = this.options
+    return layout === 'pairs' || (amqp !== null && layout === 'fan-in')
+  }
+
   private get expected(): number {
-    return this.options.layout === 'pairs'
-      ? this.published
-      : this.published * this.options.subscribers
+    const { subscribers } = this.options
+    return this.isShared ? (subscribers > 0 ? this.published : 0) : this.published * subscribers
   }
 
   private publishDue(): void {
@@ -198,168 +227,5 @@ export class Load {
       bytesOut: this.sockets.bytesOut,
       lostConnections: this.lostConnections
     }
-  }
-}
-
-/** A connection; those that do more extend it. */
-class Idle implements ClientHandler {
-  protected readonly load: Load
-  protected readonly client: MqttClient
-  private resolve: (() => void) | null
-  private reject: ((error: Error) => void) | null
-  private isClosing: boolean
-
-  constructor(load: Load, name: string, isLasting = false) {
-    const { url, version, window } = load.options
-    const lasting = isLasting && version === 5
-    const options: ClientOptions = {
-      ...defaultOptions(url.target, load.sockets),
-      version,
-      clientId: `bench-${load.mark.toString(16)}-${name}`,
-      cleanStart: !isLasting,
-      username: url.username,
-      password: url.password === null ? null : Buffer.from(url.password),
-      inflightMax: window,
-      properties: lasting ? [{ id: ID.sessionExpiry, value: SESSION_SECONDS }] : []
-    }
-    this.load = load
-    this.client = new MqttClient(options, this)
-    this.resolve = null
-    this.reject = null
-    this.isClosing = false
-  }
-
-  open(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.resolve = resolve
-      this.reject = reject
-      this.client.connect()
-    })
-  }
-
-  close(): void {
-    this.isClosing = true
-    this.client.disconnect()
-  }
-
-  protected opened(): void {
-    this.resolve?.()
-    this.resolve = null
-    this.reject = null
-  }
-
-  onConnected(): void {
-    this.opened()
-  }
-
-  onMessage(_message: Message): void {
-    // Only subscribers get any.
-  }
-
-  onSettled(_token: number, _reason: number): void {
-    // Only publishers are told.
-  }
-
-  onRoom(): void {
-    // Only publishers wait for it.
-  }
-
-  onDisconnected(end: ClientEnd): void {
-    this.reject?.(new CommandError(`no connection: ${end.text}`))
-    if (!this.isClosing) this.load.lostConnections++
-  }
-}
-
-class Subscriber extends Idle {
-  private readonly index: number
-
-  constructor(load: Load, index: number) {
-    super(load, `sub${index}`, load.options.durable)
-    this.index = index
-  }
-
-  override onConnected(): void {
-    const { layout, publishers, subscribers, qos, topic } = this.load.options
-    const filters: string[] = []
-    if (layout === 'pairs') {
-      for (let i = this.index; i < publishers; i += subscribers) filters.push(`${topic}/${i}`)
-    } else filters.push(`${topic}/#`)
-    this.client
-      .subscribe(filters.map(filter => ({ filter, qos, options: 0 })))
-      .then(() => this.opened())
-      .catch((error: unknown) => {
-        setImmediate(() => {
-          throw error
-        })
-      })
-  }
-
-  override onMessage(message: Message): void {
-    this.load.onDelivery(message, this.index)
-  }
-
-  override close(): void {
-    // A session that lasts is not left behind.
-    const { options } = this.load
-    if (options.durable && options.version === 5 && this.client.isOpen) {
-      this.client.disconnect(0, [{ id: ID.sessionExpiry, value: 0 }])
-    }
-    super.close()
-  }
-}
-
-class Publisher extends Idle {
-  private readonly topic: Buffer
-  private readonly payload: Buffer
-  /** Published and not yet arrived. */
-  private outstanding: number
-
-  constructor(load: Load, index: number) {
-    super(load, `pub${index}`)
-    const { layout, size, topic } = load.options
-    this.topic = Buffer.from(layout === 'fan-out' ? `${topic}/all` : `${topic}/${index}`)
-    this.payload = Buffer.alloc(size, 'x')
-    this.payload.writeUInt32BE(index, PUBLISHER_AT)
-    this.payload.writeUInt32BE(load.mark, MARK_AT)
-    this.outstanding = 0
-  }
-
-  /** Publishes until the window is full. */
-  fill(): void {
-    const { load } = this
-    const { rate, window } = load.options
-    while (load.isPublishing && rate === 0 && this.outstanding < window) {
-      if (!this.publishOne()) return
-    }
-  }
-
-  publishOne(): boolean {
-    const { load, payload } = this
-    const { qos } = load.options
-    payload.writeDoubleBE(performance.now(), 0)
-    // A large payload is not copied at QoS 0: it must not be written over.
-    const bytes = qos === 0 && payload.length > 8_192 ? Buffer.from(payload) : payload
-    if (this.client.publish(this.topic, bytes, qos, false, NOTHING, 0) !== TAKEN) return false
-    load.published++
-    this.outstanding++
-    return true
-  }
-
-  onArrived(): void {
-    this.outstanding--
-    this.fill()
-  }
-
-  forget(): void {
-    this.outstanding = 0
-    this.fill()
-  }
-
-  override onSettled(): void {
-    this.load.acknowledged++
-  }
-
-  override onRoom(): void {
-    this.fill()
   }
 }

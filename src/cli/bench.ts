@@ -1,7 +1,9 @@
 /** `motemq bench`: load on a broker, and what came of it. */
 import { randomBytes } from 'node:crypto'
+import { type AmqpTarget, parseAmqpUrl } from '../client/amqp-client.ts'
 import { parseTarget } from '../client/target.ts'
 import { HEAD_BYTES, type Layout, Load, type LoadOptions, type LoadResult } from './bench-load.ts'
+import { MQTT_PEERS } from './bench-mqtt.ts'
 import { CommandError, EXIT_FAILED, EXIT_OK, EXIT_USAGE } from './exit.ts'
 import { type ProcessUsage, readProcessUsage } from './process-usage.ts'
 
@@ -18,6 +20,9 @@ export interface BenchFlags {
   readonly seconds?: string
   readonly durable?: boolean
   readonly mqtt?: string
+  /** An AMQP URL; true: the usual one. */
+  readonly amqp?: string | boolean
+  readonly prefetch?: string
   readonly topic?: string
   readonly pid?: string
   readonly json?: boolean
@@ -26,10 +31,11 @@ export interface BenchFlags {
 /** Above this share of a core the generator measures itself. */
 const BUSY_SHARE = 0.9
 const LAYOUTS: readonly string[] = ['pairs', 'fan-in', 'fan-out'] satisfies Layout[]
+const AMQP_URL = 'amqp://127.0.0.1:5672'
 const VERSIONS: Readonly<Record<string, 3 | 4 | 5>> = { '3.1': 3, '3.1.1': 4, '5': 5 }
 
 interface Report {
-  readonly options: Omit<LoadOptions, 'url'>
+  readonly options: Omit<LoadOptions, 'url' | 'amqp'> & { readonly protocol: 'mqtt' | 'amqp' }
   readonly published: number
   readonly received: number
   readonly expected: number
@@ -49,7 +55,8 @@ interface Report {
 export async function bench(flags: BenchFlags): Promise<void> {
   const options = readOptions(flags)
   const pid = flags.pid === undefined ? null : count(flags.pid, '--pid', 1)
-  const load = new Load(options)
+  const peers = options.amqp === null ? MQTT_PEERS : (await import('./bench-amqp.ts')).AMQP_PEERS
+  const load = new Load(options, peers)
   try {
     await load.open()
     const before = pid === null ? null : readProcessUsage(pid)
@@ -77,6 +84,7 @@ function readOptions(flags: BenchFlags): LoadOptions {
   if (!LAYOUTS.includes(layout)) {
     throw new CommandError(`--layout: one of ${LAYOUTS.join(', ')}`, EXIT_USAGE)
   }
+  const amqp = readAmqp(flags)
   const version = VERSIONS[flags.mqtt ?? '5']
   if (version === undefined) throw new CommandError('--mqtt: 3.1, 3.1.1 or 5', EXIT_USAGE)
   const publishers = count(
@@ -92,19 +100,31 @@ function readOptions(flags: BenchFlags): LoadOptions {
   }
   return {
     url,
+    amqp,
     layout: layout as Layout,
     publishers,
     subscribers,
     connections: count(flags.connections ?? '0', '--connections', 0),
-    qos: count(flags.qos ?? '0', '--qos', 0, 2),
+    qos: count(flags.qos ?? '0', '--qos', 0, amqp === null ? 2 : 1),
     size: count(flags.size ?? '64', '--size', HEAD_BYTES, 256 * 1024 * 1024),
     window: count(flags.window ?? '100', '--window', 1, 65_535),
     rate: count(flags.rate ?? '0', '--rate', 0),
     seconds: count(flags.seconds ?? '10', '--seconds', 1),
     durable: flags.durable === true,
+    prefetch: count(flags.prefetch ?? '0', '--prefetch', 0, 65_535),
     version,
     topic: flags.topic ?? `bench/${randomBytes(4).toString('hex')}`
   }
+}
+
+function readAmqp(flags: BenchFlags): AmqpTarget | null {
+  if (flags.amqp === undefined || flags.amqp === false) return null
+  for (const name of ['url', 'mqtt'] as const) {
+    if (flags[name] !== undefined) throw new CommandError(`--${name}: not with --amqp`, EXIT_USAGE)
+  }
+  const target = parseAmqpUrl(flags.amqp === true ? AMQP_URL : flags.amqp)
+  if (typeof target === 'string') throw new CommandError(`--amqp: ${target}`, EXIT_USAGE)
+  return target
 }
 
 function count(text: string, flag: string, min: number, max = 2 ** 31 - 1): number {
@@ -114,7 +134,7 @@ function count(text: string, flag: string, min: number, max = 2 ** 31 - 1): numb
 }
 
 function makeReport(
-  { url: _url, ...options }: LoadOptions,
+  { url: _url, amqp, ...options }: LoadOptions,
   result: LoadResult,
   share: number,
   before: ProcessUsage | null,
@@ -127,7 +147,7 @@ function makeReport(
   const deliveries = hasReceivers ? received : published
   const brokerUs = before === null || after === null ? 0 : after.cpuUs - before.cpuUs
   return {
-    options,
+    options: { ...options, protocol: amqp === null ? 'mqtt' : 'amqp' },
     published,
     received,
     expected,
@@ -172,7 +192,7 @@ function linesOf(report: Report): string[] {
   const { layout, publishers, subscribers, qos, size, rate, window } = options
   const pace = rate > 0 ? `${rate} messages/s` : `window ${window}`
   const lines = [
-    `${layout}: ${publishers} publishers, ${subscribers} subscribers, ${options.connections} more connections; QoS ${qos}, ${size} bytes, ${pace}, ${options.durable ? 'durable' : 'clean'} sessions`,
+    `${layout}: ${publishers} publishers, ${subscribers} subscribers, ${options.connections} more connections; ${kind(options)}, ${size} bytes, ${pace}`,
     `published  ${report.published}  ${report.publishedPerSecond}/s`,
     `received   ${report.received}  ${report.receivedPerSecond}/s  (${report.expected} expected, ${report.lost} lost)`,
     `latency    p50 ${ms(latencyUs.p50)}  p99 ${ms(latencyUs.p99)}  p99.9 ${ms(latencyUs.p999)}  max ${ms(latencyUs.max)}`,
@@ -190,6 +210,13 @@ function linesOf(report: Report): string[] {
     lines.push('the generator was the bottleneck: the broker can do more than this says')
   }
   return lines
+}
+
+function kind({ protocol, qos, durable, prefetch }: Report['options']): string {
+  if (protocol === 'mqtt') return `QoS ${qos}, ${durable ? 'durable' : 'clean'} sessions`
+  const acks =
+    qos === 0 ? 'no acknowledgements' : `acknowledgements and confirms, prefetch ${prefetch}`
+  return `AMQP, ${acks}, ${durable ? 'durable queues' : 'queues in memory'}`
 }
 
 function ms(us: number): string {

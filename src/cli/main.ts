@@ -176,6 +176,7 @@ function addBench(program: Command): void {
     .command('bench')
     .description('put load on a broker and measure it')
     .option('--url <url>', 'broker (else MOTEMQ_URL, mqtt://127.0.0.1:1883)')
+    .option('--amqp [url]', 'over AMQP 0-9-1 (default: amqp://127.0.0.1:5672)')
     .option('--layout <word>', 'pairs, fan-in or fan-out (default: pairs)')
     .option('--publishers <number>', 'default: 10, with fan-out 1')
     .option(
@@ -183,12 +184,19 @@ function addBench(program: Command): void {
       'default: as many as publishers, with fan-in 1, with fan-out 100'
     )
     .option('--connections <number>', 'more connections that do nothing (default: 0)')
-    .option('--qos <number>', '0, 1 or 2 (default: 0)')
+    .option(
+      '--qos <number>',
+      '0, 1 or 2; with --amqp 1 is with confirms and acknowledgements (default: 0)'
+    )
     .option('--size <bytes>', 'payload (default: 64)')
     .option('--window <number>', 'messages of a publisher on their way at most (default: 100)')
     .option('--rate <number>', 'messages a second, all publishers together, in place of a window')
     .option('--seconds <number>', 'default: 10')
-    .option('--durable', 'sessions of the subscribers that outlive their connections')
+    .option('--prefetch <number>', 'with --amqp: open deliveries of a consumer (default: 0, any)')
+    .option(
+      '--durable',
+      'sessions of the subscribers that outlive their connections; with --amqp durable queues and messages'
+    )
     .option('--mqtt <version>', '3.1, 3.1.1 or 5 (default: 5)')
     .option('--topic <topic>', 'topics begin with it (default: bench/ and a random name)')
     .option('--pid <number>', 'the broker on this machine: its processor time and memory')

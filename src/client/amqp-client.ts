@@ -1,6 +1,6 @@
 /**
- * A small AMQP 0-9-1 client over the broker's own codec: one channel, to declare, bind and consume a queue
- * with acknowledgements. For `motemq demo`.
+ * A small AMQP 0-9-1 client over the broker's own codec: one channel, to declare, bind and consume queues and to
+ * publish what was encoded before. For `motemq demo` and `motemq bench`.
  */
 import { connect, type Socket } from 'node:net'
 import { ContentAssembler } from '../amqp/codec/content.ts'
@@ -9,10 +9,13 @@ import {
   type ArgumentsOf,
   BASIC,
   CHANNEL,
+  CONFIRM,
   CONNECTION,
   encodeMethod,
+  EXCHANGE,
   FRAME_BODY,
   FRAME_END,
+  FRAME_HEAD_BYTES,
   FRAME_HEADER,
   FRAME_HEARTBEAT,
   FRAME_METHOD,
@@ -35,6 +38,17 @@ export interface AmqpTarget {
 /** One message: views, true for this call only. */
 export type DeliveryHandler = (routingKey: string, payload: Buffer, isRedelivered: boolean) => void
 
+/** Told of what comes without being asked for. */
+export interface AmqpHandler {
+  /** The first body frame of a delivery is `buffer[start..end)`: a view, true for this call only. */
+  onBody(buffer: Buffer, start: number, end: number): void
+  /** basic.ack or basic.nack of what was published, up to this number if `multiple`. */
+  onConfirm(sequence: number, multiple: boolean, isAck: boolean): void
+  /** The socket takes more. */
+  onRoom(): void
+  onEnd(error: AmqpClientError): void
+}
+
 /** The server, or the network, ended it. */
 export class AmqpClientError extends Error {
   readonly code: string
@@ -52,6 +66,13 @@ const MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 const HEARTBEAT = Buffer.from([FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END])
 const HEARTBEAT_SECONDS = 30
 const ACKS_GATHERED_MAX = 100
+/** In a content header: the lower half of the body's size. */
+const BODY_SIZE_AT = 8
+const TWO_32 = 4294967296
+/** Bytes of a body frame: within what every server takes. */
+const BODY_FRAME_BYTES = 64 * 1024
+
+type ConfirmMethod = typeof BASIC.ack | typeof BASIC.nack
 
 interface Waiting {
   readonly method: Method
@@ -80,15 +101,24 @@ export class AmqpClient implements SocketHandler, FrameHandler {
   private readonly content: ContentAssembler
   private readonly waiting: Waiting[]
   private onDelivery: DeliveryHandler | null
+  /** Instead of `onDelivery`. */
+  private handler: AmqpHandler | null
+  private noAck: boolean
+  /** Body bytes of the delivery at hand that are to come, and its first ones have not. */
+  private bodyBytes: number
+  private isFirst: boolean
   private redelivered: boolean
+  /** Of the delivery at hand, and of the last one that is complete. */
   private tag: number
+  private completeTag: number
   private unacked: number
   private failure: AmqpClientError | null
   private heartbeat: NodeJS.Timeout | null
 
   /** @throws AmqpClientError or the system's error */
   static async open(target: AmqpTarget, sockets: Sockets): Promise<AmqpClient> {
-    const socket = connect({ host: target.host, port: target.port, allowHalfOpen: true })
+    const { host, port } = target
+    const socket = connect({ host, port, allowHalfOpen: true, noDelay: true })
     // A flowing socket would read for itself before its handle is taken over.
     socket.pause()
     await new Promise<void>((resolve, reject) => {
@@ -108,8 +138,13 @@ export class AmqpClient implements SocketHandler, FrameHandler {
     this.content = new ContentAssembler()
     this.waiting = []
     this.onDelivery = null
+    this.handler = null
+    this.noAck = false
+    this.bodyBytes = 0
+    this.isFirst = false
     this.redelivered = false
     this.tag = 0
+    this.completeTag = 0
     this.unacked = 0
     this.failure = null
     this.heartbeat = null
@@ -128,6 +163,12 @@ export class AmqpClient implements SocketHandler, FrameHandler {
     const given = { reserved: 0, noWait: false, arguments: [] }
     const answer = await this.ask(QUEUE.declare, { ...given, ...values }, QUEUE.declareOk)
     return answer.messageCount
+  }
+
+  async declareExchange(exchange: string, type: string, autoDelete: boolean): Promise<void> {
+    const flags = { passive: false, durable: false, autoDelete, internal: false, noWait: false }
+    const values = { reserved: 0, exchange, type, ...flags, arguments: [] }
+    await this.ask(EXCHANGE.declare, values, EXCHANGE.declareOk)
   }
 
   async bindQueue(queue: string, exchange: string, routingKey: string): Promise<void> {
@@ -154,6 +195,31 @@ export class AmqpClient implements SocketHandler, FrameHandler {
     await this.ask(BASIC.consume, values, BASIC.consumeOk)
   }
 
+  /** Told of everything; consumers to come need no `onDelivery`. */
+  handle(handler: AmqpHandler): void {
+    this.handler = handler
+  }
+
+  /** For `handle`: `noAck` holds for all consumers of this client. */
+  async consumeRaw(queue: string, prefetchCount: number, noAck: boolean): Promise<void> {
+    this.noAck = noAck
+    await this.ask(BASIC.qos, { prefetchSize: 0, prefetchCount, global: false }, BASIC.qosOk)
+    const flags = { noLocal: false, noAck, exclusive: false, noWait: false }
+    const values = { reserved: 0, queue, consumerTag: '', ...flags, arguments: [] }
+    await this.ask(BASIC.consume, values, BASIC.consumeOk)
+  }
+
+  async selectConfirms(): Promise<void> {
+    await this.ask(CONFIRM.select, { noWait: false }, CONFIRM.selectOk)
+  }
+
+  /** Whole frames of a publish, see `publishFrames`. False: not taken, `onRoom` says when. */
+  send(frames: Buffer): boolean {
+    if (this.failure !== null || this.socket.isStuck) return false
+    this.socket.write(frames, 0, frames.length)
+    return true
+  }
+
   /** What was delivered before is acknowledged; nothing more comes. */
   async cancel(consumerTag: string): Promise<void> {
     await this.ask(BASIC.cancel, { consumerTag, noWait: false }, BASIC.cancelOk)
@@ -178,7 +244,7 @@ export class AmqpClient implements SocketHandler, FrameHandler {
   }
 
   onDrained(): void {
-    // Only acknowledgements are written: there is nobody to wake.
+    this.handler?.onRoom()
   }
 
   onClosed(): void {
@@ -187,10 +253,32 @@ export class AmqpClient implements SocketHandler, FrameHandler {
 
   onFrame(type: number, channel: number, buffer: Buffer, start: number, end: number): number {
     if (type === FRAME_METHOD) this.onMethod(channel, buffer, start, end)
+    else if (this.handler !== null) this.onRaw(type, buffer, start, end)
     else if (type === FRAME_HEADER) {
       if (this.content.onHeader(buffer, start, end, MESSAGE_BYTES_MAX)) this.deliver()
     } else if (type === FRAME_BODY && this.content.onBody(buffer, start, end)) this.deliver()
     return end + 1
+  }
+
+  /** A part of a delivery's content, looked at where it lies. */
+  private onRaw(type: number, buffer: Buffer, start: number, end: number): void {
+    if (type === FRAME_HEADER) {
+      this.bodyBytes = buffer.readUInt32BE(start + BODY_SIZE_AT)
+      this.isFirst = true
+    } else if (type === FRAME_BODY) {
+      this.bodyBytes -= end - start
+      if (this.isFirst) this.handler?.onBody(buffer, start, end)
+      this.isFirst = false
+    } else return
+    if (this.bodyBytes > 0 || this.noAck) return
+    this.completeTag = this.tag
+    this.unacked++
+    if (this.unacked >= ACKS_GATHERED_MAX) this.sendAcks()
+  }
+
+  private onConfirm(method: ConfirmMethod, buffer: Buffer, at: number, end: number): void {
+    const { deliveryTag, multiple } = readArguments(method, buffer, at, end)
+    this.handler?.onConfirm(deliveryTag, multiple, method === BASIC.ack)
   }
 
   private async login(target: AmqpTarget): Promise<void> {
@@ -198,11 +286,11 @@ export class AmqpClient implements SocketHandler, FrameHandler {
     const response = Buffer.from(`\0${target.username}\0${target.password}`)
     const values = { clientProperties: [], mechanism: 'PLAIN', response, locale: 'en_US' }
     const tuning = this.expect(CONNECTION.tune)
-    this.send(CONNECTION.startOk, values, 0)
+    this.write(CONNECTION.startOk, values, 0)
     const { channelMax, frameMax, heartbeat } = await tuning
     const seconds = heartbeat === 0 ? 0 : Math.min(heartbeat, HEARTBEAT_SECONDS)
     const frameBytes = frameMax === 0 ? FRAME_BYTES_MAX : Math.min(frameMax, FRAME_BYTES_MAX)
-    this.send(CONNECTION.tuneOk, { channelMax, frameMax: frameBytes, heartbeat: seconds }, 0)
+    this.write(CONNECTION.tuneOk, { channelMax, frameMax: frameBytes, heartbeat: seconds }, 0)
     if (seconds > 0) {
       this.heartbeat = setInterval(
         () => this.socket.write(HEARTBEAT, 0, HEARTBEAT.length),
@@ -217,6 +305,15 @@ export class AmqpClient implements SocketHandler, FrameHandler {
   private onMethod(channel: number, buffer: Buffer, start: number, end: number): void {
     const id = buffer.readUInt32BE(start)
     const at = start + 4
+    if (id === BASIC.deliver.id && this.handler !== null) {
+      // Consumer tag, delivery tag.
+      this.tag = readTag(buffer, at + 1 + buffer[at]!)
+      return
+    }
+    if (id === BASIC.ack.id || id === BASIC.nack.id) {
+      this.onConfirm(id === BASIC.ack.id ? BASIC.ack : BASIC.nack, buffer, at, end)
+      return
+    }
     if (id === BASIC.deliver.id) {
       const values = readArguments(BASIC.deliver, buffer, at, end)
       this.tag = values.deliveryTag
@@ -227,7 +324,7 @@ export class AmqpClient implements SocketHandler, FrameHandler {
     }
     if (id === CONNECTION.close.id || id === CHANNEL.close.id) {
       const { replyText } = readArguments(CONNECTION.close, buffer, at, end)
-      if (channel === 0) this.send(CONNECTION.closeOk, {}, 0)
+      if (channel === 0) this.write(CONNECTION.closeOk, {}, 0)
       this.fail(replyText, 'refused')
       return
     }
@@ -242,6 +339,7 @@ export class AmqpClient implements SocketHandler, FrameHandler {
     const payload = content.buffer.subarray(content.propertiesEnd, content.end)
     this.onDelivery?.(content.key, payload, this.redelivered)
     content.reset()
+    this.completeTag = this.tag
     this.unacked++
     if (this.unacked >= ACKS_GATHERED_MAX) this.sendAcks()
   }
@@ -250,10 +348,10 @@ export class AmqpClient implements SocketHandler, FrameHandler {
   private sendAcks(): void {
     if (this.unacked === 0 || this.failure !== null) return
     this.unacked = 0
-    this.send(BASIC.ack, { deliveryTag: this.tag, multiple: true })
+    this.write(BASIC.ack, { deliveryTag: this.completeTag, multiple: true })
   }
 
-  private send<S extends Shape>(
+  private write<S extends Shape>(
     method: Method<S>,
     values: ArgumentsOf<S>,
     channel = CHANNEL_ID
@@ -269,7 +367,7 @@ export class AmqpClient implements SocketHandler, FrameHandler {
     channel = CHANNEL_ID
   ): Promise<ArgumentsOf<A>> {
     const expected = this.expect(answer)
-    this.send(method, values, channel)
+    this.write(method, values, channel)
     return await expected
   }
 
@@ -290,5 +388,45 @@ export class AmqpClient implements SocketHandler, FrameHandler {
     if (this.heartbeat !== null) clearInterval(this.heartbeat)
     this.socket.close(message)
     for (const { reject } of this.waiting.splice(0)) reject(this.failure)
+    this.handler?.onEnd(this.failure)
   }
+}
+
+function readTag(buffer: Buffer, at: number): number {
+  return buffer.readUInt32BE(at) * TWO_32 + buffer.readUInt32BE(at + 4)
+}
+
+/** The frames of a publish, to be sent again and again; `at` is where its payload begins. */
+export function publishFrames(
+  exchange: string,
+  routingKey: string,
+  isPersistent: boolean,
+  payload: Buffer
+): { frames: Buffer; at: number } {
+  const flags = { mandatory: false, immediate: false }
+  const values = { reserved: 0, exchange, routingKey, ...flags }
+  // Delivery-mode is the fourth of the properties from the top.
+  const properties = isPersistent ? [0x10, 0, 2] : [0, 0]
+  const header = Buffer.alloc(12)
+  header.writeUInt16BE(BASIC.publish.classId, 0)
+  header.writeBigUInt64BE(BigInt(payload.length), 4)
+  const parts = [
+    encodeMethod(BASIC.publish, CHANNEL_ID, values),
+    frame(FRAME_HEADER, Buffer.concat([header, Buffer.from(properties)]))
+  ]
+  const at = parts[0]!.length + parts[1]!.length + FRAME_HEAD_BYTES
+  for (let from = 0; from < payload.length; from += BODY_FRAME_BYTES) {
+    parts.push(frame(FRAME_BODY, payload.subarray(from, from + BODY_FRAME_BYTES)))
+  }
+  return { frames: Buffer.concat(parts), at }
+}
+
+function frame(type: number, payload: Buffer): Buffer {
+  const bytes = Buffer.alloc(payload.length + FRAME_HEAD_BYTES + 1)
+  bytes[0] = type
+  bytes.writeUInt16BE(CHANNEL_ID, 1)
+  bytes.writeUInt32BE(payload.length, 3)
+  payload.copy(bytes, FRAME_HEAD_BYTES)
+  bytes[bytes.length - 1] = FRAME_END
+  return bytes
 }

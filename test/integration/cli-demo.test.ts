@@ -1,4 +1,5 @@
 /** `motemq demo` and `motemq bench`: their sums are those of the broker and of other programs. */
+import { connect as connectAmqplib } from 'amqplib'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -88,7 +89,76 @@ describe('motemq demo', () => {
     expect([code, lastLine(stdout)[2]]).toEqual([0, '='])
   })
 
+  const amqpUrl = () => `amqp://127.0.0.1:${program.port('amqp')}`
+
+  async function benchAmqp(...flags: string[]): Promise<Report> {
+    const words = ['bench', '--amqp', amqpUrl(), '--seconds', '1', '--pid', String(program.pid)]
+    const { code, stdout, stderr } = await runMotemq([...words, '--json', ...flags], { cwd })
+    if (code !== 0) throw new Error(`bench ended with ${code}: ${stdout}${stderr}`)
+    return JSON.parse(stdout) as Report
+  }
+
+  const amqpLoads: [name: string, flags: string[], deliveries: number][] = [
+    ['pairs', ['--publishers', '4'], 1],
+    [
+      'pairs with fewer consumers, acknowledgements, prefetch',
+      ['--publishers', '5', '--subscribers', '2', '--qos', '1', '--prefetch', '10'],
+      1
+    ],
+    [
+      'a work queue, durable',
+      ['--layout', 'fan-in', '--qos', '1', '--durable', '--subscribers', '3'],
+      1
+    ],
+    ['fan-out', ['--layout', 'fan-out', '--subscribers', '7', '--qos', '1'], 7],
+    ['confirms alone', ['--subscribers', '0', '--qos', '1', '--durable'], 0],
+    [
+      'large payloads',
+      ['--size', '200000', '--window', '5', '--qos', '1', '--connections', '3'],
+      1
+    ],
+    ['a rate', ['--rate', '300', '--qos', '1'], 1]
+  ]
+  it.each(amqpLoads)('counts every message over AMQP: %s', async (_, flags, deliveries) => {
+    const before = await readMetrics(program)
+    const report = await benchAmqp(...flags)
+    const after = await readMetrics(program)
+    const counted = (name: string) =>
+      after.sum(name, { protocol: 'amqp' }) - before.sum(name, { protocol: 'amqp' })
+    expect(report.published).toBe(counted('messages_received_total'))
+    expect(report.received).toBe(counted('messages_sent_total'))
+    expect(report.received).toBe(report.published * deliveries)
+    expect(report.lost).toBe(0)
+    if (flags.includes('--qos')) expect(report.acknowledged).toBe(report.published)
+    // It deletes its queues.
+    expect(after.sum('queues')).toBe(before.sum('queues'))
+  })
+
+  it('over AMQP publishes what amqplib counts', async () => {
+    const connection = await connectAmqplib(amqpUrl())
+    const channel = await connection.createChannel()
+    await channel.assertExchange('counted', 'fanout', { durable: false, autoDelete: true })
+    await channel.assertQueue('beside', { exclusive: true })
+    await channel.bindQueue('beside', 'counted', '')
+    let count = 0
+    await channel.consume('beside', () => count++, { noAck: true })
+    const flags = ['--layout', 'fan-out', '--subscribers', '2', '--rate', '300', '--qos', '1']
+    const { published, received } = await benchAmqp('--topic', 'counted', ...flags)
+    await expect.poll(() => count).toBe(published)
+    expect(received).toBe(2 * published)
+    await connection.close()
+  })
+
   it('refuses wrong flags', async () => {
+    for (const flags of [
+      ['--amqp', 'http://127.0.0.1'],
+      ['--amqp', amqpUrl(), '--qos', '2'],
+      ['--amqp', amqpUrl(), '--mqtt', '5'],
+      ['--amqp', amqpUrl(), '--prefetch', '-1']
+    ]) {
+      const { code } = await runMotemq(['bench', ...flags], { cwd })
+      expect(code).toBe(2)
+    }
     for (const flags of [['--seconds', 'x'], ['--url', 'foo://x'], ['--nonsense']]) {
       expect((await runMotemq(['demo', ...flags], { cwd })).code).toBe(2)
     }
