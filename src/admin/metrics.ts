@@ -110,6 +110,14 @@ function writeTraffic(text: MetricsText, stats: BrokerStats): void {
   for (const [reason, count] of stats.droppedTotal) {
     text.sample('messages_dropped_total', count, { reason })
   }
+  text.family(
+    'messages_dead_lettered_total',
+    'counter',
+    'Messages that went to a dead letter exchange and were kept, by reason.'
+  )
+  for (const [reason, count] of Object.entries(stats.deadLetteredTotal)) {
+    text.sample('messages_dead_lettered_total', count, { reason })
+  }
   text.counter('received_bytes_total', 'Bytes read from sockets.', stats.bytesInTotal)
   text.counter('sent_bytes_total', 'Bytes written to sockets.', stats.bytesOutTotal)
 }

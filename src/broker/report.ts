@@ -51,6 +51,7 @@ export class Report implements StatsSource {
       ],
       acknowledgedTotal: counters.acknowledged,
       droppedTotal: counters.dropped,
+      deadLetteredTotal: counters.deadLettered,
       ...sums,
       retained: state.vhost('/')?.retained.count ?? 0,
       retainedBytes: state.vhost('/')?.retained.bytes ?? 0,

@@ -2,6 +2,7 @@
  * What the broker counts, as plain numbers: read by the admin API and `$SYS`, never on the hot path.
  * Whatever ends in `Total` only rises; the rest are states of the moment.
  */
+import type { DeathReason } from '../core/death.ts'
 import type { DropReason } from '../core/errors.ts'
 import type { DiskLevel, JournalStats } from '../journal/journal.ts'
 
@@ -40,6 +41,8 @@ export interface BrokerStats extends Traffic {
   /** Deliveries that were acknowledged by their consumer. */
   readonly acknowledgedTotal: number
   readonly droppedTotal: ReadonlyMap<DropReason, number>
+  /** Messages that left a queue for its dead letter exchange, and were kept by some queue or session. */
+  readonly deadLetteredTotal: Readonly<Record<DeathReason, number>>
   readonly loginFailuresTotal: number
   readonly connectionsOpen: number
   readonly connectionsRefusedTotal: number

@@ -18,6 +18,8 @@ export interface Death {
   readonly time: number
 }
 
+type Field = FieldTable[number]
+
 const DEATHS = 'x-death'
 /** One message goes through this many different queues at most: what is older is forgotten. */
 const DEATHS_MAX = 100
@@ -27,6 +29,8 @@ export function recordDeath(properties: MessageProperties, death: Death): FieldT
   const old = deathsOf(properties.headers)
   const same = old.find(table => isOf(table, death.queue, death.reason))
   const newest = same === undefined ? deathTable(death, properties.expiration) : countedAgain(same)
+  // RabbitMQ sorts the fields, but for those of the very first death.
+  if (old.length > 0) newest.sort(byName)
   const deaths = [newest, ...old.filter(table => table !== same)].slice(0, DEATHS_MAX)
   const headers = properties.headers.filter(([name]) => name !== DEATHS && !isLastDeath(name))
   if (old.length === 0) pushDeath(headers, 'x-first-death', death)
@@ -61,24 +65,22 @@ function isOf(table: FieldTable, queue: string, reason: string): boolean {
   return textIn(table, 'queue') === queue && textIn(table, 'reason') === reason
 }
 
-/** Its names are in their order, as RabbitMQ sorts them. */
-function deathTable(death: Death, expiration: string | null): FieldTable {
-  const table: Header[] = [
+/** In RabbitMQ's order. */
+function deathTable(death: Death, expiration: string | null): Field[] {
+  const table: Field[] = [
     ['count', { type: 'l', value: 1n }],
-    ['exchange', text(death.exchange)]
+    ['reason', text(death.reason)],
+    ['queue', text(death.queue)],
+    ['time', { type: 'T', value: BigInt(death.time) }],
+    ['exchange', text(death.exchange)],
+    ['routing-keys', { type: 'A', value: death.keys.map(text) }]
   ]
   if (expiration !== null) table.push(['original-expiration', text(expiration)])
-  table.push(
-    ['queue', text(death.queue)],
-    ['reason', text(death.reason)],
-    ['routing-keys', { type: 'A', value: death.keys.map(text) }],
-    ['time', { type: 'T', value: BigInt(death.time) }]
-  )
   return table
 }
 
 /** The first time, exchange and keys stay as they were. */
-function countedAgain(table: FieldTable): FieldTable {
+function countedAgain(table: FieldTable): Field[] {
   const value = fieldOf(table, 'count')
   const count = BigInt((value === null ? null : integerOf(value)) ?? 0) + 1n
   return [['count', { type: 'l', value: count }], ...table.filter(([name]) => name !== 'count')]
@@ -106,6 +108,6 @@ function textIn(table: FieldTable, name: string): string | null {
 }
 
 /** RabbitMQ sorts the headers that it writes to; a stable sort, names may be repeated. */
-function byName(a: Header, b: Header): number {
+function byName(a: Field, b: Field): number {
   return a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0
 }

@@ -33,6 +33,7 @@ const STATS: BrokerStats = {
     ['queue_full', 5],
     ['expired', 0]
   ]),
+  deadLetteredTotal: { expired: 1, rejected: 2, maxlen: 0, delivery_limit: 0 },
   loginFailuresTotal: 4,
   connectionsOpen: 5,
   connectionsRefusedTotal: 6,
