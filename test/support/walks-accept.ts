@@ -14,8 +14,6 @@ export class Mismatch extends Error {
   }
 }
 
-/** Among the shared subscriptions: what the session has for itself. */
-const OWN = ''
 const NOTHING_SAID = '[null,null,null,null,[]]'
 
 /**
@@ -27,8 +25,8 @@ export function accept(state: State, got: ReadonlyMap<string, readonly Seen[]>):
     group =>
       state.waiting.get(group)!.length > 0 || state.floating.some(each => each.group === group)
   )
-  if (hasBothWays(state, busy)) busy.push(OWN)
-  if (busy.length < 2) {
+  const cameSome = [...got.values()].some(all => all.some(({ kind }) => kind === 'publish'))
+  if (busy.length < 2 || !cameSome) {
     acceptBy(state, got, busy)
     return [state]
   }
@@ -46,16 +44,6 @@ export function accept(state: State, got: ReadonlyMap<string, readonly Seen[]>):
   }
   if (found.size === 0) throw first
   return [...found.values()]
-}
-
-/** A session has a message of its own that it may get by a shared subscription too. */
-function hasBothWays(state: State, groups: readonly string[]): boolean {
-  const shared = new Set(
-    groups.flatMap(group => state.waiting.get(group) ?? []).map(({ message }) => message.serial)
-  )
-  return [...state.sessions.values()].some(({ out }) =>
-    out.some(item => item.state === 'ready' && shared.has(item.message.serial))
-  )
 }
 
 function permutations(all: readonly string[]): string[][] {
@@ -78,7 +66,7 @@ function labelsOf(state: State): string {
   return JSON.stringify([items, waiting])
 }
 
-/** `order`: the shared subscriptions, the one first that a message is taken for first; `OWN` is first, if not there. */
+/** `order`: the shared subscriptions, the one first that a message is taken for first. */
 function acceptBy(
   state: State,
   got: ReadonlyMap<string, readonly Seen[]>,
@@ -177,15 +165,6 @@ function takeQueued(
   const isAgain = session.out.some(
     item => item.packetId === packet.packetId && fits(state, session, item, packet)
   )
-  const all = isAgain ? [OWN] : order.includes(OWN) ? order : [OWN, ...order]
-  return all.some(from =>
-    from === OWN
-      ? takeOwn(state, session, packet, isAgain)
-      : takeShared(state, session, packet, [from])
-  )
-}
-
-function takeOwn(state: State, session: Session, packet: SeenPublish, isAgain: boolean): boolean {
   let isFirst = true
   for (const item of session.out) {
     if (item.state !== 'ready' || item.qos === 0) continue
@@ -199,7 +178,7 @@ function takeOwn(state: State, session: Session, packet: SeenPublish, isAgain: b
     forgetCopies(state, item, session)
     return true
   }
-  return false
+  return takeShared(state, session, packet, order)
 }
 
 /** Of a crash: it is here, so it waits for nobody any more. */

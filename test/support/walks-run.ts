@@ -15,7 +15,7 @@ const PASTS_MAX = 64
 const DRAIN_MAX = 400
 
 interface Snapshot {
-  readonly states: State[]
+  readonly states: readonly State[]
   /** The journal's, behind it. */
   readonly ticket: number
 }
@@ -57,7 +57,7 @@ class Walk {
   readonly #peers: readonly WalkPeer[]
   readonly #stats: WalkStats
   /** The states that all that came can be of: one, but behind a crash. */
-  #states: State[] = [newState()]
+  #states: readonly State[] = [newState()]
   #snapshots: Snapshot[] = []
   #crashesLeft = 0
 
@@ -146,7 +146,7 @@ class Walk {
     const isForked = this.#states.length > 1
     // Snapshots must not change any more.
     const states = this.#crashesLeft > 0 ? this.#states.map(copy) : this.#states
-    const fitting = states.flatMap(state => {
+    const fitting = states.map(state => {
       try {
         change(state)
         return accept(state, got)
@@ -155,7 +155,7 @@ class Walk {
         return []
       }
     })
-    this.#states = fitting.slice(0, PASTS_MAX)
+    this.#states = differing(inTurn(fitting)).slice(0, PASTS_MAX)
     if (this.#states.length === 0) {
       if (isForked && first instanceof Error) first.message += ' (nor in any other past)'
       throw first
@@ -296,6 +296,22 @@ class Walk {
 
 function copy(state: State): State {
   return structuredClone(state)
+}
+
+/** The first that came of each, then the second of each: where too many are, none is left without any. */
+function inTurn(all: readonly (readonly State[])[]): State[] {
+  const longest = Math.max(...all.map(({ length }) => length))
+  return Array.from({ length: longest }, (_, at) => all.flatMap(each => each[at] ?? [])).flat()
+}
+
+/** Pasts that have come to the same are one. */
+function differing(states: readonly State[]): readonly State[] {
+  if (states.length < 2) return states
+  return [...new Map(states.map(state => [JSON.stringify(state, plain), state])).values()]
+}
+
+function plain(_key: string, value: unknown): unknown {
+  return value instanceof Map || value instanceof Set ? [...value] : value
 }
 
 /** Whoever is told of it may rely on it. */
