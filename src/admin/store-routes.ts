@@ -4,6 +4,7 @@ import type { Broker } from '../broker/broker.ts'
 import { definitionRoutes } from './definitions.ts'
 import { permissionRoutes } from './permissions.ts'
 import { policyRoutes } from './policies.ts'
+import { queueRoutes } from './queues.ts'
 import type { Route } from './router.ts'
 import { userRoutes } from './users.ts'
 import { type VhostAdmin, vhostRoutes } from './vhosts.ts'
@@ -22,6 +23,7 @@ export function storeRoutes({ broker, users, vhosts, rabbitVersion }: KeptThings
     ...permissionRoutes(users),
     ...vhostRoutes(vhosts),
     ...policyRoutes(broker),
+    ...queueRoutes(broker),
     ...definitionRoutes(broker, users, rabbitVersion)
   ]
 }

@@ -32,9 +32,11 @@ export function handleQueueDeclare(
     principal: connection.principal,
     owner: connection
   })
-  const { queue, messageCount, consumerCount } = declared
-  channel.lastQueue = queue.name
-  const counts = { queue: queue.name, messageCount, consumerCount }
+  const { messageCount, consumerCount } = declared
+  // An MQTT session's has another name here.
+  const queue = declared.queue.isSession ? values.queue : declared.queue.name
+  channel.lastQueue = queue
+  const counts = { queue, messageCount, consumerCount }
   const frame = values.noWait ? null : encodeMethod(QUEUE.declareOk, channel.id, counts)
   channel.reply(declared.ticket, frame)
 }

@@ -23,6 +23,7 @@ import { consumerCount } from './deliver.ts'
 import { endExchange, endUnused } from './end-exchange.ts'
 import { endQueue } from './end-queue.ts'
 import { governExchange, governQueue } from './policies.ts'
+import { sessionQueueNamed } from './session-queues.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
 import { used } from './queue-life.ts'
 
@@ -57,7 +58,12 @@ export interface DeclaredQueue {
 export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue): DeclaredQueue {
   const { name, owner, principal } = request
   const existing = name === '' ? undefined : vhost.queues.get(name)
-  if (request.passive) return describe(broker, lookupQueue(vhost, name, owner))
+  if (request.passive) {
+    const found = existing === undefined ? sessionQueueNamed(vhost, name) : null
+    // Which client ids there are is not for everybody.
+    if (found !== null) may(principal, 'read', 'queue', name, vhost)
+    return describe(broker, found ?? lookupQueue(vhost, name, owner))
+  }
   const isReserved = name.startsWith('amq.') && request.isImported !== true
   if (isReserved) throw reserved('queue', name, vhost)
   if (existing !== undefined) {
@@ -116,9 +122,19 @@ function describe(broker: Broker, queue: Queue): DeclaredQueue {
 /** Throws `notFound`, or `locked` when it is exclusive to another connection. */
 export function lookupQueue(vhost: Vhost, name: string, owner: object | null): Queue {
   const queue = vhost.queues.get(name)
-  if (queue === undefined) throw notFound('queue', name, vhost)
+  if (queue === undefined) {
+    checkNoSession(vhost, name)
+    throw notFound('queue', name, vhost)
+  }
   checkOwner(queue, owner)
   return queue
+}
+
+/** A session's queue is consumed, bound, purged and deleted by its client alone. */
+function checkNoSession(vhost: Vhost, name: string): void {
+  if (sessionQueueNamed(vhost, name) === null) return
+  const about = { kind: 'queue', name, vhost: vhost.name }
+  throw new BrokerError('locked', `queue '${name}' is an MQTT session's`, about)
 }
 
 /** Throws `notFound`. */
@@ -174,7 +190,10 @@ export function deleteQueue(
 ): { messageCount: number; ticket: number } {
   may(request.principal, 'configure', 'queue', name, vhost)
   const queue = vhost.queues.get(name)
-  if (queue === undefined) return { messageCount: 0, ticket: broker.definedTicket }
+  if (queue === undefined) {
+    checkNoSession(vhost, name)
+    return { messageCount: 0, ticket: broker.definedTicket }
+  }
   checkOwner(queue, request.owner)
   if (request.ifUnused && consumerCount(queue) > 0) {
     throw precondition('queue', name, vhost, 'in use')

@@ -5,7 +5,7 @@ import { VERSION } from '../lib/version.ts'
 import { addCerts } from './certs-flags.ts'
 import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
 import { addDataFlags, addOptionFlags, readFlags } from './flags.ts'
-import { addDefinitions, addPermissions, addPolicies, addVhosts } from './vhost-flags.ts'
+import { addDefinitions, addPermissions, addPolicies, addQueues, addVhosts } from './vhost-flags.ts'
 
 /** Runs the command that `argv` (as of `process.argv`) names; sets the exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -81,6 +81,7 @@ function makeProgram(): Command {
   addStart(program)
   addUsers(program)
   addVhosts(program)
+  addQueues(program)
   addPermissions(program)
   addPolicies(program)
   addDefinitions(program)

@@ -29,6 +29,17 @@ export function addVhosts(program: Command): void {
   })
 }
 
+export function addQueues(program: Command): void {
+  const queues = program.command('queue').description('queues')
+  const list = queues.command('list').description('list them and those of MQTT sessions')
+  list.option('--json', 'as JSON')
+  addDataFlags(list)
+  list.action(async (flags: { json?: boolean }) => {
+    const { listQueues } = await import('./vhosts.ts')
+    await listQueues(readFlags(list), flags.json === true)
+  })
+}
+
 interface InVhost {
   readonly p?: string
 }

@@ -1,4 +1,5 @@
-/** `motemq vhost ...` and `motemq permission ...`. */
+/** `motemq vhost ...`, `motemq queue list` and `motemq permission ...`. */
+import type { QueueSummary } from '../admin/queues.ts'
 import type { VhostSummary } from '../admin/vhosts.ts'
 import type { LoadInput } from '../config/load.ts'
 import type { ResourceRule, TopicPermission } from '../core/principal.ts'
@@ -35,6 +36,28 @@ export async function listVhosts(input: LoadInput, isJson: boolean): Promise<voi
     printable([vhost.description, ...vhost.tags].filter(note => note !== '').join(' '))
   ])
   sayRows(rows)
+}
+
+export async function listQueues(input: LoadInput, isJson: boolean): Promise<void> {
+  const found = (await askStore(input, { method: 'GET', path: pathOf('queues') })) as QueueSummary[]
+  if (isJson) {
+    say(JSON.stringify(found))
+    return
+  }
+  if (found.length === 0) say('no queues')
+  sayRows(
+    found.map(queue => [
+      printable(queue.vhost),
+      printable(queue.name),
+      `${queue.ready} ready`,
+      `${queue.unacked} unacked`,
+      `${queue.consumers} consumers`,
+      [queue.policy, queue.operatorPolicy]
+        .filter(name => name !== '')
+        .map(printable)
+        .join(' ')
+    ])
+  )
 }
 
 export async function setPermission(

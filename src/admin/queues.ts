@@ -1,0 +1,65 @@
+/** `/api/queues` on the admin socket: queues and the queues of sessions with their counts, for `motemq queue list`. */
+import type { Broker } from '../broker/broker.ts'
+import { policiesOfQueue } from '../broker/policies.ts'
+import type { Consumers } from '../broker/queue-consumers.ts'
+import { sessionQueueName } from '../broker/session-queues.ts'
+import type { Queue } from '../core/queue.ts'
+import { json, type Route } from './router.ts'
+
+/** Of a broker with more the rest is left out. */
+const QUEUES_MAX = 100_000
+
+export interface QueueSummary {
+  readonly vhost: string
+  readonly name: string
+  readonly durable: boolean
+  /** An MQTT session's: only its client consumes it. */
+  readonly session: boolean
+  readonly ready: number
+  readonly unacked: number
+  readonly bytes: number
+  readonly consumers: number
+  /** '' is none. */
+  readonly policy: string
+  readonly operatorPolicy: string
+}
+
+export function queueRoutes(broker: Broker): Route[] {
+  return [{ path: '/api/queues', methods: { GET: () => json(listQueues(broker)) } }]
+}
+
+function listQueues(broker: Broker): QueueSummary[] {
+  const found: QueueSummary[] = []
+  for (const vhost of broker.vhosts.values()) {
+    for (const queue of vhost.queues.values()) {
+      if (found.length >= QUEUES_MAX) return found
+      const [policy, operator] = policiesOfQueue(vhost, queue)
+      found.push(summaryOf(queue, queue.name, policy?.name ?? '', operator?.name ?? ''))
+    }
+    for (const { clientId, queue } of vhost.sessions.values()) {
+      if (found.length >= QUEUES_MAX) return found
+      found.push(summaryOf(queue, sessionQueueName(clientId), '', ''))
+    }
+  }
+  return found
+}
+
+function summaryOf(
+  queue: Queue,
+  name: string,
+  policy: string,
+  operatorPolicy: string
+): QueueSummary {
+  return {
+    vhost: queue.vhost,
+    name,
+    durable: queue.isDurable,
+    session: queue.isSession,
+    ready: queue.readyCount,
+    unacked: queue.unackedCount,
+    bytes: queue.readyBytes,
+    consumers: (queue.attached as Consumers | null)?.list.length ?? 0,
+    policy,
+    operatorPolicy
+  }
+}
