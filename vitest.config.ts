@@ -28,7 +28,7 @@ export default defineConfig({
     maxWorkers: 2,
     setupFiles: ['./test/support/fast-check.ts'],
     projects: [
-      project('unit', 10_000),
+      project('unit', 30_000),
       project('contract', 30_000),
       project('protocol', 30_000),
       project('integration', 60_000),
