@@ -134,6 +134,10 @@ function writeState(text: MetricsText, stats: BrokerStats): void {
   text.gauge('queues', 'Queues.', stats.queueCount)
   text.gauge('messages_ready', 'Messages in queues that wait for a consumer.', stats.messagesReady)
   text.gauge('messages_unacked', 'Deliveries of queues that are open.', stats.messagesUnacked)
+  text.family('exchange_messages_delayed', 'gauge', 'Messages that an exchange holds back.')
+  for (const { vhost, exchange, messages } of stats.delayed) {
+    text.sample('exchange_messages_delayed', messages, { vhost, exchange })
+  }
 }
 
 function writeQueues(text: MetricsText, queues: readonly QueueStats[]): void {

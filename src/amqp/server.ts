@@ -94,7 +94,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     this.tickMs = TICK_MS_MAX
     this.tickedAt = 0
     broker.propertyDecoders[FORM_AMQP] = decodeProperties
-    broker.encodeAmqp = encodeProperties
+    broker.propertyEncoders[FORM_AMQP] = encodeProperties
   }
 
   get preLoginBytes(): number {

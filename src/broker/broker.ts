@@ -13,7 +13,8 @@ import type { Life, Queue } from '../core/queue.ts'
 import { TransactionReplay } from '../core/records/transaction.ts'
 import type { Session, Subscription } from '../core/session.ts'
 import { MEMORY, Slabs } from '../core/slabs.ts'
-import { type Liveness, State } from '../core/state.ts'
+import type { Liveness } from '../core/liveness.ts'
+import { State } from '../core/state.ts'
 import type { Journal } from '../journal/journal.ts'
 import { ByteWriter } from '../lib/byte-writer.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -78,8 +79,8 @@ export class Broker implements Liveness {
   readonly willRoom: WillRoom
   /** Each front-end's reader of its own property bytes, by message form. */
   readonly propertyDecoders: PropertiesDecoder[]
-  /** Property bytes of FORM_AMQP, for what the broker itself changes; null: nobody reads any. */
-  encodeAmqp: PropertiesEncoder | null
+  /** Its writer: for messages whose headers the broker changes. */
+  readonly propertyEncoders: PropertiesEncoder[]
   /** One turn's work in the life of a queue: set at a start, see dead-letter.ts. */
   bury: (life: Life) => void
   /** After publish: some queue, session or subscription matched. */
@@ -129,7 +130,7 @@ export class Broker implements Liveness {
     this.deadlines = new DeadlineHeap()
     this.willRoom = new WillRoom()
     this.propertyDecoders = []
-    this.encodeAmqp = null
+    this.propertyEncoders = []
     this.bury = () => undefined
     this.matched = false
     this.turns = new PublishTurns()

@@ -5,8 +5,10 @@
  * goes during the pass has records of its own.
  */
 import type { Binding, Exchange } from '../core/exchange.ts'
+import type { DelayStore } from '../core/delay-store.ts'
 import type { Move } from '../core/move.ts'
 import type { Queue } from '../core/queue.ts'
+import { writeDelays } from '../core/records/delay.ts'
 import { writeBinding, writeExchange, writeQueue } from '../core/records/definitions.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writePolicy } from '../core/records/policy.ts'
@@ -72,6 +74,7 @@ export class Checkpoint {
     for (const vhost of [...state.vhosts.values()]) {
       if (state.vhost(vhost.name) === vhost) yield* this.#vhost(vhost)
     }
+    for (const store of [...state.delays.stores.values()]) yield* this.#delays(store)
     for (const queue of [...state.queues.values()]) {
       if (queue.isDeleted || !queue.isDurable) continue
       const group = state.groups.get(queue.id)
@@ -134,6 +137,20 @@ export class Checkpoint {
       if (!this.#isOurs(vhost, exchange)) continue
       writeExchange(this.#broker.writer, vhost.name, exchange)
       this.#append(KIND.exchange)
+      yield
+    }
+  }
+
+  /** What leaves meanwhile has a record behind those that still name it. */
+  *#delays(store: DelayStore): Generator<void, void, void> {
+    let dueAt = 0
+    let sequence = 0
+    for (let isMore = store.isDurable; isMore; ) {
+      if (store.isDeleted) return
+      isMore = writeDelays(this.#broker.writer, store, dueAt, sequence)
+      dueAt = store.dueAt
+      sequence = store.sequence
+      this.#append(KIND.delays)
       yield
     }
   }

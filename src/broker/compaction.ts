@@ -4,6 +4,7 @@
  */
 import { Message } from '../core/message.ts'
 import { type Chunk, hasMoved } from '../core/chunk.ts'
+import type { DelayStore } from '../core/delay-store.ts'
 import type { Queue } from '../core/queue.ts'
 import { ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
 import { KIND } from '../core/records/kinds.ts'
@@ -29,6 +30,14 @@ const WARM_CHUNKS_MAX = 64
 
 const SHARE_MASK = (1 << ENTRY_SHARE_SHIFT) - 1
 
+/** A place in a store of delayed messages. */
+interface Waiting {
+  store: DelayStore
+  dueAt: number
+  sequence: number
+  flags: number
+}
+
 interface Survivor {
   queue: Queue
   sequence: number
@@ -46,6 +55,8 @@ export class Compaction implements BlockWaiter {
   readonly #message = new Message()
   readonly #record = new MessageRecord()
   readonly #destinations = new DestinationReader()
+  /** Of the message at hand, beside its places in queues. */
+  #waiting: Waiting[] = []
   /** Chunks that were read back for this, the oldest first: they go cold again, see `#coolOld`. */
   readonly #warmed: { queue: Queue; chunk: Chunk }[]
 
@@ -89,8 +100,9 @@ export class Compaction implements BlockWaiter {
     const survivors = this.#survivors(buffer, end, segment, offset)
     if (survivors === null) return false
     const slot = this.#retainedSlot(message, segment, offset)
-    if (survivors.length === 0 && slot === null) return true
-    let bytes = messageBytesMax(message)
+    const waiting = this.#waiting
+    if (survivors.length === 0 && slot === null && waiting.length === 0) return true
+    let bytes = messageBytesMax(message) + waiting.length * DESTINATION_BYTES_MAX
     for (const { identifiers } of survivors) {
       bytes += DESTINATION_BYTES_MAX + (identifiers?.length ?? 0) * 5
     }
@@ -116,13 +128,23 @@ export class Compaction implements BlockWaiter {
         time
       )
     }
+    for (const { store, dueAt, sequence, flags } of waiting) {
+      if (store.isDurable) isKept = true
+      const { id, isDurable } = store
+      at = writeDestination(journal.buffer, at, id, sequence, flags, !isDurable, null, dueAt)
+    }
     journal.end(isKept ? KIND.message : KIND.transient, at, LAZY)
     const to = { segment: journal.segment, offset: journal.offset }
-    const shares = Math.min(survivors.length + (slot === null ? 0 : 1), 0xffff) << ENTRY_SHARE_SHIFT
+    const count = survivors.length + waiting.length + (slot === null ? 0 : 1)
+    const shares = Math.min(count, 0xffff) << ENTRY_SHARE_SHIFT
     const payload = message.payloadEnd - message.payloadStart
     for (const { queue, sequence, flags } of survivors) {
       const moved = (flags & SHARE_MASK) | shares
       state.insertEntry(queue, sequence, to.segment, to.offset, payload, moved)
+    }
+    for (const { store, dueAt, sequence, flags } of waiting) {
+      const moved = (flags & SHARE_MASK) | shares
+      state.delays.insert(store, dueAt, sequence, to.segment, to.offset, payload, moved)
     }
     if (slot !== null) {
       const { topic, sequence } = slot
@@ -136,11 +158,13 @@ export class Compaction implements BlockWaiter {
   #survivors(buffer: Buffer, end: number, segment: number, offset: number): Survivor[] | null {
     const survivors: Survivor[] = []
     const destinations = this.#destinations
+    this.#waiting = []
     destinations.open(buffer, this.#record.destinationsStart, end)
     while (destinations.next()) {
       const { queueId: ownerId, sequence: ownerSequence, time } = destinations
       // That the message left another place is in the checkpoint, as every settlement is.
       if (destinations.isSettled) continue
+      if (time > 0 && this.#addWaiting(segment, offset)) continue
       let { identifiers } = destinations
       let queue = this.#broker.state.queues.get(ownerId)
       let sequence = ownerSequence
@@ -158,6 +182,17 @@ export class Compaction implements BlockWaiter {
       survivors.push({ queue, sequence, flags, ownerId, ownerSequence, identifiers, time })
     }
     return survivors
+  }
+
+  /** A delayed message, noted when it still lies here. False: the destination is a queue. */
+  #addWaiting(segment: number, offset: number): boolean {
+    const { queueId, sequence, time: dueAt } = this.#destinations
+    const store = this.#broker.state.delays.stores.get(queueId)
+    if (store === undefined) return false
+    const isHere =
+      store.find(dueAt, sequence) && store.segment === segment && store.offset === offset
+    if (isHere) this.#waiting.push({ store, dueAt, sequence, flags: store.flags })
+    return true
   }
 
   /** Reads a cold chunk back. False: its index must be read first. */

@@ -203,6 +203,7 @@ function send(
   letter.willOf = isKept ? LEAVING : 0
   leaving.queueId = queue.id
   leaving.sequence = sequence
+  leaving.time = 0
   const isOut = publishDead(
     broker,
     letter,
@@ -261,7 +262,8 @@ function routeOf(broker: Broker, queue: Queue, exchange: Exchange): Route {
     exchange,
     letter.key,
     exchange.readsHeaders ? headers : null,
-    copies.length > 0 ? copies : null
+    copies.length > 0 ? copies : null,
+    letter
   )
 }
 

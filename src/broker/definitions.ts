@@ -3,8 +3,9 @@
  * the admin API. Cold: a refusal is a thrown `BrokerError`. What is durable has a ticket, which the
  * answer waits for; an answer that changes nothing waits for what may have been changed just before.
  */
+import { DelayStore } from '../core/delay-store.ts'
 import { BrokerError } from '../core/errors.ts'
-import { Exchange, type ExchangeKind } from '../core/exchange.ts'
+import { DELAYED_TYPE, Exchange } from '../core/exchange.ts'
 import { type FieldTable, fieldOf, fieldTypeName } from '../core/field-table.ts'
 import { mayBindingKey, mayFilter, mayResource, type ResourceAccess } from '../core/permissions.ts'
 import type { Principal } from '../core/principal.ts'
@@ -26,9 +27,8 @@ import { governExchange, governQueue } from './policies.ts'
 import { sessionQueueNamed } from './session-queues.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
 import { used } from './queue-life.ts'
-
-const ALTERNATE = 'alternate-exchange'
-const KINDS: ReadonlySet<string> = new Set(['direct', 'fanout', 'topic', 'headers'])
+import { ALTERNATE, isExchangeArgument, routingKind } from './exchange-types.ts'
+import { attachDelay } from './release-delayed.ts'
 
 export interface DeclareQueue {
   /** '' = the broker makes a name. */
@@ -170,10 +170,6 @@ function checkSame(queue: Queue, request: DeclareQueue): void {
   )
 }
 
-function isExchangeArgument(name: string): boolean {
-  return name === ALTERNATE
-}
-
 export interface DeleteQueue {
   ifUnused: boolean
   ifEmpty: boolean
@@ -242,10 +238,8 @@ export function declareExchange(
   vhost: Vhost,
   request: DeclareExchange
 ): { exchange: Exchange; ticket: number } {
-  const { name, kind, principal } = request
-  if (!request.passive && !KINDS.has(kind)) {
-    throw new BrokerError('preconditionFailed', `unknown exchange type '${kind}'`, { name })
-  }
+  const { name, principal } = request
+  const kind = request.passive ? 'direct' : routingKind(request.kind, request.arguments)
   if (name === '') throw reserved('exchange', name, vhost)
   if (request.passive)
     return { exchange: lookupExchange(vhost, name), ticket: broker.definedTicket }
@@ -253,7 +247,7 @@ export function declareExchange(
   const existing = vhost.exchanges.get(name)
   if (existing !== undefined) {
     const about = { kind: 'exchange', name, vhost: vhost.name }
-    checkFlag(about, 'type', kind, existing.kind)
+    checkFlag(about, 'type', request.kind, existing.type)
     checkFlag(about, 'durable', request.durable, existing.isDurable)
     checkFlag(about, 'auto_delete', request.autoDelete, existing.isAutoDelete)
     checkFlag(about, 'internal', request.internal, existing.isInternal)
@@ -265,17 +259,23 @@ export function declareExchange(
   if (request.durable) checkDisk(broker)
   const exchange = new Exchange({
     name,
-    kind: kind as ExchangeKind,
+    kind,
     isDurable: request.durable,
     isAutoDelete: request.autoDelete,
     isInternal: request.internal,
-    arguments: request.arguments
+    arguments: request.arguments,
+    delay: request.kind === DELAYED_TYPE ? newDelayStore(broker, vhost, request) : null
   })
   broker.state.addExchange(vhost.name, exchange)
   governExchange(vhost, exchange)
+  if (exchange.delay !== null) attachDelay(broker, exchange.delay)
   if (!request.durable) return { exchange, ticket: 0 }
   writeExchange(broker.writer, vhost.name, exchange)
   return { exchange, ticket: append(broker, KIND.exchange, AWAITED) }
+}
+
+function newDelayStore(broker: Broker, vhost: Vhost, request: DeclareExchange): DelayStore {
+  return new DelayStore(broker.state.nextId, vhost.name, request.name, request.durable)
 }
 
 /** What nobody may read must not leak through an alternate, nor reach where the user may not write. */

@@ -6,9 +6,11 @@ import type { Vhost } from '../core/vhost.ts'
 import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
+import { endDelay } from './hold-back.ts'
 
 /** Returns the ticket of the record, 0 when the exchange was not on the disk. */
 export function endExchange(broker: Broker, vhost: Vhost, exchange: Exchange): number {
+  if (exchange.delay !== null) endDelay(broker, exchange.delay)
   broker.state.removeExchange(vhost.name, exchange)
   let ticket = 0
   if (exchange.isDurable && !broker.journal.failed) {

@@ -22,6 +22,7 @@ import type { Broker } from './broker.ts'
 import { connectionOf, type Publisher } from './consumer.ts'
 import { giveDirect, isAttended } from './group-member.ts'
 import { PAYLOAD_RECEIVED } from './counters.ts'
+import { held, holdBack } from './hold-back.ts'
 import { makeRoom } from './overflow.ts'
 import { discardRefused, trimSoon } from './queue-life.ts'
 import { routeKey, routeTopic, topicOf } from './routing.ts'
@@ -80,7 +81,7 @@ export function publishTo(
   message.exchange = exchange.name
   message.publisherId = 0
   const key = message.keyText()
-  const route = routeKey(broker, publisher.vhost, exchange, key, headers, moreKeys)
+  const route = routeKey(broker, publisher.vhost, exchange, key, headers, moreKeys, message)
   return send(broker, message, publisher, route)
 }
 
@@ -90,6 +91,17 @@ export function publishOwn(broker: Broker, message: Message, publisher: Publishe
   message.exchange = MQTT_EXCHANGE
   message.isAwaited = message.qos > 0
   const route = routeTopic(broker, publisher.vhost, message.key, message)
+  return send(broker, message, publisher, route)
+}
+
+/** What was let go or is a dead letter: its route is found, `message.exchange` and `willOf` say what it is. */
+export function publishRouted(
+  broker: Broker,
+  message: Message,
+  publisher: Publisher,
+  route: Route
+): number {
+  broker.matched = false
   return send(broker, message, publisher, route)
 }
 
@@ -132,14 +144,15 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
   if (!broker.matched && !retains) broker.counters.drop('no_match')
   // Refused: the publisher's packet identifier is free again, nothing of it may stay.
   const ticket = store(broker, message, publisher, isRejected ? null : inbound, retains)
-  return isRejected ? -ERROR_CODES.queueFull : ticket
+  if (isRejected) return -ERROR_CODES.queueFull
+  return route.only !== null || route.delayed === null ? ticket : Math.max(ticket, held.ticket)
 }
 
 /** False: some queue refuses it. */
 function addAll(broker: Broker, message: Message, route: Route, lasts: boolean): boolean {
   for (const target of route.sessions) addSession(broker, message, target, lasts)
   if (route.isToSessions) return true
-  let isTaken = true
+  let isTaken = route.delayed === null || holdBack(broker, message, route.delayed)
   for (const queue of route.queues) {
     if (!addQueue(broker, message, queue, lasts)) isTaken = false
   }
@@ -165,6 +178,7 @@ export function publishDead(
     if (!isCycle(queue.name) && addQueue(broker, message, queue, lasts)) isOut = true
   }
   for (const group of route.groups) addGroup(broker, message, group, lasts)
+  if (route.delayed !== null && holdBack(broker, message, route.delayed)) isOut = true
   store(broker, message, null, null, false)
   return isOut
 }

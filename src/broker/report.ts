@@ -2,7 +2,9 @@
 import type { Session } from '../core/session.ts'
 import type { Broker } from './broker.ts'
 import type { Consumers } from './queue-consumers.ts'
-import type { BrokerStats, QueueStats, StatsSource, Traffic } from './stats.ts'
+import type { BrokerStats, DelayStats, QueueStats, StatsSource, Traffic } from './stats.ts'
+
+const EXCHANGES_MAX = 1_000
 
 /** What only the server knows. */
 export interface ServerCounts {
@@ -53,6 +55,7 @@ export class Report implements StatsSource {
       droppedTotal: counters.dropped,
       deadLetteredTotal: counters.deadLettered,
       ...sums,
+      delayed: this.#delayed(),
       retained: state.vhost('/')?.retained.count ?? 0,
       retainedBytes: state.vhost('/')?.retained.bytes ?? 0,
       journal: journal.stats,
@@ -86,6 +89,16 @@ export class Report implements StatsSource {
       sums.messagesUnacked += queue.unackedCount
     }
     return sums
+  }
+
+  /** Counts are kept: nothing is walked over. */
+  #delayed(): DelayStats[] {
+    const found: DelayStats[] = []
+    for (const { vhost, exchange, count, bytes } of this.#broker.state.delays.stores.values()) {
+      if (found.length >= EXCHANGES_MAX) break
+      if (count > 0) found.push({ vhost, exchange, messages: count, bytes })
+    }
+    return found
   }
 
   queueStats(max: number): readonly QueueStats[] {

@@ -42,7 +42,7 @@ export function rewrite(
   properties: MessageProperties
 ): void {
   const keyBytes = Buffer.from(key)
-  const propertyBytes = broker.encodeAmqp?.(properties) ?? NO_PROPERTIES
+  const propertyBytes = broker.propertyEncoders[FORM_AMQP]?.(properties) ?? NO_PROPERTIES
   const payload = message.source.subarray(message.payloadStart, message.payloadEnd)
   const { qos, priority, exchange, expiresAt } = message
   into.renew()

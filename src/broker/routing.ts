@@ -1,8 +1,9 @@
 /** Where a message goes: routes are looked up, or compiled and remembered. */
 import type { Exchange } from '../core/exchange.ts'
 import type { FieldTable } from '../core/field-table.ts'
-import { FORM_AMQP, type Message } from '../core/message.ts'
+import { FORM_AMQP, FORM_MQTT, type Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
+import { HASHED_PROPERTIES, PROPERTY_PREFIX } from '../core/pick-binding.ts'
 import type { Queue } from '../core/queue.ts'
 import { compileRoute, Route } from '../core/route.ts'
 import { Routes, routeAll } from '../core/route-all.ts'
@@ -12,6 +13,7 @@ import { isMqttTopic, swapSeparators } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import { connectionOf } from './consumer.ts'
+import { headersOf, propertiesOf } from './rebuild.ts'
 
 const found = new Routes()
 
@@ -21,19 +23,13 @@ export function routeTopic(broker: Broker, vhost: Vhost, topic: string, message:
   const route = cache.routes.get(topic)
   if (route !== undefined && route.version === cache.exchange.version) return route
   if (cache.exchange.readsHeaders) {
-    const headers = headersOf(broker, message)
+    // User properties are headers to an exchange behind the topic exchange that looks at them.
+    const headers = withProperties(broker, cache.exchange, message, headersOf(broker, message))
     return compile(broker, vhost, cache.exchange, topic, topic, headers, null)
   }
   const compiled = compile(broker, vhost, cache.exchange, topic, topic, null, null)
   cache.remember(cache.routes, topic, compiled, broker.limits.routeCacheMax)
   return compiled
-}
-
-/** User properties are headers to an exchange behind the topic exchange that looks at them. */
-function headersOf(broker: Broker, message: Message): FieldTable | null {
-  const { form, source, propertiesStart, propertiesEnd } = message
-  if (propertiesStart === propertiesEnd) return null
-  return broker.propertyDecoders[form]?.(source, propertiesStart, propertiesEnd).headers ?? null
 }
 
 /** Who subscribes to a topic of ours, below `$SYS`: no queue gets it, and it is not remembered. */
@@ -49,6 +45,45 @@ export function routeSys(broker: Broker, vhost: Vhost, topic: string): Route {
   return route
 }
 
+/** Headers, and for an exchange that hashes them also some properties, under names that no header has. */
+function withProperties(
+  broker: Broker,
+  exchange: Exchange,
+  message: Message | null,
+  headers: FieldTable | null
+): FieldTable | null {
+  if (message === null || !exchange.readsProperties) return headers
+  const properties = propertiesOf(broker, message)
+  if (properties === null) return headers
+  const { messageId, correlationId, timestamp } = properties
+  const values = [messageId, correlationId?.toString('latin1'), timestamp]
+  const all = [...(headers ?? [])]
+  for (const [i, name] of HASHED_PROPERTIES.entries()) {
+    const value = values[i] ?? null
+    if (value !== null) all.push([PROPERTY_PREFIX + name, { type: 'S', value: String(value) }])
+  }
+  return all
+}
+
+function withoutProperties(headers: FieldTable): FieldTable {
+  return headers.filter(([name]) => !name.startsWith(PROPERTY_PREFIX))
+}
+
+/** The route of a message that was held back by `exchange` until now. */
+export function routeDue(
+  broker: Broker,
+  vhost: Vhost,
+  exchange: Exchange,
+  message: Message,
+  headers: FieldTable,
+  moreKeys: readonly string[] | null
+): Route {
+  const text = message.keyText()
+  const key = message.form === FORM_MQTT ? swapSeparators(text) : text
+  const all = withProperties(broker, exchange, message, headers)
+  return compileKey(broker, vhost, exchange, key, all, moreKeys)
+}
+
 /** The route of an AMQP publish. `headers` are given where `exchange.readsHeaders`. */
 export function routeKey(
   broker: Broker,
@@ -56,11 +91,13 @@ export function routeKey(
   exchange: Exchange,
   key: string,
   headers: FieldTable | null,
-  moreKeys: readonly string[] | null
+  moreKeys: readonly string[] | null,
+  message: Message | null = null
 ): Route {
   if (exchange.name === '' && moreKeys === null) return routeToQueue(broker, vhost, exchange, key)
   if (moreKeys !== null || exchange.readsHeaders) {
-    return compileKey(broker, vhost, exchange, key, headers, moreKeys)
+    const all = withProperties(broker, exchange, message, headers)
+    return compileKey(broker, vhost, exchange, key, all, moreKeys)
   }
   const cache = vhost.routesOf(exchange)
   const map = exchange.kind === 'topic' ? cache.routesByAmqpKey : cache.routes
@@ -127,8 +164,16 @@ function compile(
     subscriptions = []
   }
   const queues = (found.queues as unknown as Queue[]).slice()
-  const route = compileRoute(subscriptions, queues, exchange.version, session =>
-    mayRead(broker, vhost, session, topic)
+  const delayed =
+    found.delays.length === 0
+      ? null
+      : { stores: found.delays.slice(), headers: withoutProperties(headers ?? []) }
+  const route = compileRoute(
+    subscriptions,
+    queues,
+    exchange.version,
+    session => mayRead(broker, vhost, session, topic),
+    delayed
   )
   found.clear()
   return route

@@ -14,6 +14,7 @@ import { afterIndexRead } from './deliver.ts'
 import { applyPolicies } from './policies.ts'
 import { queueClockOf } from './queue-clock.ts'
 import { expireSoon, type QueueLife, used } from './queue-life.ts'
+import { attachDelay } from './release-delayed.ts'
 import { scheduleEnd } from './sessions.ts'
 import { wakeGroups } from './shared-groups.ts'
 import { dropUnfinished } from './transaction.ts'
@@ -35,6 +36,7 @@ export function startBroker(broker: Broker): void {
   for (const session of broker.state.sessions.values()) wake(broker, session)
   wakeGroups(broker)
   wakeOrphans(broker)
+  for (const store of broker.state.delays.stores.values()) attachDelay(broker, store)
   for (const queue of broker.state.queues.values()) {
     for (const chunk of queue.chunks) {
       if (coldReleased(chunk).length > 0) new ReleasedWaiter(broker, queue, chunk).ask()

@@ -27,6 +27,13 @@ export interface QueueStats {
   readonly consumers: number
 }
 
+export interface DelayStats {
+  readonly vhost: string
+  readonly exchange: string
+  readonly messages: number
+  readonly bytes: number
+}
+
 /** What came and went over the network, of all protocols. */
 export interface Traffic {
   readonly bytesInTotal: number
@@ -60,6 +67,8 @@ export interface BrokerStats extends Traffic {
   readonly queueCount: number
   readonly messagesReady: number
   readonly messagesUnacked: number
+  /** Of exchanges that delay, those that hold something; at most a thousand. */
+  readonly delayed: readonly DelayStats[]
   readonly journal: JournalStats
   readonly journalFailed: boolean
   readonly diskLevel: DiskLevel

@@ -73,9 +73,12 @@ export class Targets {
 
 export const targets = new Targets()
 
-/** A message whose `willOf` is this leaves the entry `leaving`: its record says so. */
+/**
+ * A message whose `willOf` is this leaves the entry `leaving`: its record says so. `time`: when it was due, in a
+ * store of delayed messages. When `willOf` still says so afterwards, no record was written.
+ */
 export const LEAVING = -1
-export const leaving = { queueId: 0, sequence: 0 }
+export const leaving = { queueId: 0, sequence: 0, time: 0 }
 
 /**
  * Stores the message for `targets`, keeps `inbound`'s packet identifier and the retained slot.
@@ -143,9 +146,13 @@ function journalMessage(
   message.willOf = 0
   let at = writeMessage(journal.buffer, begin, message, inboundId, retainedSequence, vhost)
   at = writeTargets(journal.buffer, at)
-  if (inboundId < 0) at = writeSettled(journal.buffer, at, leaving.queueId, leaving.sequence)
+  if (inboundId < 0) at = writeLeaving(journal.buffer, at)
   journal.end(KIND.message, at, message.isAwaited ? AWAITED : LAZY)
   return journal
+}
+
+function writeLeaving(buffer: Buffer, at: number): number {
+  return writeSettled(buffer, at, leaving.queueId, leaving.sequence, leaving.time)
 }
 
 /** For those who end with the process: memory, or beyond its share a record that replay skips. */

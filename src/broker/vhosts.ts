@@ -8,6 +8,7 @@ import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
 import { endQueue } from './end-queue.ts'
+import { endDelay } from './hold-back.ts'
 import { endSession } from './sessions.ts'
 import { keepWill } from './wills.ts'
 
@@ -81,6 +82,7 @@ export function deleteVhost(broker: Broker, name: string): number {
     endSession(broker, session, 'virtual host deleted')
   }
   for (const queue of [...vhost.queues.values()]) endQueue(broker, queue)
+  for (const { delay } of vhost.exchanges.values()) if (delay !== null) endDelay(broker, delay)
   removeVhost(state, vhost)
   writeVhostEnd(broker.writer, name)
   const ticket = append(broker, KIND.vhostEnd, AWAITED)

@@ -6,18 +6,16 @@
  */
 import { ERROR_CODES } from '../core/errors.ts'
 import { FORM_MQTT, Message } from '../core/message.ts'
-import { Principal } from '../core/principal.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeWill } from '../core/records/session.ts'
 import type { Session } from '../core/session.ts'
 import type { OrphanWill } from '../core/state.ts'
-import type { Vhost } from '../core/vhost.ts'
 import type { Will } from '../core/will.ts'
 import { AWAITED, LAZY } from '../journal/journal.ts'
 import { Deadline } from '../lib/deadline-heap.ts'
 import { append } from './append.ts'
 import type { Broker, Timed } from './broker.ts'
-import type { Publisher } from './consumer.ts'
+import { OwnPublisher } from './own-publisher.ts'
 import { publishOwn } from './publish.ts'
 
 /** Records a session's will. Returns its ticket. */
@@ -155,30 +153,11 @@ function publishWill(broker: Broker, orphan: OrphanWill): number {
   if (will.expirySeconds >= 0) {
     message.expiresAt = broker.nowMs + Math.max(will.expirySeconds * 1_000, 1)
   }
-  const result = publishOwn(broker, message, new WillPublisher(vhost, clientId, user))
+  const result = publishOwn(broker, message, new OwnPublisher(vhost, clientId, user))
   if (result === -ERROR_CODES.diskAlarm) return result
   if (result < 0 && result !== -ERROR_CODES.queueFull) {
     broker.log.warn({ clientId, topic: will.topic, code: -result }, 'a will was not taken')
   }
   if (message.willOf !== 0) recordClear(broker, sessionId)
   return result
-}
-
-/** A will has no connection any more. */
-class WillPublisher implements Publisher {
-  readonly principal: Principal
-  readonly clientId: string
-  readonly vhost: Vhost
-  readonly session = null
-
-  constructor(vhost: Vhost, clientId: string, user: string) {
-    this.principal = new Principal(user, [], vhost.name, [], [], true)
-    this.clientId = clientId
-    this.vhost = vhost
-  }
-
-  onDurable(): void {}
-  onPause(): void {}
-  onResume(): void {}
-  onDiskAlarm(): void {}
 }

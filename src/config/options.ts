@@ -113,6 +113,11 @@ const LIMITS = {
     64 * MIB,
     'most bytes that wait for a shared subscription; the oldest are dropped'
   ),
+  delayedMessagesMax: count(
+    2_000_000,
+    'most delayed messages, of all exchanges together; more are refused',
+    0
+  ),
   sharedMembersMax: count(1_000, 'most sessions of a shared subscription'),
   inflightMax: count(1_000, 'most open deliveries to an MQTT client', 1, 65_535),
   receiveMaximum: count(1_000, 'receive maximum announced to MQTT 5 clients', 1, 65_535),

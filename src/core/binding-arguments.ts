@@ -160,7 +160,7 @@ function tablesMatch(a: FieldTable, b: FieldTable): boolean {
   return true
 }
 
-function valueIdentity(value: FieldValue): string {
+export function valueIdentity(value: FieldValue): string {
   switch (value.type) {
     case 'F':
       return `F(${tableIdentity(value.value)})`

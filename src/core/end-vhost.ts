@@ -13,7 +13,10 @@ export function removeVhost(state: State, vhost: Vhost): void {
   for (const orphan of state.orphanWills.values()) {
     if (orphan.vhost === vhost.name) state.orphanWills.delete(orphan.sessionId)
   }
-  for (const exchange of vhost.exchanges.values()) exchange.detach()
+  for (const exchange of vhost.exchanges.values()) {
+    exchange.detach()
+    if (exchange.delay !== null) state.delays.remove(exchange.delay)
+  }
   // Whoever still walks over it finds nothing.
   vhost.exchanges.clear()
   vhost.policies.clear()

@@ -13,11 +13,43 @@
 import { ArraySet } from '../lib/array-set.ts'
 import { assert } from '../lib/assert.ts'
 import { HeadersMatch, headerMap, tableIdentity } from './binding-arguments.ts'
+import { delayOf } from './delay.ts'
+import type { DelayStore } from './delay-store.ts'
 import { EMPTY_TABLE, type FieldTable, fieldOf } from './field-table.ts'
+import {
+  CONSISTENT_HASH,
+  checkWeight,
+  Dice,
+  hashedText,
+  hashesKey,
+  hashesProperty,
+  pickByHash,
+  RANDOM
+} from './pick-binding.ts'
+import { EXCHANGE_BINDING, QUEUE_BINDING } from './target-kinds.ts'
 import { bindingKeyToFilter, hasWildcard } from './topic.ts'
 import { TopicTrie } from './topic-trie.ts'
 
-export type ExchangeKind = 'direct' | 'fanout' | 'topic' | 'headers'
+export type ExchangeKind =
+  | 'direct'
+  | 'fanout'
+  | 'topic'
+  | 'headers'
+  | typeof CONSISTENT_HASH
+  | typeof RANDOM
+
+/** In the order in which records number them. */
+export const EXCHANGE_KINDS: readonly ExchangeKind[] = [
+  'direct',
+  'fanout',
+  'topic',
+  'headers',
+  CONSISTENT_HASH,
+  RANDOM
+]
+
+/** An exchange that holds messages back; its argument `x-delayed-type` says how it routes them. */
+export const DELAYED_TYPE = 'x-delayed-message'
 
 /** A queue, as far as routing knows it. */
 export interface QueueTarget {
@@ -26,19 +58,10 @@ export interface QueueTarget {
 
 export type BindingTarget = QueueTarget | Exchange
 
-/** What stands in a topic exchange's trie; `kind` tells which it is. */
+/** What stands in a topic exchange's trie; `kind` tells which it is: see target-kinds.ts. */
 export interface TopicTarget {
   readonly kind: number
 }
-
-/** A `Binding` with a `queue`. */
-export const QUEUE_BINDING = 0
-/** A `Binding` with an `exchange`. */
-export const EXCHANGE_BINDING = 1
-/** An MQTT subscription. */
-export const SUBSCRIPTION = 2
-/** A shared subscription: one queue, several sessions. */
-export const SHARED_GROUP = 3
 
 export class Binding implements TopicTarget {
   readonly kind: 0 | 1
@@ -77,6 +100,8 @@ export interface ExchangeOptions {
   readonly isAutoDelete?: boolean
   readonly isInternal?: boolean
   readonly arguments?: FieldTable
+  /** It is of type `x-delayed-message`, and routes as `kind` says what is due. */
+  readonly delay?: DelayStore | null
 }
 
 export class Exchange {
@@ -87,6 +112,8 @@ export class Exchange {
   /** Clients may not publish to it. */
   readonly isInternal: boolean
   readonly arguments: FieldTable
+  /** What it holds back until it is due; null but for type `x-delayed-message`. */
+  readonly delay: DelayStore | null
   /** Topic exchanges: bindings and subscriptions by filter. Written only through bind and subscribe. */
   readonly trie: TopicTrie<TopicTarget>
   /** Changed: routes through this exchange that somebody cached may be wrong. */
@@ -107,9 +134,12 @@ export class Exchange {
   /** Fanout and headers exchanges. */
   private every: ArraySet<Binding> | null
   private alternateExchange: Exchange | null
-  /** What `readsHeaders` answered, and for which version. */
+  /** What `readsHeaders` and `readsProperties` answered, and for which version. */
   private reads: boolean
+  private readsMore: boolean
   private readsVersion: number
+  /** Of an exchange that gives each message to any of its bindings. */
+  private readonly dice: Dice | null
   /** Exchanges whose routes may lead here: how many bindings, or 1 more as their alternate. */
   private readonly upstream: Map<Exchange, number>
 
@@ -120,6 +150,7 @@ export class Exchange {
     this.isAutoDelete = options.isAutoDelete ?? false
     this.isInternal = options.isInternal ?? false
     this.arguments = options.arguments ?? EMPTY_TABLE
+    this.delay = options.delay ?? null
     this.trie = new TopicTrie()
     this.version = 0
     this.onExactChange = null
@@ -131,8 +162,15 @@ export class Exchange {
     this.every = null
     this.alternateExchange = null
     this.reads = false
+    this.readsMore = false
     this.readsVersion = -1
+    this.dice = this.kind === RANDOM ? new Dice(this.name) : null
     this.upstream = new Map()
+  }
+
+  /** As clients declare it; `kind` is how it routes. */
+  get type(): string {
+    return this.delay === null ? this.kind : DELAYED_TYPE
   }
 
   /** Bindings whose source this is; subscriptions are not counted. */
@@ -145,18 +183,32 @@ export class Exchange {
     return this.exchangeBindings > 0 || this.alternateExchange !== null
   }
 
-  /** Where a message goes depends on more than its key: on its headers, here or in an exchange behind this one. */
+  /**
+   * Where a message goes depends on more than its key: on its headers, its properties or chance, here or in an exchange
+   * behind this one.
+   */
   get readsHeaders(): boolean {
-    if (this.readsVersion !== this.version) {
-      this.reads = this.hasExchangeTargets ? anyReads(this) : this.looksAtHeaders
-      this.readsVersion = this.version
-    }
+    if (this.readsVersion !== this.version) this.look()
     return this.reads
   }
 
   /** This exchange itself looks at them. */
   get looksAtHeaders(): boolean {
-    return this.kind === 'headers'
+    if (this.kind === 'headers' || this.kind === RANDOM || this.delay !== null) return true
+    return this.kind === CONSISTENT_HASH && !hashesKey(this.arguments)
+  }
+
+  /** This exchange, or one behind it, looks at properties that are no headers. */
+  get readsProperties(): boolean {
+    if (this.readsVersion !== this.version) this.look()
+    return this.readsMore
+  }
+
+  /** Answers both for as long as nothing changes. */
+  private look(): void {
+    this.reads = someBehind(this, looksAt)
+    this.readsMore = this.reads && someBehind(this, looksAtProperties)
+    this.readsVersion = this.version
   }
 
   /** The exchanges that a message may go on to from here. */
@@ -188,6 +240,7 @@ export class Exchange {
     const id = bindingId(key, table)
     const existing = this.byTarget.get(target)
     if (findBinding(existing, id) !== null) return false
+    if (this.kind === CONSISTENT_HASH) checkWeight(key)
     const binding = new Binding(this, target, key, table)
     if (existing === undefined) this.byTarget.set(target, binding)
     else if (existing instanceof Map) existing.set(id, binding)
@@ -292,6 +345,10 @@ export class Exchange {
    * in this exchange's own form. A queue comes once for each binding that matches.
    */
   collect(key: string, headers: FieldTable | null, out: TopicTarget[]): void {
+    if (this.delay !== null && delayOf(headers) > 0) {
+      out.push(this.delay)
+      return
+    }
     if (this.kind === 'topic') {
       this.trie.match(key, out)
       return
@@ -299,12 +356,22 @@ export class Exchange {
     const bindings = this.kind === 'direct' ? (this.byKey.get(key) ?? null) : this.every
     if (bindings === null) return
     const items = bindings.items
+    if (this.kind === CONSISTENT_HASH || this.dice !== null) {
+      const picked = this.pick(items, key, headers)
+      if (picked !== null) out.push(picked)
+      return
+    }
     if (this.kind === 'headers') {
       const map = headerMap(headers)
       for (const binding of items) if (binding.headersMatch?.matches(map)) out.push(binding)
       return
     }
     for (let i = 0; i < items.length; i++) out.push(items[i] as Binding)
+  }
+
+  private pick(items: readonly Binding[], key: string, headers: FieldTable | null): Binding | null {
+    if (this.dice !== null) return items[this.dice.roll(items.length)] ?? null
+    return pickByHash(items, hashedText(this.arguments, key, headers))
   }
 
   private index(binding: Binding): void {
@@ -363,14 +430,22 @@ export class Exchange {
   }
 }
 
-/** Exchanges behind `first`, in circles too, and itself. */
-function anyReads(first: Exchange): boolean {
+function looksAt(exchange: Exchange): boolean {
+  return exchange.looksAtHeaders
+}
+
+function looksAtProperties(exchange: Exchange): boolean {
+  return exchange.kind === CONSISTENT_HASH && hashesProperty(exchange.arguments)
+}
+
+/** Some exchange behind `first`, in circles too, or itself. */
+function someBehind(first: Exchange, isIt: (exchange: Exchange) => boolean): boolean {
   const seen = new Set<Exchange>([first])
   const add = (exchange: Exchange): void => {
     seen.add(exchange)
   }
   for (const exchange of seen) {
-    if (exchange.looksAtHeaders) return true
+    if (isIt(exchange)) return true
     exchange.forEachNext(add)
   }
   return false

@@ -26,6 +26,8 @@ export interface Limits {
   willBytesMax: number
   /** Of what waits in the queue of a shared subscription. */
   sharedMessagesMax: number
+  /** Of all exchanges that delay: each takes 32 to 50 bytes of memory. */
+  delayedMessagesMax: number
   sharedBytesMax: number
   /** Sessions of one shared subscription. */
   sharedMembersMax: number
@@ -83,6 +85,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   sessionsMax: 50_000,
   willBytesMax: 16 * MIB,
   sharedMessagesMax: 100_000,
+  delayedMessagesMax: 2_000_000,
   sharedBytesMax: 64 * MIB,
   sharedMembersMax: 1_000,
   inflightMax: 1_000,

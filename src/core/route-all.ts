@@ -1,14 +1,8 @@
 /** From the exchange that a message is published to, through all exchanges behind it, to its queues. */
-import {
-  type Binding,
-  type Exchange,
-  QUEUE_BINDING,
-  type QueueTarget,
-  SHARED_GROUP,
-  SUBSCRIPTION,
-  type TopicTarget
-} from './exchange.ts'
+import type { DelayStore } from './delay-store.ts'
+import type { Binding, Exchange, QueueTarget, TopicTarget } from './exchange.ts'
 import type { FieldTable } from './field-table.ts'
+import { DELAY, QUEUE_BINDING, SHARED_GROUP, SUBSCRIPTION } from './target-kinds.ts'
 import { swapSeparators } from './topic.ts'
 
 /** From here on a set says what is there already. */
@@ -20,6 +14,8 @@ export class Routes {
   readonly queues: QueueTarget[]
   /** Each matching subscription once, shared ones too; a session may have several. */
   readonly subscriptions: TopicTarget[]
+  /** Each exchange on the way that holds the message back. */
+  readonly delays: DelayStore[]
   /** Scratch of `routeAll`. */
   readonly matched: TopicTarget[]
   readonly visited: Set<Exchange>
@@ -29,6 +25,7 @@ export class Routes {
   constructor() {
     this.queues = []
     this.subscriptions = []
+    this.delays = []
     this.matched = []
     this.visited = new Set()
     this.queueSet = new Set()
@@ -42,6 +39,7 @@ export class Routes {
   clear(): void {
     this.queues.length = 0
     this.subscriptions.length = 0
+    this.delays.length = 0
     if (this.queueSet.size !== 0) this.queueSet.clear()
     if (this.subscriptionSet.size !== 0) this.subscriptionSet.clear()
   }
@@ -103,6 +101,12 @@ function addMatched(matched: readonly TopicTarget[], out: Routes): boolean {
     const target = matched[i] as TopicTarget
     if (target.kind === SUBSCRIPTION || target.kind === SHARED_GROUP) {
       out.addSubscription(target)
+      isRouted = true
+      continue
+    }
+    if (target.kind === DELAY) {
+      // With further keys it comes once for each.
+      if (!out.delays.includes(target as DelayStore)) out.delays.push(target as DelayStore)
       isRouted = true
       continue
     }

@@ -4,7 +4,9 @@
  * published if any asks for it, all subscription identifiers; no local drops a match, not the message
  * (design.md §2).
  */
-import { SHARED_GROUP } from './exchange.ts'
+import { SHARED_GROUP } from './target-kinds.ts'
+import type { DelayStore } from './delay-store.ts'
+import type { FieldTable } from './field-table.ts'
 import type { Queue } from './queue.ts'
 import type { Session, Subscription } from './session.ts'
 import type { SharedGroup } from './shared-group.ts'
@@ -35,15 +37,22 @@ export class SessionTarget {
   }
 }
 
+/** What holds a message back, and the message's headers. Such a route is one message's own. */
+export interface Delayed {
+  readonly stores: readonly DelayStore[]
+  readonly headers: FieldTable
+}
+
 export class Route {
   /** The one destination, when that is a queue: nothing else is looked at then. */
   readonly only: Queue | null
   readonly sessions: readonly SessionTarget[]
   readonly queues: readonly Queue[]
   readonly groups: readonly SharedGroup[]
+  readonly delayed: Delayed | null
   /** Destinations in all. */
   readonly count: number
-  /** No queues, no groups. */
+  /** No queues, no groups, nothing delayed. */
   readonly isToSessions: boolean
   /** Version of the exchanges when it was compiled. */
   readonly version: number
@@ -56,18 +65,22 @@ export class Route {
     sessions: SessionTarget[],
     queues: readonly Queue[],
     version: number,
-    groups: readonly SharedGroup[] = NO_GROUPS
+    groups: readonly SharedGroup[] = NO_GROUPS,
+    delayed: Delayed | null = null
   ) {
     const isOne = queues.length === 1 && sessions.length === 0 && groups.length === 0
-    this.only = isOne ? queues[0]! : null
+    this.only = isOne && delayed === null ? queues[0]! : null
     // Remembered for long: a copy holds no room for more.
     this.sessions = sessions.length === 0 ? NO_SESSIONS : sessions.slice()
     this.queues = queues.length === 0 ? NO_QUEUES : queues
     this.groups = groups
-    this.count = sessions.length + queues.length + groups.length
-    this.isToSessions = queues.length === 0 && groups.length === 0
+    this.delayed = delayed
+    this.count = sessions.length + queues.length + groups.length + (delayed?.stores.length ?? 0)
+    this.isToSessions = queues.length === 0 && groups.length === 0 && delayed === null
     this.version = version
-    this.hasDurableQueue = queues.some(queue => queue.isDurable)
+    this.hasDurableQueue =
+      queues.some(queue => queue.isDurable) ||
+      (delayed?.stores.some(store => store.isDurable) ?? false)
     this.hasLastingSession =
       sessions.some(target => target.session.isLasting && target.qos > 0) ||
       groups.some(group => group.queue.isDurable)
@@ -90,7 +103,8 @@ export function compileRoute(
   matches: readonly (Subscription | SharedGroup)[],
   queues: Queue[],
   version: number,
-  mayRead: (session: Session) => boolean
+  mayRead: (session: Session) => boolean,
+  delayed: Delayed | null = null
 ): Route {
   const targets: SessionTarget[] = []
   const groups: SharedGroup[] = []
@@ -111,7 +125,7 @@ export function compileRoute(
     if (list.some(subscription => subscription.noLocal)) target.noLocal = list
     targets.push(target)
   }
-  return new Route(targets, queues, version, groups.length === 0 ? NO_GROUPS : groups)
+  return new Route(targets, queues, version, groups.length === 0 ? NO_GROUPS : groups, delayed)
 }
 
 /** What the publisher's own session gets: its matches without no local. Null: nothing. */

@@ -6,7 +6,7 @@
  * It stands in the topic exchange's trie while it has members. Its queue is a queue like any other, so
  * that whoever can consume a queue can take from it.
  */
-import { SHARED_GROUP } from './exchange.ts'
+import { SHARED_GROUP } from './target-kinds.ts'
 import type { Queue } from './queue.ts'
 import type { Session, Subscription } from './session.ts'
 

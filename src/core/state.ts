@@ -3,9 +3,12 @@
  * record says is applied in one way only (journal.md §3). Nothing here decides: limits, clocks and
  * permissions are asked before, by the broker, and the outcome is what gets recorded.
  */
+import type { DelayStore } from './delay-store.ts'
+import { Delays } from './delays.ts'
 import { InboundIds } from './inbound-ids.ts'
 import type { Exchange } from './exchange.ts'
 import type { FieldTable } from './field-table.ts'
+import type { Liveness } from './liveness.ts'
 import type { Move } from './move.ts'
 import type { User } from './principal.ts'
 import type { Chunk } from './chunk.ts'
@@ -17,12 +20,6 @@ import type { SharedGroup } from './shared-group.ts'
 import { hasWildcard } from './topic.ts'
 import { DEFAULT_VHOST, Vhost } from './vhost.ts'
 import type { Will } from './will.ts'
-
-/** Who counts the live bytes of segments and slabs. */
-export interface Liveness {
-  claim(segment: number, bytes: number): void
-  release(segment: number, bytes: number): void
-}
 
 /** The will of a session that ended with its connection: all that is left of it after a crash. */
 export interface OrphanWill {
@@ -41,6 +38,7 @@ export class State {
   readonly sessions: Map<number, Session>
   /** Shared groups, by their queue's id. */
   readonly groups: Map<number, SharedGroup>
+  readonly delays: Delays
   readonly users: Map<string, User>
   readonly orphanWills: Map<number, OrphanWill>
   /** The next id of a queue or session: never used twice, also over restarts. */
@@ -53,6 +51,7 @@ export class State {
     this.queues = new Map()
     this.sessions = new Map()
     this.groups = new Map()
+    this.delays = new Delays(liveness)
     this.users = new Map()
     this.orphanWills = new Map()
     this.nextId = 1
@@ -71,6 +70,11 @@ export class State {
   queueOf(id: number): Queue | null {
     if (id >= this.nextId) this.nextId = id + 1
     return this.queues.get(id) ?? null
+  }
+
+  delayOf(id: number): DelayStore | null {
+    if (id >= this.nextId) this.nextId = id + 1
+    return this.delays.stores.get(id) ?? null
   }
 
   /** Enters a queue under its id, and under its name unless it is a session's. */
@@ -431,6 +435,10 @@ export class State {
 
   addExchange(vhostName: string, exchange: Exchange): void {
     this.vhosts.get(vhostName)?.addExchange(exchange)
+    const { delay } = exchange
+    if (delay === null) return
+    if (delay.id >= this.nextId) this.nextId = delay.id + 1
+    this.delays.stores.set(delay.id, delay)
   }
 
   /** Ends an exchange with its bindings, also those of others to it. */
@@ -439,6 +447,7 @@ export class State {
     if (vhost === undefined) return
     vhost.bindingCount -= exchange.detach().length
     vhost.deleteExchange(exchange)
+    if (exchange.delay !== null) this.delays.remove(exchange.delay)
   }
 
   /** True when an entry is a QoS 2 delivery whose PUBREC is recorded. */

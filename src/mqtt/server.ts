@@ -19,7 +19,7 @@ import { DRAIN_STEP_MS, drainStep } from './drain.ts'
 import { handlePacket } from './handle.ts'
 import { DEFAULT_MQTT_OPTIONS, type MqttOptions } from './options.ts'
 import { Outbound } from './outbound.ts'
-import { decodeProperties } from './properties.ts'
+import { decodeProperties, encodeProperties } from './properties.ts'
 import { REASON } from './reason-codes.ts'
 import { Takeovers } from './takeovers.ts'
 
@@ -43,6 +43,7 @@ export class MqttServer {
   constructor(options: MqttServerOptions) {
     const { broker, authenticator, sockets, log } = options
     broker.propertyDecoders[FORM_MQTT] = decodeProperties
+    broker.propertyEncoders[FORM_MQTT] = encodeProperties
     this.context = {
       broker,
       authenticator,

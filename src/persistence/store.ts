@@ -3,7 +3,8 @@
  * and retained slots are the core's (`State`); clients, identifiers, incoming packets and wills are ours.
  * As in the broker, nothing here decides.
  */
-import { type Liveness, State } from '../core/state.ts'
+import type { Liveness } from '../core/liveness.ts'
+import { State } from '../core/state.ts'
 import { TopicTrie } from '../core/topic-trie.ts'
 import { type Body, StoredClient, type StoredWill, type Subscription } from './client.ts'
 

@@ -22,7 +22,7 @@ const BATCH = 8
 
 function withAmqp(broker: Broker): void {
   broker.propertyDecoders[FORM_AMQP] = decodeProperties
-  broker.encodeAmqp = encodeProperties
+  broker.propertyEncoders[FORM_AMQP] = encodeProperties
 }
 
 function declare(rig: Rig, name: string, args: FieldTable): void {

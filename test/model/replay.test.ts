@@ -49,13 +49,14 @@ import {
 } from '../support/lasting-state.ts'
 import { moveVhost } from '../support/vhost-moves.ts'
 
+import { DELAYED, delayed } from '../support/routing.ts'
 const CLIENTS = ['a', 'b', 'c']
 const TOPICS = ['t', 't/u', 't/u/v', 'w', 'w/x']
 const FILTERS = ['t', 't/#', '+/u', 'w', 'w/x', '#', 't/u/v']
 const SHARED = ['$share/g/t/#', '$share/g/w', '$share/h/t/#']
 const QUEUES = ['q', 'r', 's', 'full']
-const EXCHANGES = ['d', 'f', 'x']
-const KINDS = ['direct', 'fanout', 'topic']
+const EXCHANGES = ['d', 'f', 'x', 'later']
+const KINDS = ['direct', 'fanout', 'topic', 'x-delayed-message']
 const KEYS = ['t.u', 't.#', 'k', '#']
 const OPEN_MAX = 40
 
@@ -335,7 +336,7 @@ const VERBS = {
         durable: b % 4 !== 0,
         autoDelete: b % 3 === 0,
         internal: false,
-        arguments: [],
+        arguments: pick(KINDS, a) === 'x-delayed-message' ? DELAYED : [],
         principal: null
       })
     })
@@ -383,7 +384,8 @@ const VERBS = {
         exchange,
         key,
         run.payload(count === 300 ? 7 : count === 40 ? 5 : b),
-        b % 2 === 0
+        b % 2 === 0,
+        a % 3 === 0 || count > 1 ? null : delayed((b % 9) * 7_000 + left)
       )
     }
   },
@@ -475,7 +477,9 @@ const PRELUDE = [
   ['declare', 0, 1],
   ['declare', 1, 1],
   ['bind', 0, 1],
-  ['declareExchange', 2, 1]
+  ['declareExchange', 2, 1],
+  ['declareExchange', 3, 1],
+  ['bind', 0, 9]
 ] as const
 
 describe('a replay of the log', () => {

@@ -447,16 +447,53 @@ describe('CC and BCC', () => {
   })
 })
 
+describe('exchanges that pick one queue', () => {
+  it('hash a property of the message if told to, behind others too', async () => {
+    await queues('a', 'b', 'c')
+    const args: FieldTable = [['hash-property', text('message_id')]]
+    await exchange('h', { type: 'x-consistent-hash', arguments: args })
+    for (const name of ['a', 'b', 'c']) await bind(name, 'h', '1')
+    await join('amq.fanout', 'h')
+    for (let i = 0; i < 60; i++) {
+      const properties = { messageId: String(i % 30) }
+      client.publish(i < 30 ? 'h' : 'amq.fanout', 'k', String(i % 30), { properties })
+    }
+    const found = [await bodies('a'), await bodies('b'), await bodies('c')]
+    for (const each of found) {
+      const half = each.length / 2
+      expect(half).toBeGreaterThan(0)
+      expect(each.slice(0, half)).toEqual(each.slice(half))
+    }
+    expect(found.flat().length).toBe(60)
+  })
+
+  it('are delayed as others are', async () => {
+    await queues('a', 'b')
+    const args: FieldTable = [['x-delayed-type', text('x-random')]]
+    await exchange('h', { type: 'x-delayed-message', arguments: args })
+    for (const name of ['a', 'b']) await bind(name, 'h')
+    const headers: [string, FieldValue][] = [['x-delay', int(500)]]
+    for (let i = 0; i < 40; i++) client.publish('h', '', 'x', { properties: { headers } })
+    await nothingMore(client)
+    gateway.pass(1)
+    const found = [await bodies('a'), await bodies('b')]
+    expect(found.flat().length).toBe(40)
+    for (const each of found) expect(each.length).toBeGreaterThan(0)
+  })
+
+  it('take weights as binding keys', async () => {
+    await queues('q')
+    await exchange('h', { type: 'x-consistent-hash' })
+    client.method(QUEUE.bind, 1, { ...BIND_VALUES, exchange: 'h', routingKey: 'k' })
+    const explanation = 'PRECONDITION_FAILED - The binding key must be an integer: <<"k">>'
+    await channelClosed(client, 406, QUEUE.bind, explanation)
+  })
+})
+
 describe('refused', () => {
   it('an exchange of an unknown type', async () => {
     client.method(EXCHANGE.declare, 1, { ...EXCHANGE_VALUES, type: 'x-what' })
     const text = "PRECONDITION_FAILED - unknown exchange type 'x-what'"
     await channelClosed(client, 406, EXCHANGE.declare, text)
-  })
-
-  it('deletion of a system exchange', async () => {
-    client.method(EXCHANGE.delete, 1, deleteValues('amq.topic'))
-    const text = "ACCESS_REFUSED - deletion of system exchange 'amq.topic' in vhost '/' not allowed"
-    await channelClosed(client, 403, EXCHANGE.delete, text)
   })
 })

@@ -3,6 +3,7 @@
  * and a clock that moves when the test says so.
  */
 import { pino } from 'pino'
+import { decodeProperties, encodeProperties } from '../../src/amqp/properties.ts'
 import { Broker } from '../../src/broker/broker.ts'
 import type { Consumer, Publisher, SessionConnection } from '../../src/broker/consumer.ts'
 import { Owner } from '../../src/broker/owner.ts'
@@ -11,9 +12,11 @@ import { queueClockOf } from '../../src/broker/queue-clock.ts'
 import { type ConnectResult, connect, disconnect, resume } from '../../src/broker/sessions.ts'
 import { inboundTicket } from '../../src/broker/settle.ts'
 import { startBroker, stopBroker } from '../../src/broker/start.ts'
+import type { FieldTable } from '../../src/core/field-table.ts'
 import { DEFAULT_LIMITS, type Limits } from '../../src/core/limits.ts'
 import { FORM_AMQP, FORM_MQTT, Message } from '../../src/core/message.ts'
 import { Principal } from '../../src/core/principal.ts'
+import { MessageProperties } from '../../src/core/properties.ts'
 import type { Queue } from '../../src/core/queue.ts'
 import type { Session } from '../../src/core/session.ts'
 import type { Vhost } from '../../src/core/vhost.ts'
@@ -199,6 +202,8 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
     random: bytes => Buffer.alloc(bytes, ++random),
     principalOf: options.principalOf ?? (() => ANYBODY)
   })
+  broker.propertyDecoders[FORM_AMQP] = decodeProperties
+  broker.propertyEncoders[FORM_AMQP] = encodeProperties
   const refused: string[] = []
   const owner = new NotingOwner(broker, refused)
   const { journal, recovery } = await openJournal({
@@ -414,6 +419,18 @@ export function willOf(fields: Partial<Will>): Will {
   })
 }
 
+function withHeaders(key: string, payload: string, headers: FieldTable): Message {
+  const properties = new MessageProperties()
+  properties.headers = headers.map(([name, value]) => [name, value])
+  const encoded = encodeProperties(properties)
+  const message = messageOf(key, '')
+  message.source = Buffer.concat([Buffer.from(key), encoded, Buffer.from(payload)])
+  message.propertiesEnd = message.propertiesStart + encoded.length
+  message.payloadStart = message.propertiesEnd
+  message.payloadEnd = message.source.length
+  return message
+}
+
 /** An AMQP publisher. */
 export class Backend implements Publisher {
   readonly rig: Rig
@@ -427,12 +444,18 @@ export class Backend implements Publisher {
     this.vhost = vhost
   }
 
-  publish(exchange: string, key: string, payload: string, isConfirmed = true): number {
-    const message = messageOf(key, payload)
+  publish(
+    exchange: string,
+    key: string,
+    payload: string,
+    isConfirmed = true,
+    headers: FieldTable | null = null
+  ): number {
+    const message = headers === null ? messageOf(key, payload) : withHeaders(key, payload, headers)
     message.form = FORM_AMQP
     message.qos = 1
     message.isAwaited = isConfirmed
-    return publishTo(this.rig.broker, this.vhost.exchanges.get(exchange)!, message, this)
+    return publishTo(this.rig.broker, this.vhost.exchanges.get(exchange)!, message, this, headers)
   }
 
   onDurable(): void {}

@@ -2,6 +2,7 @@
 import { view, VIEWED, viewed } from '../../src/broker/bodies.ts'
 import type { Broker } from '../../src/broker/broker.ts'
 import { applyPatch, type Chunk } from '../../src/core/chunk.ts'
+import type { DelayStore } from '../../src/core/delay-store.ts'
 import type { Exchange } from '../../src/core/exchange.ts'
 import type { Queue } from '../../src/core/queue.ts'
 import {
@@ -150,6 +151,9 @@ export async function lastingState(broker: Broker): Promise<string[]> {
   for (const queue of [...state.queues.values()]) {
     if (queue.isDurable) await queueLines(broker, queue, lines)
   }
+  for (const store of state.delays.stores.values()) {
+    if (store.isDurable) await delayLines(broker, store, lines)
+  }
   for (const session of state.sessions.values()) sessionLines(session, lines)
   groupLines(broker, lines)
   for (const { sessionId, clientId, user, will } of state.orphanWills.values()) {
@@ -174,10 +178,28 @@ export async function lastingState(broker: Broker): Promise<string[]> {
   return lines.sort()
 }
 
+async function delayLines(broker: Broker, store: DelayStore, lines: string[]): Promise<void> {
+  lines.push(`delays ${store.id} ${store.exchange} ${store.count} ${store.nextSequence}`)
+  let isThere = store.first()
+  while (isThere) {
+    const { dueAt, sequence, segment, offset, flags } = store
+    const head = `delayed ${store.id} ${dueAt} ${sequence} ${flags & KEPT}`
+    if (!(await inMemory(broker, segment, offset))) lines.push(`${head} cannot be read`)
+    else if (view(broker, segment, offset) !== VIEWED) lines.push(`${head} is no message`)
+    else {
+      const { stored } = broker
+      const { source, payloadStart, payloadEnd } = stored
+      const payload = source.toString('utf8', payloadStart, Math.min(payloadEnd, payloadStart + 12))
+      lines.push(`${head} ${stored.keyText()} ${payload} ${payloadEnd - payloadStart}`)
+    }
+    isThere = store.after(dueAt, sequence)
+  }
+}
+
 function exchangeLines(exchange: Exchange, lines: string[]): void {
-  const { name, kind, isAutoDelete, isInternal } = exchange
+  const { name, type, isAutoDelete, isInternal } = exchange
   if (!exchange.isDurable) return
-  lines.push(`exchange ${name} ${kind} ${isAutoDelete} ${isInternal}`)
+  lines.push(`exchange ${name} ${type} ${isAutoDelete} ${isInternal}`)
   exchange.forEachBinding(({ target, key, arguments: table }) => {
     const to = target as Queue | Exchange
     if (to.isDurable) lines.push(`binding ${name} ${key} ${to.name} ${table.length}`)
@@ -193,6 +215,14 @@ export function liveBytes(broker: Broker, durableOnly: boolean): Map<number, num
   for (const queue of broker.state.queues.values()) {
     if (durableOnly && !queue.isDurable) continue
     for (const chunk of queue.chunks) chargeChunk(chunk, claim)
+  }
+  for (const store of broker.state.delays.stores.values()) {
+    if (durableOnly && !store.isDurable) continue
+    let isThere = store.first()
+    while (isThere) {
+      claim(store.segment, shareOf(store.payloadBytes, store.flags))
+      isThere = store.after(store.dueAt, store.sequence)
+    }
   }
   for (const vhost of broker.state.vhosts.values()) {
     for (const { value } of vhost.retained.tree.entries()) {

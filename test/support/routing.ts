@@ -7,6 +7,13 @@ export const text = (value: string): FieldValue => ({ type: 'S', value })
 export const int = (value: number): FieldValue => ({ type: 'I', value })
 export const VOID: FieldValue = { type: 'V', value: null }
 
+/** Of an exchange that delays, in front of others. */
+export const DELAYED: FieldTable = [
+  ['x-delayed-type', text('fanout')],
+  ['alternate-exchange', text('f')]
+]
+export const delayed = (ms: number): FieldTable => [['x-delay', int(ms)]]
+
 /** Named like its kind unless told otherwise. */
 export function exchange(kind: ExchangeKind, name: string = kind): Exchange {
   return new Exchange({ name, kind })

@@ -37,10 +37,10 @@ export function lastingLines(state: State): string[] {
       lines.push(`retained ${topic} ${sequence} ${bytes} ${flags >>> 16}`)
     }
     for (const exchange of vhost.exchanges.values()) {
-      const { name, kind, isAutoDelete, arguments: table } = exchange
+      const { name, type, isAutoDelete, arguments: table } = exchange
       if (name !== '' && !name.startsWith('amq.')) {
         lines.push(
-          `exchange ${name} ${kind} ${isAutoDelete} ${table.map(([argument]) => argument)}`
+          `exchange ${name} ${type} ${isAutoDelete} ${table.map(([argument]) => argument)}`
         )
       }
       exchange.forEachBinding(binding => {

@@ -47,6 +47,7 @@ const STATS: BrokerStats = {
   retainedBytes: 7,
   queueCount: 8,
   messagesReady: 9,
+  delayed: [{ vhost: '/', exchange: 'later', messages: 12, bytes: 120 }],
   messagesUnacked: 10,
   journal: {
     records: 1,
@@ -106,6 +107,7 @@ describe('metrics', () => {
 
   it('escape the names of queues', () => {
     expect(text).toContain('motemq_queue_messages_ready{vhost="/",queue="a\\"b\\\\c\\nd"} 1\n')
+    expect(text).toContain('motemq_exchange_messages_delayed{vhost="/",exchange="later"} 12\n')
   })
 })
 

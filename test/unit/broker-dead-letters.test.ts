@@ -23,7 +23,7 @@ let backend: Backend
 function withFrontEnds(broker: Broker): void {
   broker.propertyDecoders[FORM_AMQP] = decodeProperties
   broker.propertyDecoders[FORM_MQTT] = decodeMqtt
-  broker.encodeAmqp = encodeProperties
+  broker.propertyEncoders[FORM_AMQP] = encodeProperties
 }
 
 beforeEach(async () => {

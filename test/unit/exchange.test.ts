@@ -1,15 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { BrokerError } from '../../src/core/errors.ts'
-import {
-  type Binding,
-  EXCHANGE_BINDING,
-  QUEUE_BINDING,
-  type QueueTarget,
-  SUBSCRIPTION,
-  type TopicTarget
-} from '../../src/core/exchange.ts'
+import type { Binding, QueueTarget, TopicTarget } from '../../src/core/exchange.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
 import { Routes, routeAll } from '../../src/core/route-all.ts'
+import { EXCHANGE_BINDING, QUEUE_BINDING, SUBSCRIPTION } from '../../src/core/target-kinds.ts'
 import { exchange, int, route, text, VOID } from '../support/routing.ts'
 
 const [q1, q2, q3]: QueueTarget[] = [{ id: 1 }, { id: 2 }, { id: 3 }] as const

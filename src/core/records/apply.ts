@@ -3,6 +3,7 @@ import { BytesError, BytesReader } from '../../lib/bytes-reader.ts'
 import { BrokerError } from '../errors.ts'
 import { Message } from '../message.ts'
 import type { State } from '../state.ts'
+import * as delays from './delay.ts'
 import * as definitions from './definitions.ts'
 import { KIND } from './kinds.ts'
 import { applyMessage } from './message.ts'
@@ -57,6 +58,8 @@ const COLD: Readonly<Record<number, (state: State, reader: BytesReader) => boole
   [KIND.exchangeDelete]: definitions.applyExchangeDelete,
   [KIND.bind]: (state, reader) => definitions.applyBinding(state, reader, true),
   [KIND.unbind]: (state, reader) => definitions.applyBinding(state, reader, false),
+  [KIND.delays]: delays.applyDelays,
+  [KIND.delayEnd]: delays.applyDelayEnd,
   [KIND.session]: sessions.applySession,
   [KIND.sessionEnd]: sessions.applySessionEnd,
   [KIND.subscribe]: sessions.applySubscribe,

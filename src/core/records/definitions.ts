@@ -1,14 +1,13 @@
 /** Records of queues, exchanges and bindings: as declared, and as a checkpoint repeats them. */
 import type { ByteWriter } from '../../lib/byte-writer.ts'
 import type { BytesReader } from '../../lib/bytes-reader.ts'
-import { Exchange, type ExchangeKind } from '../exchange.ts'
+import { DelayStore } from '../delay-store.ts'
+import { EXCHANGE_KINDS, Exchange } from '../exchange.ts'
 import type { FieldTable } from '../field-table.ts'
 import { Queue } from '../queue.ts'
 import { declaredOptions, queueOptions } from '../queue-options.ts'
 import type { State } from '../state.ts'
 import { readTable, writeTable } from './field-table.ts'
-
-const KINDS: readonly ExchangeKind[] = ['direct', 'fanout', 'topic', 'headers']
 
 /** A durable queue with nothing in it; `nextSequence` goes on where it was. */
 export function writeQueue(writer: ByteWriter, queue: Queue): void {
@@ -61,30 +60,45 @@ export function applyQueueDelete(state: State, reader: BytesReader): boolean {
   return true
 }
 
+/** Of an exchange: it is of type `x-delayed-message`, and its store's id stands at the end. */
+const DELAYS = 4
+
 export function writeExchange(writer: ByteWriter, vhost: string, exchange: Exchange): void {
   writer.shortString(vhost)
   writer.shortString(exchange.name)
-  writer.u8(KINDS.indexOf(exchange.kind))
-  writer.u8((exchange.isAutoDelete ? 1 : 0) | (exchange.isInternal ? 2 : 0))
+  writer.u8(EXCHANGE_KINDS.indexOf(exchange.kind))
+  const { delay } = exchange
+  writer.u8(
+    (exchange.isAutoDelete ? 1 : 0) | (exchange.isInternal ? 2 : 0) | (delay === null ? 0 : DELAYS)
+  )
   writeTable(writer, exchange.arguments)
+  if (delay === null) return
+  writer.varint(delay.id)
+  writer.varint(delay.nextSequence)
 }
 
 export function applyExchange(state: State, reader: BytesReader): boolean {
   const vhost = reader.shortString()
   const name = reader.shortString()
-  const kind = KINDS[reader.u8()]
+  const kind = EXCHANGE_KINDS[reader.u8()]
   const flags = reader.u8()
   const table = readTable(reader)
   const owner = state.vhost(vhost)
+  const delayId = (flags & DELAYS) === 0 ? 0 : reader.varint()
+  const nextSequence = delayId === 0 ? 0 : reader.varint()
   if (kind === undefined || owner === null) return false
-  if (owner.exchanges.has(name)) return true
+  const known = owner.exchanges.get(name)
+  const delay = delayId === 0 ? null : (known?.delay ?? new DelayStore(delayId, vhost, name, true))
+  if (delay !== null && nextSequence > delay.nextSequence) delay.nextSequence = nextSequence
+  if (known !== undefined) return true
   const exchange = new Exchange({
     name,
     kind,
     isDurable: true,
     isAutoDelete: (flags & 1) !== 0,
     isInternal: (flags & 2) !== 0,
-    arguments: table
+    arguments: table,
+    delay
   })
   state.addExchange(vhost, exchange)
   return true

@@ -27,6 +27,10 @@ export const KIND = {
   exchangeDelete: 25,
   bind: 26,
   unbind: 27,
+  /** Delayed messages of an exchange, at a checkpoint. */
+  delays: 28,
+  /** A delayed message left its store, and no record of a message says so. */
+  delayEnd: 29,
   session: 32,
   sessionEnd: 33,
   subscribe: 34,

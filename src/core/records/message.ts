@@ -49,7 +49,7 @@ const USUAL_EXCHANGE = 'amq.topic'
 const FIXED_BYTES_MAX = 1 + 8 + 8 + 5 + 8 + 256 + 257 + 15
 export const DESTINATION_BYTES_MAX = 8 + 8 + 2 + 8
 /** What `writeSettled` needs. */
-export const SETTLED_BYTES_MAX = 8 + 8 + 1
+export const SETTLED_BYTES_MAX = 8 + 8 + 1 + 8
 
 /** Bytes that a message without its destinations may need. */
 export function messageBytesMax(message: Message): number {
@@ -131,17 +131,18 @@ export function writeDestination(
   return time > 0 ? target.writeDoubleBE(time, at) : at
 }
 
-/** Appends the place that the message leaves. */
+/** Appends the place that the message leaves; `time` names it in a store of delayed messages. */
 export function writeSettled(
   target: Buffer,
   at: number,
   queueId: number,
-  sequence: number
+  sequence: number,
+  time = 0
 ): number {
   at = writeVarint(target, at, queueId)
   at = writeVarint(target, at, sequence)
-  target[at] = TO_SETTLES
-  return at + 1
+  target[at++] = TO_SETTLES | (time > 0 ? TO_HAS_TIME : 0)
+  return time > 0 ? target.writeDoubleBE(time, at) : at
 }
 
 function writeShortString(target: Buffer, at: number, text: string): number {
@@ -264,7 +265,7 @@ export class DestinationReader {
   flags = 0
   isTransient = false
   identifiers: number[] | null = null
-  /** Store time: when it expires in a queue with a time to live; 0 = none of its own. */
+  /** Store time: when it expires in a queue with a time to live, is due in a store of delayed messages; 0 = none. */
   time = 0
   /** No destination: this entry is finished. */
   isSettled = false
@@ -404,7 +405,7 @@ export function applyMessage(
     // A queue that did not last then may last by now: what it held in those days is gone all the same.
     if (reader.isTransient) continue
     if (queue === null) {
-      isKnown = false
+      if (!applyDelayed(state, segment, offset, bytes, expires | share)) isKnown = false
       continue
     }
     if (reader.isSettled) {
@@ -424,4 +425,23 @@ export function applyMessage(
     }
   }
   return isKnown
+}
+
+/** The place is one in a store of delayed messages. False: that is not known. */
+function applyDelayed(
+  state: State,
+  segment: number,
+  offset: number,
+  bytes: number,
+  flags: number
+): boolean {
+  const { queueId, sequence, time: dueAt, isSettled } = reader
+  const store = state.delayOf(queueId)
+  if (store === null || !(dueAt > 0)) return false
+  if (isSettled) state.delays.settle(store, dueAt, sequence)
+  else {
+    const entry = READY | reader.flags | flags
+    state.delays.insert(store, dueAt, sequence, segment, offset, bytes, entry)
+  }
+  return true
 }
