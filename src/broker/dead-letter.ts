@@ -46,9 +46,12 @@ export function bury(life: QueueLife): void {
     const step = stepOf(life)
     if (step === WAITS) return
     if (step === NO_MORE) {
-      ready(broker, queue)
+      // Consumers that met an expired head stopped there. Asked for nothing they would ask for a look again.
+      if (life.hasWorked) ready(broker, queue)
+      life.hasWorked = false
       return
     }
+    life.hasWorked = true
     broker.turns.deliveries++
   }
   life.schedule()

@@ -49,6 +49,8 @@ export class QueueLife implements Timed, Life {
   /** The head is to be looked at now. */
   isDue: boolean
   isScheduled: boolean
+  /** Something was taken away, or read, since consumers were last woken. */
+  hasWorked: boolean
   /** A block is being read. */
   isLoading: boolean
   /** Deliveries of those that had more than an entry counts. */
@@ -68,6 +70,7 @@ export class QueueLife implements Timed, Life {
     this.isOver = false
     this.isDue = false
     this.isScheduled = false
+    this.hasWorked = false
     this.isLoading = false
     this.many = null
     this.dead = []
@@ -130,6 +133,8 @@ export function noteExpiring(broker: Broker, queue: Queue, at: number): void {
 
 /** The head of a queue with expiring messages is another one now: it may be due already. */
 export function headChanged(broker: Broker, queue: Queue): void {
+  // What was sent to a client once does not expire [MQTT-4.3.3-7]: sessions look at each delivery themselves.
+  if (queue.isSession) return
   const life = lifeOf(broker, queue)
   if (life.isStale || life.isDue) return
   life.isStale = true

@@ -48,7 +48,9 @@ export function inboundTicket(session: Session, packetId: number): number {
 
 /** One of several that go back: call `ready` when all have, else the first overtakes those that lay before it. */
 export function putBack(broker: Broker, queue: Queue, sequence: number): void {
-  if (!isSpent(broker, queue, sequence)) queue.requeue(sequence)
+  if (isSpent(broker, queue, sequence)) return
+  queue.requeue(sequence)
+  if (queue.mayExpire) headChanged(broker, queue)
 }
 
 /** Back to its original place, and to be delivered again. */

@@ -1,6 +1,7 @@
 /** Messages that expire, and queues that do: x-message-ttl, expiration, x-expires. */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { BASIC, CHANNEL, QUEUE } from '../../src/amqp/codec/methods.ts'
+import type { QueueLife } from '../../src/broker/queue-life.ts'
 import { declare, delivery, get, later, readyIn } from '../support/amqp-dead.ts'
 import type { AmqpGateway } from '../support/amqp-gateway.ts'
 import {
@@ -172,6 +173,33 @@ describe('a message’s own expiration', () => {
     await nothingMoreLater(client)
     await gateway.passIn(200)
     expect([await readyIn(client, 'q'), expired()]).toEqual([0, 1])
+  })
+
+  it('is found when it comes back from a consumer that is gone, and nobody else is there', async () => {
+    await declare(client, 'q')
+    publish('x', '100')
+    await nothingMoreLater(client)
+    const other = await gateway.connect()
+    await other.call(BASIC.consume, CONSUME_VALUES, BASIC.consumeOk)
+    await delivery(other)
+    await gateway.passIn(200)
+    other.destroy()
+    while ((await readyIn(client, 'q')) + expired() === 0) await later()
+    await gateway.passIn(50)
+    expect([await readyIn(client, 'q'), expired()]).toEqual([0, 1])
+  })
+
+  it('costs nothing while its queue waits for a consumer that takes no more', async () => {
+    await declare(client, 'q')
+    publish('first', '100000')
+    publish('second', '100000')
+    await consume(1)
+    await delivery(client)
+    await nothingMoreLater(client)
+    await gateway.passIn(60)
+    await gateway.passIn(60)
+    const life = gateway.broker.state.vhost('/')!.queues.get('q')!.life as QueueLife
+    expect(life.head.at - gateway.broker.nowMs).toBeGreaterThan(90_000)
   })
 
   it('that is no decimal number closes the channel: 406', async () => {
