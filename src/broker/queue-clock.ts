@@ -35,6 +35,7 @@ class QueueClock {
 
   clear(deadline: Deadline<Timed>): void {
     this.#heap.clear(deadline)
+    if (this.#heap.size === 0) this.stop()
   }
 
   /** Bounded: a hundred thousand queues that are due at once must not stop everybody. */
