@@ -1,5 +1,6 @@
 /** Conversations of AMQP clients: right in form, and nearly always in order. */
 import { encodeProperties } from '../../src/amqp/properties.ts'
+import type { FieldValue } from '../../src/core/field-table.ts'
 import { MessageProperties } from '../../src/core/properties.ts'
 import { between, type Random } from './random.ts'
 import { EVENTS, happens, type Step, sends } from './fuzz-case.ts'
@@ -47,7 +48,15 @@ const KEYS = [
   'amq.rabbitmq.reply-to.x',
   'ä'
 ]
-const KINDS = ['direct', 'fanout', 'topic', 'headers', 'odd']
+const KINDS = [
+  'direct',
+  'fanout',
+  'topic',
+  'headers',
+  'x-delayed-message',
+  'x-consistent-hash',
+  'odd'
+]
 const TAGS = ['t', 't', 'u', '']
 const ARGUMENTS = [
   'x-max-length',
@@ -56,7 +65,35 @@ const ARGUMENTS = [
   'x-match',
   'x-priority',
   'x-message-ttl',
+  'x-expires',
+  'x-dead-letter-exchange',
+  'x-dead-letter-routing-key',
+  'x-dead-letter-strategy',
+  'x-max-priority',
+  'x-single-active-consumer',
+  'x-delivery-limit',
+  'x-consumer-timeout',
+  'x-queue-type',
+  'x-message-deduplication',
+  'x-delayed-type',
+  'alternate-exchange',
   'k'
+]
+const TEXTS = [
+  'reject-publish',
+  'reject-publish-dlx',
+  'drop-head',
+  'all',
+  'any',
+  'q',
+  'r',
+  'e',
+  'amq.fanout',
+  'classic',
+  'quorum',
+  'topic',
+  'at-least-once',
+  ''
 ]
 const HEADER = Buffer.from('AMQP\0\0\x09\x01', 'latin1')
 
@@ -125,7 +162,7 @@ function value(random: Random, to: Sketch, depth: number): void {
       else to.number(4, 0)
       return
     default:
-      to.sized(4, pick(random, ['reject-publish', 'drop-head', 'all', 'any', 'q', 'r', '']))
+      to.sized(4, pick(random, TEXTS))
   }
 }
 
@@ -257,7 +294,7 @@ function settle(random: Random, channel: number): Piece {
 
 function seldom(random: Random, channel: number, queue: string): Piece {
   const exchange = pick(random, EXCHANGES)
-  switch (between(random, 0, 12)) {
+  switch (between(random, 0, 15)) {
     case 0:
       return method(channel, 40, 10, to => {
         to.number(2, 0)
@@ -305,9 +342,28 @@ function seldom(random: Random, channel: number, queue: string): Piece {
         to.number(2, 200).sized(1, 'bye').number(2, 0).number(2, 0)
       )
     case 11:
+      return method(0, 10, 70, to => to.sized(4, 'secret').sized(1, 'renewed'))
+    case 12:
+    case 13:
+      return method(channel, 90, pick(random, [10, 10, 20, 20, 30]), nothing)
+    case 14:
       return method(channel, pick(random, [90, 60, 30, 99]), between(random, 0, 130), nothing)
     default:
       return frame(pick(random, [8, 8, 4, 3]), pick(random, [0, channel]), nothing)
+  }
+}
+
+/** A header that the broker acts upon, or writes itself. */
+function noted(random: Random): [string, FieldValue] {
+  switch (between(random, 0, 3)) {
+    case 0:
+      return ['x-delay', { type: 'I', value: pick(random, [0, 1, 1_000, -1, 0x7fffffff]) }]
+    case 1:
+      return ['x-deduplication-header', { type: 'S', value: pick(random, ['1', '2']) }]
+    case 2:
+      return ['x-death', { type: 'A', value: [{ type: 'F', value: [] }] }]
+    default:
+      return ['x-death', { type: 'S', value: 'none' }]
   }
 }
 
@@ -322,12 +378,13 @@ function publish(random: Random, channel: number): Piece[] {
   if (chance(random, 0.1)) properties.contentType = 'text/plain'
   if (chance(random, 0.1))
     properties.responseTopic = pick(random, ['a/b', 'a/b', 'amq.rabbitmq.reply-to'])
+  if (chance(random, 0.1)) properties.priority = pick(random, [0, 1, 9, 255])
   if (chance(random, 0.05)) properties.userId = pick(random, ['any', 'any', 'any', 'other'])
   if (chance(random, 0.1)) {
     const name = pick(random, ['CC', 'BCC', 'k', 'x-match'])
     const copies = [{ type: 'S', value: pick(random, KEYS) } as const]
     properties.headers = [[name, { type: 'A', value: copies }]]
-  }
+  } else if (chance(random, 0.1)) properties.headers = [noted(random)]
   const bytes = encodeProperties(properties)
   const pieces = [
     method(channel, 60, 40, to => {

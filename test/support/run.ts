@@ -23,19 +23,27 @@ export interface StartOptions {
   /** Besides what this process has. */
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
+  /** It starts programs of its own: they are killed with it. */
+  readonly isGroup?: boolean
 }
 
 export function start(
   command: string,
   args: readonly string[],
-  { timeoutMs = 20_000, env, cwd }: StartOptions = {}
+  { timeoutMs = 20_000, env, cwd, isGroup = false }: StartOptions = {}
 ): Running {
   const child = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
+    detached: isGroup,
     cwd
   })
-  const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
+  const kill = () => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    if (isGroup) process.kill(-child.pid!, 'SIGKILL')
+    else child.kill('SIGKILL')
+  }
+  const timer = setTimeout(kill, timeoutMs)
   let stdout = ''
   let stderr = ''
   /** Those who wait for something that it says. */
@@ -74,7 +82,7 @@ export function start(
     })
   const saw = (text: string) => until(() => stdout.includes(text))
   const said = (text: string) => until(() => stdout.includes(text) || stderr.includes(text))
-  return { result, saw, said, kill: () => child.kill('SIGKILL') }
+  return { result, saw, said, kill }
 }
 
 /** Runs it and resolves with its standard output; rejects when it does not end with 0. */
