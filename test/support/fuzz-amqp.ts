@@ -384,7 +384,8 @@ function publish(random: Random, channel: number): Piece[] {
     const name = pick(random, ['CC', 'BCC', 'k', 'x-match'])
     const copies = [{ type: 'S', value: pick(random, KEYS) } as const]
     properties.headers = [[name, { type: 'A', value: copies }]]
-  } else if (chance(random, 0.1)) properties.headers = [noted(random)]
+  }
+  if (chance(random, 0.05)) properties.headers = [noted(random)]
   const bytes = encodeProperties(properties)
   const pieces = [
     method(channel, 60, 40, to => {
