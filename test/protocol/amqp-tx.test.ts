@@ -333,7 +333,7 @@ describe('commit-ok', () => {
 })
 
 describe('tx mode', () => {
-  it('and confirms do not go together: 406', async () => {
+  it('R19: and confirms do not go together: 406', async () => {
     client.method(CONFIRM.select, 1, { noWait: false })
     const text = 'PRECONDITION_FAILED - cannot switch from tx to confirm mode'
     await channelClosed(client, 406, CONFIRM.select, text)
@@ -350,7 +350,7 @@ describe('tx mode', () => {
     expect(ready()).toBe(1)
   })
 
-  it('is a channel’s own: commit and rollback without select are 406', async () => {
+  it('R19: is a channel’s own: commit and rollback without select are 406', async () => {
     const text = 'PRECONDITION_FAILED - channel is not transactional'
     for (const method of [TX.commit, TX.rollback]) {
       const { client: plain } = await startAmqp()

@@ -29,6 +29,7 @@ const SITUATIONS: Readonly<Record<string, string>> = {
   R16: 'basic.get of a queue with a single active consumer: 405',
   R17: 'a bad expiration, a foreign user-id: 406',
   R18: 'immediate, prefetch_size, recover without requeue, flow off: 540, of the connection',
+  R19: 'transactions and confirms on one channel, commit or rollback without select: 406',
   R20: 'a delivery that stays open for too long: 406',
   R21: 'which right each method asks for'
 }
