@@ -1,5 +1,6 @@
 /** The broker's counts in the shape that the admin API and metrics read. */
 import type { Session } from '../core/session.ts'
+import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import type { Consumers } from './queue-consumers.ts'
 import type { BrokerStats, DelayStats, QueueStats, StatsSource, Traffic } from './stats.ts'
@@ -56,8 +57,8 @@ export class Report implements StatsSource {
       deadLetteredTotal: counters.deadLettered,
       ...sums,
       delayed: this.#delayed(),
-      retained: state.vhost('/')?.retained.count ?? 0,
-      retainedBytes: state.vhost('/')?.retained.bytes ?? 0,
+      retained: sumOver(state.vhosts.values(), ({ retained }) => retained.count),
+      retainedBytes: sumOver(state.vhosts.values(), ({ retained }) => retained.bytes),
       journal: journal.stats,
       journalFailed: journal.failed,
       diskLevel: journal.level,
@@ -136,6 +137,12 @@ function addSession(
   sums.sessionBytes += session.queue.readyBytes
   sums.subscriptions += session.subscriptions.size
   sums.sharedSubscriptions += session.shared?.length ?? 0
+}
+
+function sumOver(vhosts: Iterable<Vhost>, of: (vhost: Vhost) => number): number {
+  let sum = 0
+  for (const vhost of vhosts) sum += of(vhost)
+  return sum
 }
 
 function triple(counts: readonly number[]): [number, number, number] {

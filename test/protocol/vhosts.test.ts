@@ -1,6 +1,7 @@
 /** Virtual hosts over both protocols: each with its own names, sessions, retained messages and permissions. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { CHANNEL, CONNECTION, EXCHANGE, QUEUE } from '../../src/amqp/codec/methods.ts'
+import { Report, type ServerCounts } from '../../src/broker/report.ts'
 import { text } from '../support/raw-mqtt.ts'
 import { WholeServer } from '../support/whole-server.ts'
 
@@ -71,6 +72,8 @@ describe('a virtual host', () => {
     expect((await two.next()).toString('hex')).toBe('9003000101')
     two.send('30 06 00 01', '74 68 65 72')
     expect((await two.next()).toString()).toContain('her')
+    const report = new Report(server.running.broker, () => ({}) as ServerCounts)
+    expect(report.stats()).toMatchObject({ retained: 1, retainedBytes: 4 })
     const vhosts = (await server.ask('GET', '/api/vhosts')) as Record<string, unknown>[]
     expect(vhosts).toMatchObject([
       { name: '/', queues: 1, messages: 0, sessions: 1, retained: 0 },
