@@ -26,7 +26,7 @@ import { type Consumer, connectionOf, DELIVER_REDELIVERED, DELIVER_RETAIN } from
 import { withDeliveryCount } from './delivery-count.ts'
 import { finish } from './finish.ts'
 import { Consumers } from './queue-consumers.ts'
-import { expireSoon, headChanged } from './queue-life.ts'
+import { expireSoon, headChanged, nothingExpires } from './queue-life.ts'
 import { topicOf } from './routing.ts'
 
 /** Deliveries of one queue in one turn. */
@@ -57,7 +57,10 @@ export function deliver(broker: Broker, consumers: Consumers): void {
   if (consumers.isLoading || queue.isDeleted) return
   if (queue.isDurable && broker.journal.failed) return
   for (let left = BUDGET; left > 0; left--) {
-    if (queue.readyCount === 0) return
+    if (queue.readyCount === 0) {
+      if (queue.mayExpire) nothingExpires(broker, queue)
+      return
+    }
     const consumer = consumers.pick()
     if (consumer === null) {
       if (queue.mayExpire && session === null) headChanged(broker, queue)

@@ -12,7 +12,6 @@ export function endQueue(broker: Broker, queue: Queue): number {
   if (queue.isDeleted) return 0
   if (queue.readyCount > 0) broker.counters.dropFrom(queue.name, 'queue_deleted', queue.readyCount)
   broker.state.removeQueue(queue)
-  queue.life?.end()
   if (queue.owner !== null) broker.exclusiveQueues.get(queue.owner)?.delete(queue)
   const consumers = queue.attached as Consumers | null
   if (consumers !== null) {

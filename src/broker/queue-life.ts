@@ -141,6 +141,14 @@ export function headChanged(broker: Broker, queue: Queue): void {
   life.lookAt(broker.nowMs + LOOK_MS)
 }
 
+/** Nothing waits in the queue any more: nobody needs to look. */
+export function nothingExpires(broker: Broker, queue: Queue): void {
+  const life = queue.life as QueueLife | null
+  if (life === null || !life.head.isSet || life.dead.length > 0) return
+  life.isStale = false
+  queueClockOf(broker).clear(life.head)
+}
+
 /** The head has expired: it and those behind it that have, too, leave in a turn of their own. */
 export function expireSoon(broker: Broker, queue: Queue): void {
   const life = lifeOf(broker, queue)

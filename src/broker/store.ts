@@ -105,7 +105,9 @@ export function store(
   enter(broker, message, position.segment, position.offset, isRetained, ticket)
   if (isRetained) retain(broker, message, publisher!, position.segment, position.offset, count)
   for (let i = 0; i < count; i++) {
-    deliverNew(broker, targets.queues[i]!, message, targets.sequences[i]!, targets.identifiers[i]!)
+    const queue = targets.queues[i]!
+    deliverNew(broker, queue, message, targets.sequences[i]!, targets.identifiers[i]!)
+    if ((targets.flags[i]! & ENTRY_EXPIRES) !== 0) noteExpiry(broker, queue, message, i)
   }
   return ticket
 }
@@ -207,7 +209,6 @@ function enter(
     const flags = targets.flags[i]! | share
     broker.state.insertEntry(queue, targets.sequences[i]!, segment, offset, bytes, flags)
     if (queue.hotEntries % GROWTH_NOTED === 0) noteGrown(broker, queue)
-    if ((flags & ENTRY_EXPIRES) !== 0 && !queue.isSession) noteExpiry(broker, queue, message, i)
     const isQos2 = (flags & ENTRY_QOS) >> ENTRY_QOS_SHIFT === 2
     if (isQos2 && queue.isDurable && queue.isSession) {
       hold(broker, queue, targets.sequences[i]!, ticket)
@@ -215,7 +216,9 @@ function enter(
   }
 }
 
+/** What nobody has taken at once is looked at when it expires. */
 function noteExpiry(broker: Broker, queue: Queue, message: Message, index: number): void {
+  if (queue.isSession || queue.readyCount === 0) return
   const own = targets.hasTimes ? targets.times[index]! : 0
   const { expiresAt } = message
   noteExpiring(broker, queue, own > 0 && (expiresAt === 0 || own < expiresAt) ? own : expiresAt)

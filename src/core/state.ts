@@ -90,6 +90,7 @@ export class State {
   /** Ends a queue with its bindings and all that it holds. */
   removeQueue(queue: Queue): void {
     queue.isDeleted = true
+    queue.life?.end()
     this.queues.delete(queue.id)
     const vhost = this.vhosts.get(queue.vhost)
     if (vhost !== undefined && !queue.isSession) {
