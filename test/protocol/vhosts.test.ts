@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { CHANNEL, CONNECTION, EXCHANGE, QUEUE } from '../../src/amqp/codec/methods.ts'
 import { Report, type ServerCounts } from '../../src/broker/report.ts'
+import type { FieldTable } from '../../src/core/field-table.ts'
 import { text } from '../support/raw-mqtt.ts'
 import { WholeServer } from '../support/whole-server.ts'
 
@@ -191,6 +192,15 @@ describe('the end of a virtual host', () => {
     const exchange = { ...about, exchange: 'e', passive: false, autoDelete: false, arguments: [] }
     await backend.call(EXCHANGE.declare, exchange, EXCHANGE.declareOk)
     backend.publish('', 'q', 'waits')
+    const delayed = { ...exchange, exchange: 'late', type: 'x-delayed-message' }
+    const kind: FieldTable = [['x-delayed-type', { type: 'S', value: 'direct' }]]
+    await backend.call(EXCHANGE.declare, { ...delayed, arguments: kind }, EXCHANGE.declareOk)
+    backend.publish('late', 'q', 'held back', {
+      persistent: true,
+      properties: { headers: [['x-delay', { type: 'I', value: 60_000 }]] }
+    })
+    await backend.call(QUEUE.declare, DECLARE, QUEUE.declareOk)
+    expect(broker.state.delays.stores.size).toBe(1)
     const phone = await server.mqtt()
     await phone.connect(5, {
       username: 'b:any',
@@ -213,6 +223,7 @@ describe('the end of a virtual host', () => {
     expect(rest.at(-1)?.subarray(0, 3).toString('hex')).toMatch(/^e0..98$/)
     expect(broker.vhosts.has('b')).toBe(false)
     expect(broker.state.queues.size).toBe(1)
+    expect(broker.state.delays.stores.size).toBe(0)
     expect(broker.state.sessions.size).toBe(1)
     await expect(server.ask('DELETE', '/api/vhosts/b')).rejects.toThrow('no virtual host')
     await server.ask('PUT', '/api/vhosts/b')
