@@ -37,7 +37,7 @@ requireProgram(isAvailable('javac') ? CLIENT : 'javac')('the Java client', () =>
     return start('java', words, { timeoutMs: 120_000 })
   }
 
-  it('does its rounds: work queue, confirms, refusals, acknowledgements, alternate exchange, dead letters', async () => {
+  it('does its rounds: work queue, confirms, refusals, acknowledgements, alternate exchange, dead letters, delays', async () => {
     const { code, stdout, stderr } = await rounds(...ROUNDS).result
     expect(stderr).toBe('')
     expect(stdout.trim().split('\n')).toEqual(ROUNDS)
