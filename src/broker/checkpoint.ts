@@ -7,9 +7,14 @@
 import type { Binding, Exchange } from '../core/exchange.ts'
 import type { DelayStore } from '../core/delay-store.ts'
 import type { Move } from '../core/move.ts'
-import type { Queue } from '../core/queue.ts'
+import { isUpperLevel, type PriorityLevels, type Queue } from '../core/queue.ts'
 import { writeDelays } from '../core/records/delay.ts'
-import { writeBinding, writeExchange, writeQueue } from '../core/records/definitions.ts'
+import {
+  writeBinding,
+  writeExchange,
+  writeQueue,
+  writeQueueLevel
+} from '../core/records/definitions.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writePolicy } from '../core/records/policy.ts'
 import { writeCold, writeEntries } from '../core/records/queue-entries.ts'
@@ -76,7 +81,7 @@ export class Checkpoint {
     }
     for (const store of [...state.delays.stores.values()]) yield* this.#delays(store)
     for (const queue of [...state.queues.values()]) {
-      if (queue.isDeleted || !queue.isDurable) continue
+      if (queue.isDeleted || !queue.isDurable || isUpperLevel(queue)) continue
       const group = state.groups.get(queue.id)
       if (group !== undefined) {
         yield* this.#group(group)
@@ -89,6 +94,7 @@ export class Checkpoint {
       yield
       if (session !== undefined) yield* this.#session(session)
       yield* this.#entries(queue)
+      if (queue.levels !== null) yield* this.#levels(queue.levels)
     }
     for (const session of [...state.sessions.values()]) {
       if (session.queue.isDeleted || session.will === null || session.isLasting) continue
@@ -223,6 +229,20 @@ export class Checkpoint {
     }
     this.#append(KIND.sharedMove)
     return true
+  }
+
+  /**
+   * Those of now, behind their queue: of one that is used since the pass began its own record may stand before the
+   * queue's, where replay makes nothing of it.
+   */
+  *#levels(levels: PriorityLevels): Generator<void, void, void> {
+    for (const level of [...levels.used]) {
+      if (level === levels.owner || level.isDeleted) continue
+      writeQueueLevel(this.#broker.writer, level)
+      this.#append(KIND.queueLevel)
+      yield
+      yield* this.#entries(level)
+    }
   }
 
   *#entries(queue: Queue): Generator<void, void, void> {

@@ -18,7 +18,8 @@ export interface Consumer {
   /** Room for one more delivery now: credit, output buffer, not paused. */
   hasCredit(): boolean
   /**
-   * One delivery. Encodes at once: `message` is a view for this turn only. `flags`: DELIVER_*.
+   * One delivery. Encodes at once: `message` is a view for this turn only. `flags`: DELIVER_*. With `sequence` it is
+   * settled; of a queue with priorities that names its level, too.
    * `subscriptionIds`: MQTT subscription identifiers that matched, else null.
    */
   deliver(

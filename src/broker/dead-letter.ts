@@ -9,7 +9,7 @@ import type { Exchange } from '../core/exchange.ts'
 import { type FieldTable, fieldOf } from '../core/field-table.ts'
 import { Message } from '../core/message.ts'
 import type { MessageProperties } from '../core/properties.ts'
-import { COLD, type Queue } from '../core/queue.ts'
+import { COLD, type Queue, readyBytesOf, readyOf } from '../core/queue.ts'
 import { ENTRY_EXPIRES, ENTRY_STATE, UNACKED } from '../core/queue-entry.ts'
 import { expiryIn } from '../core/records/message.ts'
 import type { Route } from '../core/route.ts'
@@ -95,12 +95,13 @@ function trimHead(life: QueueLife): number {
   const { broker, queue } = life
   const { messagesMax, bytesMax, overflow } = queue.options
   const isOver =
-    (messagesMax >= 0 && queue.readyCount > messagesMax) ||
-    (bytesMax >= 0 && queue.readyBytes > bytesMax)
-  const sequence = isOver && overflow === 'drop-head' ? queue.next() : NOTHING
-  if (sequence === COLD) return warmHead(life, queue.coldChunk!)
+    (messagesMax >= 0 && readyOf(queue) > messagesMax) ||
+    (bytesMax >= 0 && readyBytesOf(queue) > bytesMax)
+  const head = queue.levels === null ? queue : queue.levels.top()
+  const sequence = isOver && overflow === 'drop-head' ? head.next() : NOTHING
+  if (sequence === COLD) return warmHead(life, head)
   if (sequence === NOTHING) life.isOver = false
-  else discard(broker, queue, sequence, 'maxlen', true)
+  else discard(broker, head, sequence, 'maxlen', true)
   return DONE
 }
 
@@ -108,7 +109,7 @@ function trimHead(life: QueueLife): number {
 function expireHead(life: QueueLife): number {
   const { broker, queue } = life
   const sequence = queue.next()
-  if (sequence === COLD) return warmHead(life, queue.coldChunk!)
+  if (sequence === COLD) return warmHead(life, queue)
   if (sequence === NOTHING || (queue.flags & ENTRY_EXPIRES) === 0) {
     life.isDue = false
     return NO_MORE
@@ -139,32 +140,37 @@ function giveUp(broker: Broker, queue: Queue, sequence: number): void {
 function loadBody(life: QueueLife, sequence: number): number {
   life.isLoading = true
   const { segment, offset } = life.queue
-  load(life.broker, segment, offset, new LifeWaiter(life, sequence, null))
+  load(life.broker, segment, offset, new LifeWaiter(life, life.queue, sequence, null))
   return WAITS
 }
 
-function warmHead(life: QueueLife, chunk: Chunk): number {
-  if (warm(life.broker, life.queue, chunk)) return DONE
+/** `queue` is the life's own, or the level of it that is at the head. */
+function warmHead(life: QueueLife, queue: Queue): number {
+  const chunk = queue.coldChunk!
+  if (warm(life.broker, queue, chunk)) return DONE
   life.isLoading = true
-  load(life.broker, chunk.segment, chunk.offset, new LifeWaiter(life, 0, chunk))
+  load(life.broker, chunk.segment, chunk.offset, new LifeWaiter(life, queue, 0, chunk))
   return WAITS
 }
 
 /** Goes on when a body, or a chunk's index, was read. */
 class LifeWaiter implements BlockWaiter {
   readonly #life: QueueLife
+  readonly #queue: Queue
   readonly #sequence: number
   readonly #chunk: Chunk | null
 
-  constructor(life: QueueLife, sequence: number, chunk: Chunk | null) {
+  constructor(life: QueueLife, queue: Queue, sequence: number, chunk: Chunk | null) {
     this.#life = life
+    this.#queue = queue
     this.#sequence = sequence
     this.#chunk = chunk
   }
 
   onBlock(segment: number, offset: number, ok: boolean): void {
     const life = this.#life
-    const { broker, queue } = life
+    const queue = this.#queue
+    const { broker } = life
     life.isLoading = false
     if (queue.isDeleted) return
     if (this.#chunk !== null) afterIndexRead(broker, queue, this.#chunk, segment, offset, ok)

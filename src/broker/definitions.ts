@@ -9,7 +9,7 @@ import { DELAYED_TYPE, Exchange } from '../core/exchange.ts'
 import { type FieldTable, fieldOf, fieldTypeName } from '../core/field-table.ts'
 import { mayBindingKey, mayFilter, mayResource, type ResourceAccess } from '../core/permissions.ts'
 import type { Principal } from '../core/principal.ts'
-import { Queue } from '../core/queue.ts'
+import { Queue, readyOf } from '../core/queue.ts'
 import { checkQueueArguments, isClassicIn, isQueueArgument } from '../core/queue-arguments.ts'
 import { declaredOptions, queueOptions } from '../core/queue-options.ts'
 import { writeBinding, writeExchange, writeQueue } from '../core/records/definitions.ts'
@@ -116,7 +116,7 @@ function describe(broker: Broker, queue: Queue): DeclaredQueue {
   used(broker, queue)
   // An earlier declaration may not be durable yet: what is answered must be.
   const ticket = queue.isDurable ? broker.definedTicket : 0
-  return { queue, ticket, messageCount: queue.readyCount, consumerCount: consumerCount(queue) }
+  return { queue, ticket, messageCount: readyOf(queue), consumerCount: consumerCount(queue) }
 }
 
 /** Throws `notFound`, or `locked` when it is exclusive to another connection. */
@@ -194,9 +194,9 @@ export function deleteQueue(
   if (request.ifUnused && consumerCount(queue) > 0) {
     throw precondition('queue', name, vhost, 'in use')
   }
-  if (request.ifEmpty && queue.readyCount > 0) throw precondition('queue', name, vhost, 'not empty')
+  if (request.ifEmpty && readyOf(queue) > 0) throw precondition('queue', name, vhost, 'not empty')
   if (queue.isDurable) checkJournal(broker)
-  const messageCount = queue.readyCount
+  const messageCount = readyOf(queue)
   return { messageCount, ticket: endQueue(broker, queue) }
 }
 
@@ -209,17 +209,27 @@ export function purgeQueue(
 ): { messageCount: number; ticket: number } {
   may(request.principal, 'read', 'queue', name, vhost)
   const queue = lookupQueue(vhost, name, request.owner)
-  const upTo = queue.nextSequence - 1
-  const open = queue.openSequences()
-  const messageCount = queue.readyCount
+  const messageCount = readyOf(queue)
   if (messageCount === 0)
     return { messageCount, ticket: queue.isDurable ? broker.definedTicket : 0 }
   if (queue.isDurable) checkJournal(broker)
-  broker.state.purge(queue, upTo, open)
   broker.counters.dropFrom(name, 'purged', messageCount)
-  if (!queue.isDurable) return { messageCount, ticket: 0 }
+  if (queue.levels === null) return { messageCount, ticket: purge(broker, queue) }
+  let ticket = 0
+  for (const level of queue.levels.used) {
+    if (level.readyCount > 0) ticket = purge(broker, level)
+  }
+  return { messageCount, ticket }
+}
+
+/** Returns the ticket of its record, 0 when the queue is not on the disk. */
+function purge(broker: Broker, queue: Queue): number {
+  const upTo = queue.nextSequence - 1
+  const open = queue.openSequences()
+  broker.state.purge(queue, upTo, open)
+  if (!queue.isDurable) return 0
   writePurge(broker.writer, queue.id, upTo, open)
-  return { messageCount, ticket: append(broker, KIND.purge, AWAITED) }
+  return append(broker, KIND.purge, AWAITED)
 }
 
 export interface DeclareExchange {

@@ -8,7 +8,7 @@ import type { Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
 import type { Chunk } from '../core/chunk.ts'
 import { NOTHING } from '../core/entries.ts'
-import { COLD, type Queue } from '../core/queue.ts'
+import { COLD, type Queue, readyOf } from '../core/queue.ts'
 import {
   ENTRY_EXPIRES,
   ENTRY_HAS_IDS,
@@ -35,6 +35,12 @@ const BUDGET = 512
 /** What hangs on a queue; made when it is first asked for. */
 export function consumersOf(broker: Broker, queue: Queue): Consumers {
   if (queue.attached !== null) return queue.attached as Consumers
+  const { levels } = queue
+  if (levels !== null) {
+    const consumers = new Consumers(broker, levels.owner, null, deliver)
+    levels.attach(consumers)
+    return consumers
+  }
   const session = queue.isSession ? (broker.state.sessions.get(queue.id) ?? null) : null
   const consumers = new Consumers(broker, queue, session, deliver)
   queue.attached = consumers
@@ -48,15 +54,17 @@ export function consumerCount(queue: Queue): number {
 
 /** A consumer of this queue has credit again. */
 export function ready(broker: Broker, queue: Queue): void {
-  if (queue.readyCount > 0 && queue.attached !== null) deliver(broker, queue.attached as Consumers)
+  if (queue.attached !== null && readyOf(queue) > 0) deliver(broker, queue.attached as Consumers)
 }
 
 /** Delivers what is ready to who has credit. */
 export function deliver(broker: Broker, consumers: Consumers): void {
-  const { queue, session } = consumers
-  if (consumers.isLoading || queue.isDeleted) return
-  if (queue.isDurable && broker.journal.failed) return
+  const { queue: whole, session } = consumers
+  const { levels } = whole
+  if (consumers.isLoading || whole.isDeleted) return
+  if (whole.isDurable && broker.journal.failed) return
   for (let left = BUDGET; left > 0; left--) {
+    const queue = levels === null ? whole : levels.top()
     if (queue.readyCount === 0) {
       if (queue.mayExpire) nothingExpires(broker, queue)
       return
@@ -69,26 +77,27 @@ export function deliver(broker: Broker, consumers: Consumers): void {
     const sequence = queue.next()
     if (sequence === NOTHING) return
     if (sequence === COLD) {
-      warmNext(broker, consumers)
+      warmNext(broker, consumers, queue)
       return
     }
-    if (!deliverOne(broker, consumers, consumer, sequence)) return
+    if (!deliverOne(broker, consumers, queue, consumer, sequence)) return
   }
-  if (queue.readyCount > 0) consumers.schedule()
+  if (readyOf(whole) > 0) consumers.schedule()
 }
 
 /** One entry, whose fields the queue holds. False: nothing more can be delivered in this turn. */
 function deliverOne(
   broker: Broker,
   consumers: Consumers,
+  queue: Queue,
   consumer: Consumer,
   sequence: number
 ): boolean {
-  const { queue, session } = consumers
+  const { session } = consumers
   if (session !== null && mustWait(session, queue, sequence)) return false
   const found = view(broker, queue.segment, queue.offset)
   if (found === NOT_LOADED) {
-    loadNext(broker, consumers)
+    loadNext(broker, consumers, queue)
     return false
   }
   if (found === DAMAGED) {
@@ -123,7 +132,7 @@ function deliverOne(
         ? identifiersOf(message.source, message, viewed.end, queue.id)
         : [move.identifier]
   }
-  hand(broker, consumers, consumer, message, sequence, identifiers)
+  hand(broker, consumers, queue, consumer, message, sequence, identifiers)
   return true
 }
 
@@ -167,12 +176,13 @@ function mayStillRead(session: Session, message: Message): boolean {
 function hand(
   broker: Broker,
   consumers: Consumers,
+  queue: Queue,
   consumer: Consumer,
   message: Message,
   sequence: number,
   identifiers: readonly number[] | null
 ): void {
-  const { queue } = consumers
+  const { levels } = queue
   const flags = queue.flags
   queue.take(sequence)
   consumers.passTurn()
@@ -181,8 +191,8 @@ function hand(
   }
   consumer.deliver(
     message,
-    queue,
-    sequence,
+    consumers.queue,
+    levels === null ? sequence : levels.nameOf(queue, sequence),
     deliverFlags(flags, sequence < queue.redeliveredBelow),
     identifiers
   )
@@ -211,7 +221,8 @@ export function deliverNew(
   const consumers = queue.attached as Consumers | null
   if (consumers === null || consumers.list.length === 0 || consumers.isLoading) return
   if (queue.isDurable && broker.journal.failed) return
-  if (queue.readyCount !== 1 || consumers.isScheduled) {
+  // What waits in a higher level goes first.
+  if (queue.readyCount !== 1 || consumers.isScheduled || queue.levels !== null) {
     if (!consumers.isScheduled && queue.readyCount <= BUDGET) deliver(broker, consumers)
     return
   }
@@ -219,7 +230,7 @@ export function deliverNew(
   if (!queue.find(sequence)) return
   if (session !== null && mustWait(session, queue, sequence)) return
   const consumer = consumers.pick()
-  if (consumer !== null) hand(broker, consumers, consumer, message, sequence, identifiers)
+  if (consumer !== null) hand(broker, consumers, queue, consumer, message, sequence, identifiers)
 }
 
 /**
@@ -252,16 +263,18 @@ export function unhold(broker: Broker, durable: number): void {
 class BodyWaiter implements BlockWaiter {
   readonly #broker: Broker
   readonly #consumers: Consumers
+  readonly #queue: Queue
   readonly #sequence: number
 
-  constructor(broker: Broker, consumers: Consumers, sequence: number) {
+  constructor(broker: Broker, consumers: Consumers, queue: Queue, sequence: number) {
     this.#broker = broker
     this.#consumers = consumers
+    this.#queue = queue
     this.#sequence = sequence
   }
 
   onBlock(segment: number, offset: number, ok: boolean): void {
-    const { queue } = this.#consumers
+    const queue = this.#queue
     this.#consumers.isLoading = false
     if (!ok && isThere(queue, this.#sequence, segment, offset)) {
       finish(this.#broker, queue, this.#sequence)
@@ -278,10 +291,9 @@ function isThere(queue: Queue, sequence: number, segment: number, offset: number
   return queue.find(sequence) && queue.segment === segment && queue.offset === offset
 }
 
-function loadNext(broker: Broker, consumers: Consumers): void {
-  const { queue } = consumers
+function loadNext(broker: Broker, consumers: Consumers, queue: Queue): void {
   consumers.isLoading = true
-  const waiter = new BodyWaiter(broker, consumers, queue.next())
+  const waiter = new BodyWaiter(broker, consumers, queue, queue.next())
   load(broker, queue.segment, queue.offset, waiter)
 }
 
@@ -289,31 +301,32 @@ function loadNext(broker: Broker, consumers: Consumers): void {
 class ChunkWaiter implements BlockWaiter {
   readonly #broker: Broker
   readonly #consumers: Consumers
+  readonly #queue: Queue
   readonly #chunk: Chunk
 
-  constructor(broker: Broker, consumers: Consumers, chunk: Chunk) {
+  constructor(broker: Broker, consumers: Consumers, queue: Queue, chunk: Chunk) {
     this.#broker = broker
     this.#consumers = consumers
+    this.#queue = queue
     this.#chunk = chunk
   }
 
   onBlock(segment: number, offset: number, ok: boolean): void {
-    const { queue } = this.#consumers
+    const queue = this.#queue
     this.#consumers.isLoading = false
     afterIndexRead(this.#broker, queue, this.#chunk, segment, offset, ok)
     deliver(this.#broker, this.#consumers)
   }
 }
 
-function warmNext(broker: Broker, consumers: Consumers): void {
-  const { queue } = consumers
+function warmNext(broker: Broker, consumers: Consumers, queue: Queue): void {
   const chunk = queue.coldChunk!
   if (broker.journal.view(chunk.segment, chunk.offset) && warm(broker, queue, chunk)) {
     consumers.schedule()
     return
   }
   consumers.isLoading = true
-  load(broker, chunk.segment, chunk.offset, new ChunkWaiter(broker, consumers, chunk))
+  load(broker, chunk.segment, chunk.offset, new ChunkWaiter(broker, consumers, queue, chunk))
 }
 
 /** Warms a chunk whose index was asked for at this position, or gives it up when that is damaged. */

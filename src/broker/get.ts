@@ -2,7 +2,7 @@
 import type { Message } from '../core/message.ts'
 import type { Chunk } from '../core/chunk.ts'
 import { NOTHING } from '../core/entries.ts'
-import { COLD, type Queue } from '../core/queue.ts'
+import { COLD, type Queue, readyOf } from '../core/queue.ts'
 import { ENTRY_EXPIRES, ENTRY_REDELIVERED } from '../core/queue-entry.ts'
 import { expiryIn } from '../core/records/message.ts'
 import type { BlockWaiter } from '../journal/journal.ts'
@@ -14,18 +14,20 @@ import { withDeliveryCount } from './delivery-count.ts'
 import { finish } from './finish.ts'
 import { discard, headChanged } from './queue-life.ts'
 
-/** Gets the answer; `message` is a view for this turn, null when the queue is empty. */
+/** Gets the answer; `message` is a view for this turn, null when the queue is empty. `sequence`: as for a consumer. */
 export interface Taker {
   onGot(message: Message | null, sequence: number, flags: number, remaining: number): void
 }
 
 /** Answers at once, or when the block is in memory. With `noAck` the message is settled. */
-export function get(broker: Broker, queue: Queue, taker: Taker, noAck: boolean): void {
+export function get(broker: Broker, whole: Queue, taker: Taker, noAck: boolean): void {
   for (;;) {
-    if (queue.isDeleted) {
+    if (whole.isDeleted) {
       taker.onGot(null, 0, 0, 0)
       return
     }
+    const { levels } = whole
+    const queue = levels === null ? whole : levels.top()
     const sequence = queue.next()
     if (sequence === NOTHING) {
       taker.onGot(null, 0, 0, 0)
@@ -34,7 +36,8 @@ export function get(broker: Broker, queue: Queue, taker: Taker, noAck: boolean):
     if (sequence === COLD) {
       const chunk = queue.coldChunk!
       if (warm(broker, queue, chunk)) continue
-      load(broker, chunk.segment, chunk.offset, new GetWaiter(broker, queue, taker, noAck, chunk))
+      const waiter = new GetWaiter(broker, whole, queue, taker, noAck, chunk)
+      load(broker, chunk.segment, chunk.offset, waiter)
       return
     }
     const found = view(broker, queue.segment, queue.offset)
@@ -43,7 +46,7 @@ export function get(broker: Broker, queue: Queue, taker: Taker, noAck: boolean):
       continue
     }
     if (found === NOT_LOADED) {
-      const waiter = new GetWaiter(broker, queue, taker, noAck, null)
+      const waiter = new GetWaiter(broker, whole, queue, taker, noAck, null)
       load(broker, queue.segment, queue.offset, waiter)
       return
     }
@@ -61,7 +64,8 @@ export function get(broker: Broker, queue: Queue, taker: Taker, noAck: boolean):
       flags !== 0 && queue.options.countsDeliveries
         ? withDeliveryCount(broker, queue, sequence, entryFlags, stored)
         : stored
-    taker.onGot(message, sequence, flags, queue.readyCount)
+    const name = levels === null ? sequence : levels.nameOf(queue, sequence)
+    taker.onGot(message, name, flags, readyOf(queue))
     if (noAck) finish(broker, queue, sequence)
     if (queue.mayExpire) headChanged(broker, queue)
     return
@@ -77,14 +81,24 @@ function giveUp(broker: Broker, queue: Queue, sequence: number): void {
 
 class GetWaiter implements BlockWaiter {
   readonly #broker: Broker
+  readonly #whole: Queue
+  /** Its level that is read; itself where there are none. */
   readonly #queue: Queue
   readonly #taker: Taker
   readonly #noAck: boolean
   /** Whose index is read; null: a message's body is. */
   readonly #chunk: Chunk | null
 
-  constructor(broker: Broker, queue: Queue, taker: Taker, noAck: boolean, chunk: Chunk | null) {
+  constructor(
+    broker: Broker,
+    whole: Queue,
+    queue: Queue,
+    taker: Taker,
+    noAck: boolean,
+    chunk: Chunk | null
+  ) {
     this.#broker = broker
+    this.#whole = whole
     this.#queue = queue
     this.#taker = taker
     this.#noAck = noAck
@@ -102,6 +116,6 @@ class GetWaiter implements BlockWaiter {
         giveUp(broker, queue, sequence)
       }
     }
-    get(broker, queue, this.#taker, this.#noAck)
+    get(broker, this.#whole, this.#taker, this.#noAck)
   }
 }

@@ -1,7 +1,7 @@
 /** What happens when a queue is full: the oldest goes, counted, or the new one is refused. */
 import { NOTHING } from '../core/entries.ts'
 import type { Chunk } from '../core/chunk.ts'
-import { COLD, type Queue } from '../core/queue.ts'
+import { COLD, type Queue, readyBytesOf, readyOf } from '../core/queue.ts'
 import type { BlockWaiter } from '../journal/journal.ts'
 import { load } from './bodies.ts'
 import type { Broker } from './broker.ts'
@@ -20,30 +20,38 @@ export function makeRoom(
   bytesMax: number
 ): boolean {
   while (
-    (messagesMax >= 0 && queue.readyCount >= messagesMax) ||
-    (bytesMax >= 0 && queue.readyBytes + bytes > bytesMax)
+    (messagesMax >= 0 && readyOf(queue) >= messagesMax) ||
+    (bytesMax >= 0 && readyBytesOf(queue) + bytes > bytesMax)
   ) {
     if (queue.options.overflow !== 'drop-head') return false
-    const sequence = queue.next()
+    // The head is that of the highest level, as in RabbitMQ.
+    const head = queue.levels === null ? queue : queue.levels.top()
+    const sequence = head.next()
     if (sequence === NOTHING) return true
     if (sequence === COLD) {
-      if (readOldest(broker, queue, messagesMax, bytesMax)) continue
+      if (readOldest(broker, queue, head, messagesMax, bytesMax)) continue
       return true
     }
-    queue.dropsOldest = true
-    discard(broker, queue, sequence, 'maxlen', true)
-    if (queue.mayExpire) headChanged(broker, queue)
+    head.dropsOldest = true
+    discard(broker, head, sequence, 'maxlen', true)
+    if (head.mayExpire) headChanged(broker, head)
   }
   return true
 }
 
 /** The oldest are on the disk. False: they are being read, and what comes meanwhile stands above the bound. */
-function readOldest(broker: Broker, queue: Queue, messagesMax: number, bytesMax: number): boolean {
-  const chunk = queue.coldChunk!
+function readOldest(
+  broker: Broker,
+  queue: Queue,
+  head: Queue,
+  messagesMax: number,
+  bytesMax: number
+): boolean {
+  const chunk = head.coldChunk!
   if (chunk.isLoading) return false
-  if (warm(broker, queue, chunk)) return true
+  if (warm(broker, head, chunk)) return true
   chunk.isLoading = true
-  const waiter = new OldestWaiter(broker, queue, chunk, messagesMax, bytesMax)
+  const waiter = new OldestWaiter(broker, queue, head, chunk, messagesMax, bytesMax)
   load(broker, chunk.segment, chunk.offset, waiter)
   return false
 }
@@ -52,13 +60,23 @@ function readOldest(broker: Broker, queue: Queue, messagesMax: number, bytesMax:
 class OldestWaiter implements BlockWaiter {
   readonly #broker: Broker
   readonly #queue: Queue
+  /** The level that the chunk is of; the queue itself where there are none. */
+  readonly #head: Queue
   readonly #chunk: Chunk
   readonly #messagesMax: number
   readonly #bytesMax: number
 
-  constructor(broker: Broker, queue: Queue, chunk: Chunk, messagesMax: number, bytesMax: number) {
+  constructor(
+    broker: Broker,
+    queue: Queue,
+    head: Queue,
+    chunk: Chunk,
+    messagesMax: number,
+    bytesMax: number
+  ) {
     this.#broker = broker
     this.#queue = queue
+    this.#head = head
     this.#chunk = chunk
     this.#messagesMax = messagesMax
     this.#bytesMax = bytesMax
@@ -68,7 +86,7 @@ class OldestWaiter implements BlockWaiter {
     const queue = this.#queue
     this.#chunk.isLoading = false
     if (queue.isDeleted) return
-    afterIndexRead(this.#broker, queue, this.#chunk, segment, offset, ok)
+    afterIndexRead(this.#broker, this.#head, this.#chunk, segment, offset, ok)
     // The bound is what may be there before one more comes: here none does.
     const messagesMax = this.#messagesMax < 0 ? -1 : this.#messagesMax + 1
     makeRoom(this.#broker, queue, 0, messagesMax, this.#bytesMax)

@@ -68,6 +68,7 @@ export function governQueue(vhost: Vhost, queue: Queue): void {
   }
   const [policy, operatorPolicy] = policiesOfQueue(vhost, queue)
   queue.options = optionsUnder(queue.options, policy, operatorPolicy)
+  queue.levels?.setOptions(queue.options)
 }
 
 export function policiesOfQueue(vhost: Vhost, queue: Queue): [Policy | null, Policy | null] {

@@ -24,6 +24,7 @@ import { giveDirect, isAttended } from './group-member.ts'
 import { PAYLOAD_RECEIVED } from './counters.ts'
 import { held, holdBack } from './hold-back.ts'
 import { makeRoom } from './overflow.ts'
+import { levelFor } from './priority.ts'
 import { discardRefused, trimSoon } from './queue-life.ts'
 import { routeKey, routeTopic, topicOf } from './routing.ts'
 import { store, targets } from './store.ts'
@@ -341,7 +342,7 @@ function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean
   const { messageTtlMs } = options
   const expires = message.expiresAt > 0 || messageTtlMs >= 0
   targets.add(
-    queue,
+    queue.levels === null ? queue : levelFor(broker, queue.levels, message.priority),
     entryFlags(Math.min(message.qos, 1), false, false, expires),
     queue.isDurable,
     null

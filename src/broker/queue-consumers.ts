@@ -205,7 +205,9 @@ export class Consumers implements TurnTask {
   /** Nobody is left: a queue without consumers is one of very many, and gets another when one comes. */
   letGo(): void {
     if (this.list.length > 0 || this.isLoading || this.isScheduled) return
-    if (this.queue.attached === this) this.queue.attached = null
+    if (this.queue.attached !== this) return
+    this.queue.attached = null
+    this.queue.levels?.attach(null)
   }
 }
 

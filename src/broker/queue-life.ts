@@ -253,7 +253,9 @@ class Lease implements Timed {
 }
 
 /** The queue was declared, asked for a message, left by its last consumer, or found at a start (x-expires). */
-export function used(broker: Broker, queue: Queue): void {
+export function used(broker: Broker, named: Queue): void {
+  // A level of it is used whenever it is.
+  const queue = named.levels === null ? named : named.levels.owner
   const { expiresMs } = queue.options
   if (expiresMs === 0 && queue.life === null) return
   const life = lifeOf(broker, queue)

@@ -1,5 +1,6 @@
 /** The broker's counts in the shape that the admin API and metrics read. */
 import type { Session } from '../core/session.ts'
+import { isUpperLevel, readyBytesOf, readyOf, unackedOf } from '../core/queue.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import type { Consumers } from './queue-consumers.ts'
@@ -85,7 +86,7 @@ export class Report implements StatsSource {
     for (const session of this.#broker.state.sessions.values()) addSession(sums, session)
     for (const queue of this.#broker.state.queues.values()) {
       if (queue.isSession) continue
-      sums.queueCount++
+      if (!isUpperLevel(queue)) sums.queueCount++
       sums.messagesReady += queue.readyCount
       sums.messagesUnacked += queue.unackedCount
     }
@@ -105,14 +106,14 @@ export class Report implements StatsSource {
   queueStats(max: number): readonly QueueStats[] {
     const found: QueueStats[] = []
     for (const queue of this.#broker.state.queues.values()) {
-      if (queue.isSession) continue
+      if (queue.isSession || isUpperLevel(queue)) continue
       if (found.length >= max) break
       found.push({
         vhost: queue.vhost,
         name: queue.name,
-        ready: queue.readyCount,
-        unacked: queue.unackedCount,
-        bytes: queue.readyBytes,
+        ready: readyOf(queue),
+        unacked: unackedOf(queue),
+        bytes: readyBytesOf(queue),
         consumers: (queue.attached as Consumers | null)?.list.length ?? 0
       })
     }

@@ -12,6 +12,13 @@ import { deliveriesOf, discard, headChanged } from './queue-life.ts'
 
 /** PUBACK, PUBCOMP, basic.ack. False: it was not open. */
 export function settle(broker: Broker, queue: Queue, sequence: number): boolean {
+  const { levels } = queue
+  if (levels !== null)
+    return settleOne(broker, levels.levelOf(sequence), levels.sequenceOf(sequence))
+  return settleOne(broker, queue, sequence)
+}
+
+function settleOne(broker: Broker, queue: Queue, sequence: number): boolean {
   const state = queue.stateOf(sequence)
   if (state !== UNACKED && state !== RELEASED) return false
   finish(broker, queue, sequence)
@@ -47,17 +54,21 @@ export function inboundTicket(session: Session, packetId: number): number {
 }
 
 /** One of several that go back: call `ready` when all have, else the first overtakes those that lay before it. */
-export function putBack(broker: Broker, queue: Queue, sequence: number): void {
-  if (isSpent(broker, queue, sequence)) return
-  queue.requeue(sequence)
+export function putBack(broker: Broker, queue: Queue, sequence: number): boolean {
+  const { levels } = queue
+  if (levels === null) return putBackOne(broker, queue, sequence)
+  return putBackOne(broker, levels.levelOf(sequence), levels.sequenceOf(sequence))
+}
+
+function putBackOne(broker: Broker, queue: Queue, sequence: number): boolean {
+  if (isSpent(broker, queue, sequence) || !queue.requeue(sequence)) return false
   if (queue.mayExpire) headChanged(broker, queue)
+  return true
 }
 
 /** Back to its original place, and to be delivered again. */
 export function requeue(broker: Broker, queue: Queue, sequence: number): void {
-  if (isSpent(broker, queue, sequence) || !queue.requeue(sequence)) return
-  if (queue.mayExpire) headChanged(broker, queue)
-  ready(broker, queue)
+  if (putBack(broker, queue, sequence)) ready(broker, queue)
 }
 
 /** It came back more often than its queue allows (x-delivery-limit), and leaves that now. */
@@ -71,6 +82,12 @@ function isSpent(broker: Broker, queue: Queue, sequence: number): boolean {
 
 /** basic.reject and nack without requeue: to the dead letter exchange, if there is one. */
 export function reject(broker: Broker, queue: Queue, sequence: number): boolean {
+  const { levels } = queue
+  if (levels === null) return rejectOne(broker, queue, sequence)
+  return rejectOne(broker, levels.levelOf(sequence), levels.sequenceOf(sequence))
+}
+
+function rejectOne(broker: Broker, queue: Queue, sequence: number): boolean {
   if (queue.stateOf(sequence) !== UNACKED) return false
   discard(broker, queue, sequence, 'rejected', false)
   return true

@@ -44,6 +44,8 @@ export class Queue extends ColdEntries {
   attached: object | null
   /** What holds for it now: a policy may replace it. */
   options: QueueOptions
+  /** With x-max-priority; of a level's queue those that it is one of. Else null. */
+  levels: PriorityLevels | null
   /** Never used twice, also after a restart. */
   readonly id: number
   isDeleted: boolean
@@ -70,6 +72,7 @@ export class Queue extends ColdEntries {
     this.isSession = isSession
     this.attached = null
     this.options = options
+    this.levels = options.priorityMax > 0 ? new PriorityLevels(this) : null
     this.id = id
     this.isDeleted = false
     this.dropsOldest = false
@@ -330,6 +333,118 @@ export class Queue extends ColdEntries {
       }
     }
   }
+}
+
+/**
+ * The levels of a queue with priorities (docs/decisions/0018). Level 0 is the queue itself; each other one that
+ * was ever used is a queue of its own, with an id and with sequences of its own: what is written, read back, moved, cooled
+ * and settled is what it is for any queue. Whoever takes deliveries knows the whole queue alone: what it
+ * gets is named by `nameOf`, and is given back by that name.
+ */
+export class PriorityLevels {
+  /** Level 0: the queue that has the name. */
+  readonly owner: Queue
+  readonly max: number
+  /** All that were ever used, the highest first; `owner` is the last. */
+  readonly used: Queue[]
+  readonly #priorities: number[]
+
+  constructor(owner: Queue) {
+    this.owner = owner
+    this.max = owner.options.priorityMax
+    this.used = [owner]
+    this.#priorities = [0]
+  }
+
+  /** Of one that is used. */
+  priorityOf(level: Queue): number {
+    return this.#priorities[this.used.indexOf(level)]!
+  }
+
+  /** The level of this priority if it is used, else the next below it that is. */
+  at(priority: number): Queue {
+    let index = 0
+    while (this.#priorities[index]! > priority) index++
+    return this.used[index]!
+  }
+
+  /** The highest that has something ready; level 0 when none has. */
+  top(): Queue {
+    const { used } = this
+    const last = used.length - 1
+    for (let i = 0; i < last; i++) if (used[i]!.readyCount > 0) return used[i]!
+    return used[last]!
+  }
+
+  /** A queue of the same name for a level that was not used yet; null: it is, or there is no such level. */
+  add(id: number, priority: number): Queue | null {
+    const { name, vhost, options, attached } = this.owner
+    if (priority < 1 || priority > this.max || this.priorityOf(this.at(priority)) === priority) {
+      return null
+    }
+    const level = new Queue(id, name, vhost, options, false)
+    level.levels = this
+    level.attached = attached
+    const index = this.used.indexOf(this.at(priority))
+    this.used.splice(index, 0, level)
+    this.#priorities.splice(index, 0, priority)
+    return level
+  }
+
+  /** What holds for the queue holds for all levels. */
+  setOptions(options: QueueOptions): void {
+    for (const level of this.used) level.options = options
+  }
+
+  /** Its consumers are those of all levels. */
+  attach(consumers: object | null): void {
+    for (const level of this.used) level.attached = consumers
+  }
+
+  /** One number for an entry of any level. */
+  nameOf(level: Queue, sequence: number): number {
+    return this.priorityOf(level) * LEVEL_SEQUENCES + sequence
+  }
+
+  levelOf(name: number): Queue {
+    return this.at(Math.floor(name / LEVEL_SEQUENCES))
+  }
+
+  sequenceOf(name: number): number {
+    return name % LEVEL_SEQUENCES
+  }
+}
+
+/** More than any queue ever has: 255 levels of them are still whole numbers. */
+const LEVEL_SEQUENCES = 2 ** 45
+
+/** One of the levels above 0: its queue has the name. */
+export function isUpperLevel(queue: Queue): boolean {
+  return queue.levels !== null && queue.levels.owner !== queue
+}
+
+/** Of all levels together. */
+export function readyOf(queue: Queue): number {
+  if (queue.levels === null) return queue.readyCount
+  let count = 0
+  for (const level of queue.levels.used) count += level.readyCount
+  return count
+}
+
+/** Payload bytes of what is ready, of all levels together. */
+export function readyBytesOf(queue: Queue): number {
+  if (queue.levels === null) return queue.readyBytes
+  let bytes = 0
+  for (const level of queue.levels.used) bytes += level.readyBytes
+  return bytes
+}
+
+/** Of all levels together. */
+export function unackedOf(queue: Queue): number {
+  if (queue.levels === null) return queue.unackedCount
+  let count = 0
+  for (const level of queue.levels.used) count += level.unackedCount
+  return count
 }
 
 const EMPTY_HEAP = new NumberHeap()

@@ -12,7 +12,7 @@ import type { Liveness } from './liveness.ts'
 import type { Move } from './move.ts'
 import type { User } from './principal.ts'
 import type { Chunk } from './chunk.ts'
-import type { Queue } from './queue.ts'
+import { isUpperLevel, type Queue } from './queue.ts'
 import { ENTRY_EXPIRES, ENTRY_STATE, RELEASED, SETTLED, shareOf } from './queue-entry.ts'
 import type { RetainedSlot } from './retained.ts'
 import { type Session, type SubscribeOptions, Subscription } from './session.ts'
@@ -82,13 +82,21 @@ export class State {
     if (queue.id >= this.nextId) this.nextId = queue.id + 1
     this.queues.set(queue.id, queue)
     const vhost = this.vhosts.get(queue.vhost)
-    if (queue.isSession || vhost === undefined) return
+    if (queue.isSession || vhost === undefined || isUpperLevel(queue)) return
     vhost.queues.set(queue.name, queue)
     vhost.queueChanged(queue.name)
   }
 
+  /** Enters a level of a queue with priorities; null: it is there, or cannot be. */
+  addLevel(owner: Queue, id: number, priority: number): Queue | null {
+    const level = this.queues.has(id) ? null : (owner.levels?.add(id, priority) ?? null)
+    if (level !== null) this.addQueue(level)
+    return level
+  }
+
   /** Ends a queue with its bindings and all that it holds. */
-  removeQueue(queue: Queue): void {
+  removeQueue(named: Queue): void {
+    const queue = named.levels === null ? named : named.levels.owner
     queue.isDeleted = true
     queue.life?.end()
     this.queues.delete(queue.id)
@@ -101,6 +109,14 @@ export class State {
       }
     }
     this.#releaseAll(queue)
+    if (queue.levels === null) return
+    for (const level of queue.levels.used) {
+      if (level === queue) continue
+      level.isDeleted = true
+      level.life?.end()
+      this.queues.delete(level.id)
+      this.#releaseAll(level)
+    }
   }
 
   #releaseAll(queue: Queue): void {

@@ -136,6 +136,35 @@ describe('amqplib', () => {
   })
 })
 
+describe('amqplib and a queue with priorities', () => {
+  it('finds it after a kill as it was, what was delivered too, each level in its order', async () => {
+    const before = await open()
+    await before.channel.assertQueue('levels', { durable: true, maxPriority: 9 })
+    const publish = (channel: ConfirmChannel, text: string, priority: number) =>
+      channel.sendToQueue('levels', Buffer.from(text), { persistent: true, priority })
+    for (let i = 0; i < 300; i++) publish(before.channel, `${i % 3}:${i}`, i % 3)
+    await before.channel.waitForConfirms()
+    const first = await before.channel.get('levels', { noAck: false })
+    if (first === false) throw new Error('nothing there')
+    expect([String(first.content), first.properties.priority]).toEqual(['2:2', 2])
+    await program.kill()
+    await program.restart()
+    const after = await open()
+    publish(after.channel, 'high', 200)
+    await after.channel.waitForConfirms()
+    expect(await after.channel.checkQueue('levels')).toMatchObject({ messageCount: 301 })
+    const got = await take(after.channel, 'levels', 301)
+    const level = (of: number) => Array.from({ length: 100 }, (_, i) => `${of}:${i * 3 + of}`)
+    expect(texts(got)).toEqual(['high', ...level(2), ...level(1), ...level(0)])
+    expect(got.map(({ fields }) => fields.redelivered)).toEqual([
+      false,
+      ...Array.from({ length: 300 }, () => true)
+    ])
+    await after.channel.deleteQueue('levels')
+    await after.connection.close()
+  })
+})
+
 describe('rabbitmq-client', () => {
   it('publishes with confirms, consumes, and gets the answer to its request', async () => {
     const connection = new Connection(amqpUrl())

@@ -26,7 +26,6 @@ import { cool } from '../../src/broker/spill.ts'
 import { beginTransaction, endTransaction } from '../../src/broker/transaction.ts'
 import { deleteUser, setUser } from '../../src/broker/users.ts'
 import { BrokerError } from '../../src/core/errors.ts'
-import type { FieldTable } from '../../src/core/field-table.ts'
 import { NOTHING } from '../../src/core/entries.ts'
 import type { Queue } from '../../src/core/queue.ts'
 import { ENTRY_QOS, ENTRY_QOS_SHIFT, ENTRY_STATE, RELEASED } from '../../src/core/queue-entry.ts'
@@ -47,6 +46,7 @@ import {
   lastingState,
   liveBytes
 } from '../support/lasting-state.ts'
+import { tableOf } from '../support/queue-tables.ts'
 import { moveVhost } from '../support/vhost-moves.ts'
 
 import { DELAYED, delayed } from '../support/routing.ts'
@@ -54,7 +54,7 @@ const CLIENTS = ['a', 'b', 'c']
 const TOPICS = ['t', 't/u', 't/u/v', 'w', 'w/x']
 const FILTERS = ['t', 't/#', '+/u', 'w', 'w/x', '#', 't/u/v']
 const SHARED = ['$share/g/t/#', '$share/g/w', '$share/h/t/#']
-const QUEUES = ['q', 'r', 's', 'full']
+const QUEUES = ['q', 'r', 's', 'full', 'levels']
 const EXCHANGES = ['d', 'f', 'x', 'later']
 const KINDS = ['direct', 'fanout', 'topic', 'x-delayed-message']
 const KEYS = ['t.u', 't.#', 'k', '#']
@@ -215,15 +215,6 @@ function acknowledge(rig: Rig, session: Session, a: number): void {
   wakeSession(rig.broker, session)
 }
 
-const TABLES: FieldTable[] = [
-  [],
-  [['x-max-length', { type: 'I', value: 3 }]],
-  [
-    ['x-max-length', { type: 'l', value: 5n }],
-    ['x-overflow', { type: 'S', value: 'reject-publish' }]
-  ]
-]
-
 const VERBS = {
   connect(run, a, b) {
     const clientId = pick(CLIENTS, a)
@@ -304,7 +295,7 @@ const VERBS = {
         durable: b % 5 !== 0,
         exclusive: false,
         autoDelete: b % 7 === 0,
-        arguments: pick(QUEUES, a) === 'full' ? pick(TABLES, b) : [],
+        arguments: tableOf(pick(QUEUES, a), b),
         principal: null,
         owner: null
       })
@@ -385,7 +376,8 @@ const VERBS = {
         key,
         run.payload(count === 300 ? 7 : count === 40 ? 5 : b),
         b % 2 === 0,
-        a % 3 === 0 || count > 1 ? null : delayed((b % 9) * 7_000 + left)
+        a % 3 === 0 || count > 1 ? null : delayed((b % 9) * 7_000 + left),
+        (b + (count === 300 ? left >> 6 : left)) % 5
       )
     }
   },
@@ -408,12 +400,16 @@ const VERBS = {
   },
   answer(run, a, b) {
     const queue = run.rig.queue(pick(QUEUES, a))
-    for (let left = queue === undefined ? 0 : 1 + (b % 60); left > 0; left--) {
-      const sequence = openOf(queue!, b)
-      if (sequence === NOTHING) return
-      if (a % 5 === 0) requeue(run.rig.broker, queue!, sequence)
-      else if (a % 5 === 1) reject(run.rig.broker, queue!, sequence)
-      else settle(run.rig.broker, queue!, sequence)
+    if (queue === undefined) return
+    const level = queue.levels === null ? queue : pick(queue.levels.used, b)
+    for (let left = 1 + (b % 60); left > 0; left--) {
+      const found = openOf(level, b)
+      if (found === NOTHING) return
+      const sequence = queue.levels?.nameOf(level, found) ?? found
+      const answer = Math.floor(a / QUEUES.length) % 5
+      if (answer === 0) requeue(run.rig.broker, queue, sequence)
+      else if (answer === 1) reject(run.rig.broker, queue, sequence)
+      else settle(run.rig.broker, queue, sequence)
     }
   },
   get(run, a, b) {

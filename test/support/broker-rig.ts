@@ -449,10 +449,14 @@ export class Backend implements Publisher {
     key: string,
     payload: string,
     isConfirmed = true,
-    headers: FieldTable | null = null
+    headers: FieldTable | null = null,
+    priority = 0,
+    expiresAt = 0
   ): number {
     const message = headers === null ? messageOf(key, payload) : withHeaders(key, payload, headers)
     message.form = FORM_AMQP
+    message.priority = priority
+    if (expiresAt > 0) message.expiresAt = expiresAt
     message.qos = 1
     message.isAwaited = isConfirmed
     return publishTo(this.rig.broker, this.vhost.exchanges.get(exchange)!, message, this, headers)

@@ -4,7 +4,7 @@ import type { Broker } from '../../src/broker/broker.ts'
 import { applyPatch, type Chunk } from '../../src/core/chunk.ts'
 import type { DelayStore } from '../../src/core/delay-store.ts'
 import type { Exchange } from '../../src/core/exchange.ts'
-import type { Queue } from '../../src/core/queue.ts'
+import { isUpperLevel, type Queue } from '../../src/core/queue.ts'
 import {
   ENTRY_EXPIRES,
   ENTRY_HAS_IDS,
@@ -112,9 +112,10 @@ async function queueLines(broker: Broker, queue: Queue, lines: string[]): Promis
   const { id, name, isSession, nextSequence, options, count } = queue
   const kind = isSession ? 'session queue' : 'queue'
   const { isExclusive, isAutoDelete } = options
+  const level = isUpperLevel(queue) ? ` level ${queue.levels!.priorityOf(queue)}` : ''
   const table = isSession ? '' : JSON.stringify(options.arguments, (_key, value) => String(value))
   lines.push(
-    `${kind} ${id} ${name} ${count} ${nextSequence} ${isExclusive} ${isAutoDelete} ${table}`
+    `${kind} ${id} ${name} ${count} ${nextSequence} ${isExclusive} ${isAutoDelete} ${table}${level}`
   )
   for (const chunk of [...queue.chunks]) {
     const entries =

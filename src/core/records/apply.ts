@@ -51,6 +51,7 @@ const COLD: Readonly<Record<number, (state: State, reader: BytesReader) => boole
   [KIND.purge]: settles.applyPurge,
   [KIND.inbound]: settles.applyInbound,
   [KIND.queue]: definitions.applyQueue,
+  [KIND.queueLevel]: definitions.applyQueueLevel,
   [KIND.queueDelete]: definitions.applyQueueDelete,
   [KIND.queueEntries]: entries.applyEntries,
   [KIND.queueCold]: entries.applyCold,

@@ -53,6 +53,27 @@ export function applyQueue(state: State, reader: BytesReader): boolean {
   return true
 }
 
+/** A level of a queue with priorities: its queue stands before it. */
+export function writeQueueLevel(writer: ByteWriter, level: Queue): void {
+  const levels = level.levels!
+  writer.varint(level.id)
+  writer.varint(levels.owner.id)
+  writer.u8(levels.priorityOf(level))
+  writer.varint(level.nextSequence)
+}
+
+export function applyQueueLevel(state: State, reader: BytesReader): boolean {
+  const id = reader.varint()
+  const owner = state.queueOf(reader.varint())
+  const priority = reader.u8()
+  const nextSequence = reader.varint()
+  if (owner === null || id < 1) return false
+  const level = state.queueOf(id) ?? state.addLevel(owner, id, priority)
+  if (level === null || level.levels !== owner.levels) return false
+  if (nextSequence > level.nextSequence) level.nextSequence = nextSequence
+  return true
+}
+
 export function applyQueueDelete(state: State, reader: BytesReader): boolean {
   const queue = state.queueOf(reader.varint())
   if (queue === null) return false

@@ -23,6 +23,8 @@ export const KIND = {
   queueCold: 20,
   /** An index record of a queue that does not survive a restart: not replayed. */
   transientIndex: 21,
+  /** A level of a queue with priorities, when it is first used. */
+  queueLevel: 22,
   exchange: 24,
   exchangeDelete: 25,
   bind: 26,

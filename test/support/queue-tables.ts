@@ -1,0 +1,18 @@
+/** The arguments that the replay test's queues are declared with. */
+import type { FieldTable } from '../../src/core/field-table.ts'
+
+const TABLES: FieldTable[] = [
+  [],
+  [['x-max-length', { type: 'I', value: 3 }]],
+  [
+    ['x-max-length', { type: 'l', value: 5n }],
+    ['x-overflow', { type: 'S', value: 'reject-publish' }]
+  ]
+]
+
+/** For a queue of this name; `b` is any number. */
+export function tableOf(name: string, b: number): FieldTable {
+  if (name === 'levels')
+    return [['x-max-priority', { type: 'I', value: 3 }], ...TABLES[b % TABLES.length]!]
+  return name === 'full' ? TABLES[b % TABLES.length]! : []
+}
