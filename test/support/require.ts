@@ -23,7 +23,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'amqp-consume': 'amqp-tools',
   'amqp-get': 'amqp-tools',
   'amqp-declare-queue': 'amqp-tools',
-  javac: 'openjdk-17-jdk-headless',
+  javac: 'default-jdk-headless',
   '/usr/share/java/amqp-client.jar': 'librabbitmq-client-java',
   tc: 'iproute2',
   ip: 'iproute2',
