@@ -26,7 +26,7 @@ import { propertiesOf, rewrite, routingKeyOf } from './rewrite.ts'
 import { routeKey } from './routing.ts'
 import { LEAVING, leaving } from './store.ts'
 
-/** Messages of one queue in one turn: some milliseconds. */
+/** Messages of one queue in one turn, however many queues there are: some milliseconds. */
 const BUDGET = 256
 
 /** What a step came to. */
@@ -42,7 +42,10 @@ export function bury(life: QueueLife): void {
   const { broker, queue } = life
   if (life.isLoading || broker.isStopping) return
   if (queue.isDurable && broker.journal.failed) return
-  for (let left = BUDGET; left > 0; left--) {
+  // As many leave as publishers can make die in a turn.
+  const waiting = life.dead.size + life.refused.size
+  const budget = Math.max(BUDGET, queueClockOf(broker).takeRest(waiting))
+  for (let left = budget; left > 0; left--) {
     const step = stepOf(life)
     if (step === WAITS) return
     if (step === NO_MORE) {
@@ -58,8 +61,8 @@ export function bury(life: QueueLife): void {
 }
 
 function stepOf(life: QueueLife): number {
-  if (life.refused.length > 0) return sendRefused(life)
-  if (life.dead.length > 0) return sendDead(life)
+  if (life.refused.size > 0) return sendRefused(life)
+  if (life.dead.size > 0) return sendDead(life)
   if (life.isOver) return trimHead(life)
   return life.isDue ? expireHead(life) : NO_MORE
 }
@@ -75,12 +78,12 @@ function sendRefused(life: QueueLife): number {
 
 function sendDead(life: QueueLife): number {
   const { broker, queue } = life
-  const sequence = life.dead[0]!
+  const sequence = life.dead.peek()!
   if (queue.find(sequence) && (queue.flags & ENTRY_STATE) === UNACKED) {
     const found = view(broker, queue.segment, queue.offset)
     if (found === NOT_LOADED) return loadBody(life, sequence)
     if (found === DAMAGED) giveUp(broker, queue, sequence)
-    else if (!send(broker, queue, sequence, broker.stored, life.reasons[0]!)) {
+    else if (!send(broker, queue, sequence, broker.stored, life.reasons.peek()!)) {
       life.retry()
       return WAITS
     }

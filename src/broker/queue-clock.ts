@@ -4,6 +4,8 @@ import type { Broker, Timed } from './broker.ts'
 
 /** Deadlines that are looked at in one turn. */
 const DUE_A_TURN = 512
+/** Dead messages that leave in one turn, all queues together: as many as publishers may bring (publish-turns.ts). */
+const DEAD_A_TURN = 4_096
 /** A timer is set for no longer: store time may run ahead of it. */
 const TIMER_MS_MAX = 60_000
 
@@ -15,6 +17,8 @@ class QueueClock {
   #timer: NodeJS.Timeout | null
   /** What the timer is set for. */
   #setFor: number
+  /** Of `DEAD_A_TURN`. */
+  #rest: number
 
   constructor(broker: Broker) {
     this.refusedBytes = 0
@@ -22,6 +26,7 @@ class QueueClock {
     this.#heap = new DeadlineHeap()
     this.#timer = null
     this.#setFor = Number.POSITIVE_INFINITY
+    this.#rest = DEAD_A_TURN
   }
 
   get size(): number {
@@ -36,6 +41,20 @@ class QueueClock {
   clear(deadline: Deadline<Timed>): void {
     this.#heap.clear(deadline)
     if (this.#heap.size === 0) this.stop()
+  }
+
+  /** Up to `count` of the messages that may still leave in this turn. */
+  takeRest(count: number): number {
+    if (count === 0) return 0
+    if (this.#rest === DEAD_A_TURN) setImmediate(restore, this)
+    const taken = Math.min(count, this.#rest)
+    this.#rest -= taken
+    return taken
+  }
+
+  /** A turn has begun. */
+  restore(): void {
+    this.#rest = DEAD_A_TURN
   }
 
   /** Bounded: a hundred thousand queues that are due at once must not stop everybody. */
@@ -82,4 +101,8 @@ export function queueClockOf(broker: Broker): QueueClock {
 
 function run(clock: QueueClock): void {
   clock.run()
+}
+
+function restore(clock: QueueClock): void {
+  clock.restore()
 }

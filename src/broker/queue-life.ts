@@ -11,6 +11,7 @@ import type { Message } from '../core/message.ts'
 import type { Life, Queue } from '../core/queue.ts'
 import { ENTRY_COUNT, ENTRY_COUNT_SHIFT, SETTLED } from '../core/queue-entry.ts'
 import { Deadline } from '../lib/deadline-heap.ts'
+import { Fifo } from '../lib/fifo.ts'
 import type { Broker, Timed } from './broker.ts'
 import { endQueue } from './end-queue.ts'
 import { finish } from './finish.ts'
@@ -56,10 +57,10 @@ export class QueueLife implements Timed, Life {
   /** Deliveries of those that had more than an entry counts. */
   many: Map<number, number> | null
   /** What has died and is still in the queue, by sequence, in its order; and of what. */
-  readonly dead: number[]
-  readonly reasons: DeathReason[]
+  readonly dead: Fifo<number>
+  readonly reasons: Fifo<DeathReason>
   /** Copies of messages that never were in it: the full queue refused them. */
-  readonly refused: Message[]
+  readonly refused: Fifo<Message>
 
   constructor(broker: Broker, queue: Queue) {
     this.broker = broker
@@ -73,9 +74,9 @@ export class QueueLife implements Timed, Life {
     this.hasWorked = false
     this.isLoading = false
     this.many = null
-    this.dead = []
-    this.reasons = []
-    this.refused = []
+    this.dead = new Fifo()
+    this.reasons = new Fifo()
+    this.refused = new Fifo()
   }
 
   onDue(): void {
@@ -103,11 +104,9 @@ export class QueueLife implements Timed, Life {
     const clock = queueClockOf(this.broker)
     clock.clear(this.head)
     if (this.lease !== null) clock.clear(this.lease)
-    for (const message of this.refused.splice(0)) {
-      clock.refusedBytes -= message.source.length
-    }
-    this.dead.length = 0
-    this.reasons.length = 0
+    while (this.refused.size > 0) clock.refusedBytes -= this.refused.shift()!.source.length
+    this.dead.clear()
+    this.reasons.clear()
     this.isDue = false
   }
 }
@@ -144,7 +143,7 @@ export function headChanged(broker: Broker, queue: Queue): void {
 /** Nothing waits in the queue any more: nobody needs to look. */
 export function nothingExpires(broker: Broker, queue: Queue): void {
   const life = queue.life as QueueLife | null
-  if (life === null || !life.head.isSet || life.dead.length > 0) return
+  if (life === null || !life.head.isSet || life.dead.size > 0) return
   life.isStale = false
   queueClockOf(broker).clear(life.head)
 }

@@ -252,3 +252,16 @@ describe('a message that came over MQTT', () => {
     expect(client.got[0]).toMatchObject({ qos: 1, topic: 'dead.q' })
   })
 })
+
+it('leave a full queue as fast as publishers make them die', async () => {
+  const queue = declare('q', { 'x-max-length': 10, ...DEAD })
+  declare('d', { 'x-max-length': 10 })
+  for (let turn = 0; turn < 20; turn++) {
+    for (let i = 0; i < 2_000; i++) backend.publish('', 'q', 'x', false)
+    await turns(1)
+    expect(queue.unackedCount).toBeLessThanOrEqual(4_000)
+  }
+  await rig.pass(0)
+  await turns(4)
+  expect([queue.unackedCount, ready('q'), ready('d')]).toEqual([0, 10, 10])
+})
