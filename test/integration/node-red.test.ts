@@ -4,11 +4,11 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connectAsync, type MqttClient } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { freePort } from '../support/free-port.ts'
 import { Program } from '../support/program.ts'
 import { requiresAll } from '../support/require.ts'
 import { Installation } from '../support/tarball.ts'
@@ -20,14 +20,6 @@ const AWAY_MS = 3_000
 const COUNT = 20
 
 const ready = process.env['MOTEMQ_NODE_RED'] ?? ''
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 /** What an editor would save: everything below `sensors/` is doubled and published below `doubled/`. */
 function flowOf(port: number): object[] {

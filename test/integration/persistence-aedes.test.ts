@@ -1,13 +1,13 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import mqtt from 'mqtt'
 import { afterAll, describe, expect, test } from 'vitest'
+import { freePort } from '../support/free-port.ts'
 
 const AEDES = fileURLToPath(new URL('../support/persistence-aedes.mjs', import.meta.url))
 const root = mkdtempSync(join(tmpdir(), 'motemq-aedes-'))
@@ -17,15 +17,6 @@ afterAll(() => {
   for (const child of children) child.kill('SIGKILL')
   rmSync(root, { recursive: true, force: true })
 })
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 interface RunningAedes {
   readonly child: ChildProcessByStdio<null, Readable, null>

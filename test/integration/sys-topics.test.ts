@@ -1,21 +1,13 @@
 /** `$SYS` of the started program, read by mosquitto_sub, beside Mosquitto's own. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { freePort } from '../support/free-port.ts'
 import { Program } from '../support/program.ts'
 import { findProgram, requireProgram } from '../support/require.ts'
 import { start } from '../support/run.ts'
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 /** What mosquitto_sub gets below `$SYS` within some seconds, by topic; the last value of each. */
 async function sysOf(port: number, seconds: number): Promise<Map<string, string>> {

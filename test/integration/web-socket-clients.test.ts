@@ -2,12 +2,13 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { connect as connectTcp, createServer } from 'node:net'
+import { connect as connectTcp } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connectAsync, type IClientOptions, type MqttClient } from 'mqtt'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
+import { freePort } from '../support/free-port.ts'
 import { readMetrics } from '../support/metrics.ts'
 import { Program } from '../support/program.ts'
 import { findProgram, requireProgram } from '../support/require.ts'
@@ -181,14 +182,6 @@ describe('a PROXY header and what it leads to, in one segment', () => {
     expect(await answer('amqp', 'AMQP\0\0\x09\x01')).toMatch(/^\x01\0\0/)
   })
 })
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const bound = server.address()
-  server.close()
-  return typeof bound === 'object' && bound !== null ? bound.port : 0
-}
 
 requireProgram('haproxy')('HAProxy in front', () => {
   let folder: string

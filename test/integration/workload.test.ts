@@ -1,10 +1,11 @@
 /** The load and the checker tried on a broker that is known: Mosquitto keeps its promises until it is killed. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, connect } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { freePort } from '../support/free-port.ts'
 import { checkHistory, describeViolations } from '../support/checker.ts'
 import { History } from '../support/history.ts'
 import { seededRandom } from '../support/random.ts'
@@ -16,14 +17,6 @@ const seed = 7
 let folder: string
 let port: number
 let broker: ChildProcess
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 async function startBroker(): Promise<void> {
   broker = spawn(findProgram('mosquitto')!, ['-c', join(folder, 'conf')], { stdio: 'ignore' })
