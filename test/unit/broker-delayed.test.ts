@@ -190,14 +190,17 @@ describe('many delayed messages', () => {
   it('stay what they are while their segments are emptied', async () => {
     await rig.close()
     await open({ journalLimits: SMALL })
-    for (let i = 0; i < 2_000; i++) later(`${i} ${'.'.repeat(700)}`, i % 10 === 0 ? 1_000 * DAY : 1)
+    const publish = (i: number) => later(`${i} ${'.'.repeat(700)}`, i % 10 === 0 ? 1_000 * DAY : 1)
+    publish(0)
+    // Before anything is emptied: that begins as soon as something of a segment is dead.
+    store().first()
+    const { segment } = store()
+    for (let i = 1; i < 2_000; i++) publish(i)
     await rig.pass(10)
     await expect.poll(() => store().count, { timeout: 20_000 }).toBe(200)
     const worker = new Worker(1_000_000, true)
     consume(rig.broker, rig.queue('q'), worker, { exclusive: false, priority: 0 })
     await expect.poll(() => worker.got.length, { timeout: 20_000 }).toBe(1_800)
-    store().first()
-    const { segment } = store()
     for (let i = 0; i < 4; i++) {
       await rig.flush()
       await rig.journal.checkpoint()
