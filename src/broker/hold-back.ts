@@ -14,7 +14,7 @@ import {
 import type { Delayed } from '../core/route.ts'
 import { AWAITED, LAZY } from '../journal/journal.ts'
 import type { Broker } from './broker.ts'
-import { rebuild } from './rebuild.ts'
+import { rebuild } from './rewrite.ts'
 
 /** What lets a store's messages go; it hangs on the store. */
 export interface Armed {

@@ -17,7 +17,7 @@ import type { Broker, Timed, TurnTask } from './broker.ts'
 import type { Armed } from './hold-back.ts'
 import { OwnPublisher } from './own-publisher.ts'
 import { publishRouted } from './publish.ts'
-import { headersOf, rebuild } from './rebuild.ts'
+import { headersOf, rebuild } from './rewrite.ts'
 import { routeDue } from './routing.ts'
 import { LEAVING, leaving } from './store.ts'
 

@@ -1,5 +1,9 @@
-/** A message with other headers: what the broker itself writes into one, in AMQP's form, whoever published it. */
-import { FORM_AMQP, type Message } from '../core/message.ts'
+/**
+ * A message with other headers, in bytes of its own: in its publisher's form (`rebuild`), or in AMQP's, for what the
+ * broker itself writes into one, whoever published it (`rewrite`).
+ */
+import type { FieldTable } from '../core/field-table.ts'
+import { FORM_AMQP, Message } from '../core/message.ts'
 import { MessageProperties } from '../core/properties.ts'
 import { swapSeparators } from '../core/topic.ts'
 import { cutUtf8 } from '../lib/bytes.ts'
@@ -10,15 +14,22 @@ const TOPIC_HEADER = 'x-mqtt-topic'
 /** No flags. */
 const NO_PROPERTIES = Buffer.alloc(2)
 
+/** Its properties, whatever protocol wrote them. Null: nobody here can read them, or there are none. */
+export function propertiesIn(broker: Broker, message: Message): MessageProperties | null {
+  const { form, source, propertiesStart, propertiesEnd } = message
+  if (propertiesStart === propertiesEnd) return null
+  return broker.propertyDecoders[form]?.(source, propertiesStart, propertiesEnd) ?? null
+}
+
+/** Its headers, whatever protocol wrote them. */
+export function headersOf(broker: Broker, message: Message): FieldTable {
+  return propertiesIn(broker, message)?.headers ?? []
+}
+
 /** Its properties, to be changed and written by `rewrite`. */
 export function propertiesOf(broker: Broker, message: Message): MessageProperties {
-  const { source, propertiesStart, propertiesEnd, form } = message
-  const decode = broker.propertyDecoders[form]
-  const properties =
-    decode === undefined || propertiesStart === propertiesEnd
-      ? new MessageProperties()
-      : decode(source, propertiesStart, propertiesEnd)
-  if (form !== FORM_AMQP) properties.deliveryMode ??= message.qos > 0 ? 2 : 1
+  const properties = propertiesIn(broker, message) ?? new MessageProperties()
+  if (message.form !== FORM_AMQP) properties.deliveryMode ??= message.qos > 0 ? 2 : 1
   return properties
 }
 
@@ -33,7 +44,7 @@ export function routingKeyOf(message: Message, properties: MessageProperties): s
   return short
 }
 
-/** Fills `into` with a message of this key and these properties, in a buffer of its own. */
+/** Fills `into` with a message of this key and these properties, in AMQP's form, that nobody published. */
 export function rewrite(
   broker: Broker,
   into: Message,
@@ -41,26 +52,50 @@ export function rewrite(
   key: string,
   properties: MessageProperties
 ): void {
-  const keyBytes = Buffer.from(key)
-  const propertyBytes = broker.propertyEncoders[FORM_AMQP]?.(properties) ?? NO_PROPERTIES
+  const bytes = broker.propertyEncoders[FORM_AMQP]?.(properties) ?? NO_PROPERTIES
+  fill(into, message, Buffer.from(key), bytes)
+  into.key = key
+  into.form = FORM_AMQP
+  into.publisherId = 0
+  into.isAwaited = false
+}
+
+/** A copy, with these headers instead of its own unless they are null. Nothing of it is lent. */
+export function rebuild(broker: Broker, message: Message, headers: FieldTable | null): Message {
+  const { source, form } = message
+  let properties = source.subarray(message.propertiesStart, message.propertiesEnd)
+  const encode = broker.propertyEncoders[form]
+  const decoded = headers === null || encode === undefined ? null : propertiesIn(broker, message)
+  if (decoded !== null) {
+    decoded.headers = [...headers!] as MessageProperties['headers']
+    properties = encode!(decoded)
+  }
+  const copy = new Message()
+  fill(copy, message, source.subarray(message.keyStart, message.keyEnd), properties)
+  copy.key = message.key
+  copy.form = form
+  copy.publisherId = message.publisherId
+  copy.isAwaited = message.isAwaited
+  return copy
+}
+
+/** Key, properties and the message's payload behind one another, and what it is apart from them. */
+function fill(into: Message, message: Message, key: Buffer, properties: Buffer): void {
   const payload = message.source.subarray(message.payloadStart, message.payloadEnd)
+  // `into` may be the message itself.
   const { qos, priority, exchange, expiresAt } = message
   into.renew()
-  into.source = Buffer.concat([keyBytes, propertyBytes, payload])
-  into.key = key
+  into.source = Buffer.concat([key, properties, payload])
   into.keyStart = 0
-  into.keyEnd = keyBytes.length
-  into.propertiesStart = keyBytes.length
-  into.propertiesEnd = keyBytes.length + propertyBytes.length
+  into.keyEnd = key.length
+  into.propertiesStart = key.length
+  into.propertiesEnd = key.length + properties.length
   into.payloadStart = into.propertiesEnd
   into.payloadEnd = into.source.length
-  into.form = FORM_AMQP
   into.qos = qos
   into.retain = false
   into.expiresAt = expiresAt
   into.priority = priority
   into.exchange = exchange
-  into.publisherId = 0
   into.packetId = 0
-  into.isAwaited = false
 }

@@ -13,7 +13,7 @@ import { isMqttTopic, swapSeparators } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import { connectionOf } from './consumer.ts'
-import { headersOf, propertiesOf } from './rebuild.ts'
+import { headersOf, propertiesIn } from './rewrite.ts'
 
 const found = new Routes()
 
@@ -53,7 +53,7 @@ function withProperties(
   headers: FieldTable | null
 ): FieldTable | null {
   if (message === null || !exchange.readsProperties) return headers
-  const properties = propertiesOf(broker, message)
+  const properties = propertiesIn(broker, message)
   if (properties === null) return headers
   const { messageId, correlationId, timestamp } = properties
   const values = [messageId, correlationId?.toString('latin1'), timestamp]
