@@ -126,6 +126,8 @@ class DelayRun implements Armed, Timed, TurnTask, BlockWaiter {
       if (broker.isPaused && !broker.journal.failed) {
         this.#isWaiting = true
         broker.untilDurable.add(this)
+        // The alarm of memory holds up whoever publishes, too, and then nothing may be on its way to the disk.
+        this.#startTimer(RETRY_MS)
         return
       }
       if (this.#isRefused() || !this.#letFirstGo()) return

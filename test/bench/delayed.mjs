@@ -111,6 +111,8 @@ rows.push([
 atMost('ready again', broker.readyMs / 1_000, 's', 15, 2)
 atMost('memory then', (await restingRss(broker)) / MB, 'MB', 160)
 ;({ connection, channel } = await open())
+// Acknowledgements of the last moments before the kill may be lost: what they ended has come back.
+await channel.purgeQueue('due')
 await probe('just after the start')
 await probe('after the start')
 
@@ -125,7 +127,7 @@ const { consumerTag } = await channel.consume('due', message => {
   channel.ack(message)
 })
 await pause(Math.max(0, left - 200))
-await until(() => got === AT_ONCE, 'all of them')
+await until(() => got >= AT_ONCE, 'all of them')
 rows.push([
   `${count(AT_ONCE)} due at once: delivered a second`,
   count((AT_ONCE / (performance.now() - first)) * 1_000),

@@ -159,6 +159,19 @@ describe('a delayed message', () => {
   })
 })
 
+it('goes on when the alarm of memory is over, though nothing is on its way to the disk', async () => {
+  later('x', 1)
+  await rig.flush()
+  rig.broker.memoryAlarm = true
+  rig.broker.judgePause()
+  await rig.pass(10)
+  await rig.flush()
+  expect([ready(), store().count]).toEqual([0, 1])
+  rig.broker.memoryAlarm = false
+  rig.broker.judgePause()
+  await expect.poll(() => ready(), { timeout: 20_000 }).toBe(1)
+})
+
 describe('many delayed messages', () => {
   it('that are due at once leave over several turns', async () => {
     for (let i = 0; i < 3_000; i++) later('x', 1_000)
