@@ -39,10 +39,9 @@ let finish
 const finished = new Promise(resolve => (finish = resolve))
 await channel.prefetch(10)
 const { consumerTag } = await channel.consume('payments', async payment => {
-  deliveries++
   if (await isFirst(payment.properties.messageId)) balance += Number(payment.content)
   channel.ack(payment)
-  if (deliveries === 110) finish()
+  if (++deliveries === 110) finish()
 })
 await finished
 console.log(`${deliveries} deliveries, ${balance} payments`)
