@@ -249,6 +249,8 @@ export const WRITER = 'retained-writer'
  * durable yet is replayed when it is.
  */
 const NONE_AFTER_PONGS = 6
+/** A write that is open for longer will not be settled: there is no reading. */
+const OPEN_PONGS_MAX = 200
 
 /** Writes, deletes and reads back retained topics. */
 export class RetainedActor {
@@ -334,7 +336,7 @@ export class RetainedActor {
     const first = new Promise<string | null>(resolve => this.#reading.set(topic, resolve))
     try {
       await this.#reader.subscribe(topic, 0)
-      const id = await Promise.race([first, this.#none()])
+      const id = await Promise.race([first, this.#none(topic)])
       // The connection died meanwhile: nobody knows what would have come.
       if (!this.#reading.delete(topic)) return
       if (id !== null) this.#history.record({ f: 'get', type: 'ok', proc, flow: topic, id })
@@ -344,11 +346,17 @@ export class RetainedActor {
     }
   }
 
-  /** Resolves with none when nothing can be on its way any more. */
-  async #none(): Promise<string> {
-    for (let pongs = 0; pongs < this.#pongsMax && this.#reader.isConnected; pongs++) {
+  /**
+   * Resolves with none when nothing can be on its way any more. While a write to the topic is open its value may wait
+   * for a sync, however long that takes: until then there is no reading.
+   */
+  async #none(topic: string): Promise<string | null> {
+    let pongs = 0
+    for (let all = 0; pongs < this.#pongsMax && this.#reader.isConnected; all++) {
+      if (all > OPEN_PONGS_MAX) return null
       await new Promise(resolve => setTimeout(resolve, this.pingPauseMs))
       await this.#reader.pong()
+      pongs = this.#writer.isConnected && this.#open.has(topic) ? 0 : pongs + 1
     }
     return ''
   }
