@@ -34,7 +34,7 @@ const LAYOUTS: readonly string[] = ['pairs', 'fan-in', 'fan-out'] satisfies Layo
 const AMQP_URL = 'amqp://127.0.0.1:5672'
 const VERSIONS: Readonly<Record<string, 3 | 4 | 5>> = { '3.1': 3, '3.1.1': 4, '5': 5 }
 
-interface Report {
+export interface Report {
   readonly options: Omit<LoadOptions, 'url' | 'amqp'> & { readonly protocol: 'mqtt' | 'amqp' }
   readonly published: number
   readonly received: number
@@ -187,7 +187,8 @@ function print(report: Report, isJson: boolean): void {
   process.stdout.write(`${lines.join('\n')}\n`)
 }
 
-function linesOf(report: Report): string[] {
+/** What `motemq bench` prints for people. */
+export function linesOf(report: Report): string[] {
   const { options, latencyUs, generator, broker } = report
   const { layout, publishers, subscribers, qos, size, rate, window } = options
   const pace = rate > 0 ? `${rate} messages/s` : `window ${window}`

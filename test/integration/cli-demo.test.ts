@@ -173,6 +173,7 @@ interface Report {
   acknowledged: number
   latencyUs: { p50: number; p99: number; p999: number; max: number }
   bytesOut: number
+  generator: { cpuShare: number; isBottleneck: boolean }
   broker: { cpuUsPerDelivery: number; residentBytes: number }
 }
 
@@ -216,6 +217,10 @@ describe('motemq bench', () => {
     expect([p50, p99, p999, max].toSorted((a, b) => a - b)).toEqual([p50, p99, p999, max])
     expect(report.bytesOut).toBeGreaterThan(report.published * 16)
     expect(report.broker.residentBytes).toBeGreaterThan(10_000_000)
+    const { cpuShare, isBottleneck } = report.generator
+    expect(cpuShare).toBeGreaterThan(0)
+    // Rounded to three digits in the report.
+    if (Math.abs(cpuShare - 0.9) > 0.001) expect(isBottleneck).toBe(cpuShare > 0.9)
     expect(after.sum('sessions', { state: 'offline' })).toBe(
       before.sum('sessions', { state: 'offline' })
     )
