@@ -4,7 +4,9 @@
  */
 import type { StoredUsers } from '../auth/users.ts'
 import type { Broker } from '../broker/broker.ts'
-import { bindExchange, bindQueue, declareExchange, declareQueue } from '../broker/definitions.ts'
+import { bindExchange, bindQueue } from '../broker/bindings.ts'
+import { declareExchange } from '../broker/exchanges.ts'
+import { declareQueue } from '../broker/queues.ts'
 import { setPolicy } from '../broker/policies.ts'
 import { putVhost } from '../broker/vhosts.ts'
 import { BrokerError } from '../core/errors.ts'

@@ -5,7 +5,7 @@
  */
 import type { Logger } from 'pino'
 import type { Broker } from '../broker/broker.ts'
-import { connectionClosed } from '../broker/definitions.ts'
+import { connectionClosed } from '../broker/queues.ts'
 import { isFrontEndBug } from '../broker/front-end-bug.ts'
 import { BrokerError } from '../core/errors.ts'
 import type { Exchange } from '../core/exchange.ts'

@@ -2,7 +2,7 @@
 import { DELIVER_REDELIVERED } from '../broker/consumer.ts'
 import { cancel, consume } from '../broker/consumers.ts'
 import { requeue } from '../broker/settle.ts'
-import { lookupQueue } from '../broker/definitions.ts'
+import { lookupQueue } from '../broker/queues.ts'
 import { get } from '../broker/get.ts'
 import { used } from '../broker/queue-life.ts'
 import { type FieldTable, fieldOf, fieldTypeName, integerOf } from '../core/field-table.ts'

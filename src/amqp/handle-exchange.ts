@@ -1,10 +1,6 @@
 /** Methods of the exchange class (AMQP 0-9-1 §1.6), with RabbitMQ's bindings between exchanges. */
-import {
-  bindExchange,
-  declareExchange,
-  deleteExchange,
-  unbindExchange
-} from '../broker/definitions.ts'
+import { bindExchange, unbindExchange } from '../broker/bindings.ts'
+import { declareExchange, deleteExchange } from '../broker/exchanges.ts'
 import type { AmqpChannel } from './channel.ts'
 import { type ArgumentsOf, EXCHANGE, encodeMethod } from './codec/methods.ts'
 import { cleanName } from './names.ts'

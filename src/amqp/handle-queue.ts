@@ -1,11 +1,6 @@
 /** Methods of the queue class (AMQP 0-9-1 §1.7). */
-import {
-  bindQueue,
-  declareQueue,
-  deleteQueue,
-  purgeQueue,
-  unbindQueue
-} from '../broker/definitions.ts'
+import { bindQueue, unbindQueue } from '../broker/bindings.ts'
+import { declareQueue, deleteQueue, purgeQueue } from '../broker/queues.ts'
 import type { AmqpChannel } from './channel.ts'
 import { type ArgumentsOf, encodeMethod, QUEUE } from './codec/methods.ts'
 import { declareReplies, REPLY_QUEUE } from './direct-reply-to.ts'

@@ -4,7 +4,8 @@ import type { FieldTable, FieldValue } from '../core/field-table.ts'
 import { filterToBindingKey } from '../core/topic.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
-import { bindQueue, declareQueue } from './definitions.ts'
+import { bindQueue } from './bindings.ts'
+import { declareQueue } from './queues.ts'
 
 export interface DeclaredQueueOption {
   readonly name: string

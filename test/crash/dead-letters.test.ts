@@ -4,7 +4,7 @@
  */
 import { expect, test } from 'vitest'
 import { decodeProperties, encodeProperties } from '../../src/amqp/properties.ts'
-import { declareQueue } from '../../src/broker/definitions.ts'
+import { declareQueue } from '../../src/broker/queues.ts'
 import { get } from '../../src/broker/get.ts'
 import { publishTo } from '../../src/broker/publish.ts'
 import { reject } from '../../src/broker/settle.ts'

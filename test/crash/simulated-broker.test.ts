@@ -4,7 +4,8 @@
  * where to begin: a failure names the seed that shows it at once.
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
+import { bindQueue } from '../../src/broker/bindings.ts'
+import { declareQueue } from '../../src/broker/queues.ts'
 import { setUser } from '../../src/broker/users.ts'
 import { SimulatedDisk } from '../support/simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'

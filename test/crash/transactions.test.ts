@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest'
 import { consume } from '../../src/broker/consumers.ts'
-import { declareQueue } from '../../src/broker/definitions.ts'
+import { declareQueue } from '../../src/broker/queues.ts'
 import { reject, requeue, settle } from '../../src/broker/settle.ts'
 import { beginTransaction, endTransaction } from '../../src/broker/transaction.ts'
 import type { Queue } from '../../src/core/queue.ts'

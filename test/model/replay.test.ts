@@ -5,17 +5,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { cancel, consume } from '../../src/broker/consumers.ts'
-import {
-  bindExchange,
-  bindQueue,
-  declareExchange,
-  declareQueue,
-  deleteExchange,
-  deleteQueue,
-  purgeQueue,
-  unbindExchange,
-  unbindQueue
-} from '../../src/broker/definitions.ts'
+import { bindExchange, bindQueue, unbindExchange, unbindQueue } from '../../src/broker/bindings.ts'
+import { declareExchange, deleteExchange } from '../../src/broker/exchanges.ts'
+import { declareQueue, deleteQueue, purgeQueue } from '../../src/broker/queues.ts'
 import { ready } from '../../src/broker/deliver.ts'
 import { get } from '../../src/broker/get.ts'
 import { wakeSession } from '../../src/broker/group-member.ts'

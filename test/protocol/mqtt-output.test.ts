@@ -1,6 +1,7 @@
 /** What waits for slow and for many receivers, and that every message is somewhere in the books. */
 import { afterEach, describe, expect, it } from 'vitest'
-import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
+import { bindQueue } from '../../src/broker/bindings.ts'
+import { declareQueue } from '../../src/broker/queues.ts'
 import { Gateway, type GatewayOptions } from '../support/gateway.ts'
 import { packet, type RawMqtt, text } from '../support/raw-mqtt.ts'
 

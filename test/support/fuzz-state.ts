@@ -1,6 +1,8 @@
 /** What a broker holds, to be compared: while connections are open, when they are gone, and when all is tidied up. */
 import type { AmqpConnection } from '../../src/amqp/connection.ts'
-import { deleteExchange, deleteQueue, unbindExchange } from '../../src/broker/definitions.ts'
+import { unbindExchange } from '../../src/broker/bindings.ts'
+import { deleteExchange } from '../../src/broker/exchanges.ts'
+import { deleteQueue } from '../../src/broker/queues.ts'
 import type { Binding } from '../../src/core/exchange.ts'
 import { RELEASED, ENTRY_STATE } from '../../src/core/queue-entry.ts'
 import type { Queue } from '../../src/core/queue.ts'

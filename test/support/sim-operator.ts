@@ -1,6 +1,7 @@
 /** An operator of the crash tests: declares, deletes and purges queues, adds and removes users, and knows what must be. */
 import type { Broker } from '../../src/broker/broker.ts'
-import { bindQueue, declareQueue, deleteQueue, purgeQueue } from '../../src/broker/definitions.ts'
+import { bindQueue } from '../../src/broker/bindings.ts'
+import { declareQueue, deleteQueue, purgeQueue } from '../../src/broker/queues.ts'
 import { deleteUser, setUser } from '../../src/broker/users.ts'
 import type { Random } from './random.ts'
 import type { SimMessages } from './sim-messages.ts'

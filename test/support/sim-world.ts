@@ -4,7 +4,8 @@
  * confirms and acknowledgements, purges, definitions and users, while checkpoints and compaction go on. After each
  * cut everybody comes back, and what was acknowledged must be there.
  */
-import { bindQueue, declareQueue } from '../../src/broker/definitions.ts'
+import { bindQueue } from '../../src/broker/bindings.ts'
+import { declareQueue } from '../../src/broker/queues.ts'
 import { type Random, seededRandom } from './random.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'

@@ -1,5 +1,7 @@
 /** What a model test does with further virtual hosts: they come with all kinds of things in them, and go. */
-import { bindQueue, declareExchange, declareQueue } from '../../src/broker/definitions.ts'
+import { bindQueue } from '../../src/broker/bindings.ts'
+import { declareExchange } from '../../src/broker/exchanges.ts'
+import { declareQueue } from '../../src/broker/queues.ts'
 import { subscribe } from '../../src/broker/sessions.ts'
 import { clearPolicy, setPolicy } from '../../src/broker/policies.ts'
 import { deleteVhost, putVhost } from '../../src/broker/vhosts.ts'

@@ -1,6 +1,8 @@
 /** Delayed messages over restarts, crashes and wrong clocks, and when the disk takes nothing. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { bindQueue, declareExchange, declareQueue } from '../../src/broker/definitions.ts'
+import { bindQueue } from '../../src/broker/bindings.ts'
+import { declareExchange } from '../../src/broker/exchanges.ts'
+import { declareQueue } from '../../src/broker/queues.ts'
 import { ERROR_CODES } from '../../src/core/errors.ts'
 import type { DelayStore } from '../../src/core/delay-store.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { bindQueue } from '../../src/broker/bindings.ts'
 import {
-  bindQueue,
   type DeclareExchange,
   declareExchange,
-  declareQueue,
   deleteExchange
-} from '../../src/broker/definitions.ts'
+} from '../../src/broker/exchanges.ts'
+import { declareQueue } from '../../src/broker/queues.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
 import { Backend, openRig, type Rig } from '../support/broker-rig.ts'
 import { text } from '../support/routing.ts'

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { declareQueue } from '../../src/broker/definitions.ts'
+import { declareQueue } from '../../src/broker/queues.ts'
 import { ready } from '../../src/broker/deliver.ts'
 import { subscribe } from '../../src/broker/sessions.ts'
 import { settle } from '../../src/broker/settle.ts'

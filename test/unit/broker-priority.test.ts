@@ -1,7 +1,7 @@
 /** Queues with priorities: x-max-priority. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { cancel, consume } from '../../src/broker/consumers.ts'
-import { declareQueue, deleteQueue, purgeQueue } from '../../src/broker/definitions.ts'
+import { declareQueue, deleteQueue, purgeQueue } from '../../src/broker/queues.ts'
 import { ready } from '../../src/broker/deliver.ts'
 import { get } from '../../src/broker/get.ts'
 import { setPolicy } from '../../src/broker/policies.ts'

@@ -1,16 +1,14 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { cancel, consume } from '../../src/broker/consumers.ts'
+import { bindQueue, unbindQueue } from '../../src/broker/bindings.ts'
+import { declareExchange, deleteExchange } from '../../src/broker/exchanges.ts'
 import {
-  bindQueue,
   connectionClosed,
   type DeclareQueue,
-  declareExchange,
   declareQueue,
-  deleteExchange,
   deleteQueue,
-  purgeQueue,
-  unbindQueue
-} from '../../src/broker/definitions.ts'
+  purgeQueue
+} from '../../src/broker/queues.ts'
 import { ready } from '../../src/broker/deliver.ts'
 import { get } from '../../src/broker/get.ts'
 import { subscribe } from '../../src/broker/sessions.ts'
