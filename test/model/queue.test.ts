@@ -18,7 +18,8 @@ import {
 } from '../../src/core/queue-entry.ts'
 import { sessionQueueOptions } from '../../src/core/queue-options.ts'
 import { readIndex, sharesOf, writeEntries } from '../../src/core/records/queue-entries.ts'
-import { INDEX_ENTRY_BYTES, State } from '../../src/core/state.ts'
+import { INDEX_ENTRY_BYTES } from '../../src/core/queue-contents.ts'
+import { State } from '../../src/core/state.ts'
 import { ByteWriter } from '../../src/lib/byte-writer.ts'
 import { BytesReader } from '../../src/lib/bytes-reader.ts'
 

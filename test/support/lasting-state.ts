@@ -18,7 +18,7 @@ import {
 import { identifiersOf } from '../../src/core/records/message.ts'
 import { readIndex } from '../../src/core/records/queue-entries.ts'
 import type { Session } from '../../src/core/session.ts'
-import { INDEX_ENTRY_BYTES } from '../../src/core/state.ts'
+import { INDEX_ENTRY_BYTES } from '../../src/core/queue-contents.ts'
 import type { Will } from '../../src/core/will.ts'
 import { BytesReader } from '../../src/lib/bytes-reader.ts'
 
