@@ -14,7 +14,8 @@ import {
   type LoadPeers,
   type LoadPublisher,
   MARK_AT,
-  PUBLISHER_AT
+  PUBLISHER_AT,
+  Window
 } from './bench-load.ts'
 import { CommandError } from './exit.ts'
 
@@ -117,8 +118,8 @@ class AmqpPublisher extends AmqpPeer implements LoadPublisher {
   private readonly index: number
   private frames: Buffer
   private payloadAt: number
-  /** Published and not yet arrived; without subscribers: not confirmed. */
-  private outstanding: number
+  /** Without subscribers: of those that are not confirmed. */
+  readonly window: Window
   private confirmed: number
 
   constructor(load: Load, index: number) {
@@ -126,7 +127,7 @@ class AmqpPublisher extends AmqpPeer implements LoadPublisher {
     this.index = index
     this.frames = Buffer.alloc(0)
     this.payloadAt = 0
-    this.outstanding = 0
+    this.window = new Window(load, this)
     this.confirmed = 0
   }
 
@@ -144,31 +145,13 @@ class AmqpPublisher extends AmqpPeer implements LoadPublisher {
     this.payloadAt = at
   }
 
-  fill(): void {
-    const { load } = this
-    const { rate, window } = load.options
-    while (load.isPublishing && rate === 0 && this.outstanding < window) {
-      if (!this.publishOne()) return
-    }
-  }
-
   publishOne(): boolean {
     this.frames.writeDoubleBE(performance.now(), this.payloadAt)
     if (!this.client.send(this.frames)) return false
     this.load.published++
     const { subscribers, qos } = this.load.options
-    if (subscribers > 0 || qos > 0) this.outstanding++
+    if (subscribers > 0 || qos > 0) this.window.outstanding++
     return true
-  }
-
-  onArrived(): void {
-    this.outstanding--
-    this.fill()
-  }
-
-  forget(): void {
-    this.outstanding = 0
-    this.fill()
   }
 
   override onConfirm(sequence: number, multiple: boolean, isAck: boolean): void {
@@ -177,12 +160,11 @@ class AmqpPublisher extends AmqpPeer implements LoadPublisher {
     else if (sequence === this.confirmed + 1) this.confirmed = sequence
     if (isAck) this.load.acknowledged += count
     if (this.load.options.subscribers > 0) return
-    this.outstanding -= count
-    this.fill()
+    this.window.onArrived(count)
   }
 
   override onRoom(): void {
-    this.fill()
+    this.window.fill()
   }
 }
 

@@ -19,14 +19,43 @@ export interface LoadPeer {
 }
 
 export interface LoadPublisher extends LoadPeer {
-  /** Publishes until the window is full. */
-  fill(): void
+  readonly window: Window
   /** False: it has no room. */
   publishOne(): boolean
-  /** One that it published was received. */
-  onArrived(): void
+}
+
+/** What a publisher has on the way: at most `window` of the options, without a rate always that many. */
+export class Window {
+  readonly #load: Load
+  readonly #publisher: LoadPublisher
+  /** Published and not yet arrived. */
+  outstanding: number
+
+  constructor(load: Load, publisher: LoadPublisher) {
+    this.#load = load
+    this.#publisher = publisher
+    this.outstanding = 0
+  }
+
+  /** Publishes until it is full. */
+  fill(): void {
+    const load = this.#load
+    const { rate, window } = load.options
+    while (load.isPublishing && rate === 0 && this.outstanding < window) {
+      if (!this.#publisher.publishOne()) return
+    }
+  }
+
+  onArrived(count: number): void {
+    this.outstanding -= count
+    this.fill()
+  }
+
   /** What was dropped on the way never arrives. */
-  forget(): void
+  forget(): void {
+    this.outstanding = 0
+    this.fill()
+  }
 }
 
 /** Who makes the connections. */
@@ -143,7 +172,7 @@ export class Load {
     this.firstAt = performance.now()
     this.lastAt = this.firstAt
     const timer = rate > 0 ? setInterval(() => this.publishDue(), TICK_MS) : this.watchStalls()
-    if (rate === 0) for (const publisher of this.publishers) publisher.fill()
+    if (rate === 0) for (const publisher of this.publishers) publisher.window.fill()
     await sleep(seconds * 1_000)
     this.isPublishing = false
     clearInterval(timer)
@@ -166,7 +195,7 @@ export class Load {
     this.lastAt = now
     // Of those who all get it, one says that it has arrived.
     if (!this.isShared && index !== this.options.subscribers - 1) return
-    this.publishers[source.readUInt32BE(at + PUBLISHER_AT)]?.onArrived()
+    this.publishers[source.readUInt32BE(at + PUBLISHER_AT)]?.window.onArrived(1)
   }
 
   /** Each message goes to one subscriber: with AMQP, those of a fan-in have one queue together. */
@@ -196,7 +225,8 @@ export class Load {
   private watchStalls(): NodeJS.Timeout {
     let before = -1
     return setInterval(() => {
-      if (this.received === before) for (const publisher of this.publishers) publisher.forget()
+      if (this.received === before)
+        for (const publisher of this.publishers) publisher.window.forget()
       before = this.received
     }, STALL_MS)
   }

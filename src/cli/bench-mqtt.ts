@@ -15,7 +15,8 @@ import {
   type LoadPeers,
   type LoadPublisher,
   MARK_AT,
-  PUBLISHER_AT
+  PUBLISHER_AT,
+  Window
 } from './bench-load.ts'
 import { CommandError } from './exit.ts'
 
@@ -133,8 +134,7 @@ class Subscriber extends Idle {
 class Publisher extends Idle implements LoadPublisher {
   private readonly topic: Buffer
   private readonly payload: Buffer
-  /** Published and not yet arrived. */
-  private outstanding: number
+  readonly window: Window
 
   constructor(load: Load, index: number) {
     super(load, `pub${index}`)
@@ -143,16 +143,7 @@ class Publisher extends Idle implements LoadPublisher {
     this.payload = Buffer.alloc(size, 'x')
     this.payload.writeUInt32BE(index, PUBLISHER_AT)
     this.payload.writeUInt32BE(load.mark, MARK_AT)
-    this.outstanding = 0
-  }
-
-  /** Publishes until the window is full. */
-  fill(): void {
-    const { load } = this
-    const { rate, window } = load.options
-    while (load.isPublishing && rate === 0 && this.outstanding < window) {
-      if (!this.publishOne()) return
-    }
+    this.window = new Window(load, this)
   }
 
   publishOne(): boolean {
@@ -163,18 +154,8 @@ class Publisher extends Idle implements LoadPublisher {
     const bytes = qos === 0 && payload.length > 8_192 ? Buffer.from(payload) : payload
     if (this.client.publish(this.topic, bytes, qos, false, NOTHING, 0) !== TAKEN) return false
     load.published++
-    this.outstanding++
+    this.window.outstanding++
     return true
-  }
-
-  onArrived(): void {
-    this.outstanding--
-    this.fill()
-  }
-
-  forget(): void {
-    this.outstanding = 0
-    this.fill()
   }
 
   override onSettled(): void {
@@ -182,7 +163,7 @@ class Publisher extends Idle implements LoadPublisher {
   }
 
   override onRoom(): void {
-    this.fill()
+    this.window.fill()
   }
 }
 
