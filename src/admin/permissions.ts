@@ -10,22 +10,14 @@ export function permissionRoutes(users: StoredUsers): Route[] {
       path: '/api/permissions/:vhost/:user',
       methods: {
         PUT: async request => {
-          const { configure, write, read } = await readTexts(request, [
-            'configure',
-            'write',
-            'read'
-          ])
-          const [, , vhost, user] = request.parts as [string, string, string, string]
-          await users.setPermission(user, {
-            vhost,
-            configure: needed(configure, 'configure'),
-            write: needed(write, 'write'),
-            read: needed(read, 'read')
-          })
+          const rule = await readRule(request, ['configure', 'write', 'read'])
+          const { vhost, user } = whose(request)
+          await users.setPermission(user, { vhost, ...rule })
           return json({ vhost, user })
         },
         DELETE: async request => {
-          await users.clearPermission(request.parts[3]!, request.parts[2]!)
+          const { vhost, user } = whose(request)
+          await users.clearPermission(user, vhost)
           return json(null, 204)
         }
       }
@@ -35,24 +27,36 @@ export function permissionRoutes(users: StoredUsers): Route[] {
       path: '/api/topic-permissions/:vhost/:user',
       methods: {
         PUT: async request => {
-          const { exchange, write, read } = await readTexts(request, ['exchange', 'write', 'read'])
-          const [, , vhost, user] = request.parts as [string, string, string, string]
-          await users.setTopicPermission(user, {
-            vhost,
-            exchange: needed(exchange, 'exchange'),
-            write: needed(write, 'write'),
-            read: needed(read, 'read')
-          })
+          const rule = await readRule(request, ['exchange', 'write', 'read'])
+          const { vhost, user } = whose(request)
+          await users.setTopicPermission(user, { vhost, ...rule })
           return json({ vhost, user })
         },
         DELETE: async request => {
           const { exchange } = await readTexts(request, ['exchange'])
-          await users.clearTopicPermission(request.parts[3]!, request.parts[2]!, exchange ?? null)
+          const { vhost, user } = whose(request)
+          await users.clearTopicPermission(user, vhost, exchange ?? null)
           return json(null, 204)
         }
       }
     }
   ]
+}
+
+function whose(request: AdminRequest): { vhost: string; user: string } {
+  const [, , vhost, user] = request.parts as [string, string, string, string]
+  return { vhost, user }
+}
+
+/** A rule is whole: each of its texts is there. */
+async function readRule<const K extends string>(
+  request: AdminRequest,
+  names: readonly K[]
+): Promise<Record<K, string>> {
+  const texts = await readTexts(request, names)
+  const missing = names.find(name => texts[name] === undefined)
+  if (missing !== undefined) throw new HttpError(400, `${missing} is missing`)
+  return texts as Record<K, string>
 }
 
 async function readTexts<const K extends string>(
@@ -63,9 +67,4 @@ async function readTexts<const K extends string>(
   const wrong = Object.keys(body).find(key => typeof body[key] !== 'string')
   if (wrong !== undefined) throw new HttpError(400, `${wrong} is no text`)
   return body as Partial<Record<K, string>>
-}
-
-function needed(value: string | undefined, name: string): string {
-  if (value === undefined) throw new HttpError(400, `${name} is missing`)
-  return value
 }
