@@ -3,7 +3,7 @@
  * message that was held shows the delay negated, so nothing delays it a second time.
  */
 import type { FieldTable, FieldValue } from './field-table.ts'
-import { fieldOf } from './field-table.ts'
+import { fieldOf, isNumber } from './field-table.ts'
 
 export const DELAY_HEADER = 'x-delay'
 const INT32_MAX = 0x7fffffff
@@ -17,6 +17,7 @@ export function delayOf(headers: FieldTable | null): number {
 }
 
 function numberOf(value: FieldValue): number {
+  if (isNumber(value)) return value.value
   switch (value.type) {
     case 'D':
       return value.value / 10 ** value.scale
@@ -25,15 +26,6 @@ function numberOf(value: FieldValue): number {
     case 'l':
     case 'T':
       return Number(value.value)
-    case 'b':
-    case 'B':
-    case 's':
-    case 'u':
-    case 'I':
-    case 'i':
-    case 'f':
-    case 'd':
-      return value.value
     default:
       return 0
   }

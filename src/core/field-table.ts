@@ -4,10 +4,12 @@
  * keeps the type that it came with; a table keeps its order and its repeated names.
  */
 
+/** int8, uint8, int16, uint16, int32, uint32, float, double. */
+export type NumberType = 'b' | 'B' | 's' | 'u' | 'I' | 'i' | 'f' | 'd'
+
 export type FieldValue =
   | { readonly type: 't'; readonly value: boolean }
-  /** int8, uint8, int16, uint16, int32, uint32, float, double. */
-  | { readonly type: 'b' | 'B' | 's' | 'u' | 'I' | 'i' | 'f' | 'd'; readonly value: number }
+  | { readonly type: NumberType; readonly value: number }
   /** int64; timestamp in seconds since 1970, unsigned. */
   | { readonly type: 'l' | 'T'; readonly value: bigint }
   /** Decimal: `value` / 10^`scale`. */
@@ -32,24 +34,32 @@ export function fieldOf(table: FieldTable, name: string): FieldValue | null {
   return null
 }
 
+export function isNumberType(type: string): type is NumberType {
+  return NUMBER_TYPES.has(type)
+}
+
+/** The type's value is a JavaScript number. */
+export function isNumber(value: FieldValue): value is Extract<FieldValue, { type: NumberType }> {
+  return NUMBER_TYPES.has(value.type)
+}
+
+const NUMBER_TYPES: ReadonlySet<string> = new Set<NumberType>([
+  'b',
+  'B',
+  's',
+  'u',
+  'I',
+  'i',
+  'f',
+  'd'
+])
+
 /** A whole number, of whichever integer type; null for anything else or beyond 2^53. */
 export function integerOf(value: FieldValue): number | null {
-  switch (value.type) {
-    case 'b':
-    case 'B':
-    case 's':
-    case 'u':
-    case 'I':
-    case 'i':
-      return value.value
-    case 'l':
-    case 'T': {
-      const number = Number(value.value)
-      return Number.isSafeInteger(number) ? number : null
-    }
-    default:
-      return null
-  }
+  if (isNumber(value)) return value.type === 'f' || value.type === 'd' ? null : value.value
+  if (value.type !== 'l' && value.type !== 'T') return null
+  const number = Number(value.value)
+  return Number.isSafeInteger(number) ? number : null
 }
 
 /** RabbitMQ's word for a type, as its error texts use it. */

@@ -1,7 +1,7 @@
 /** Field tables in records: the value's letter, then the value, as AMQP 0-9-1 §4.2.5.5 has them. */
 import type { ByteWriter } from '../../lib/byte-writer.ts'
 import { BytesError, type BytesReader } from '../../lib/bytes-reader.ts'
-import type { FieldTable, FieldValue } from '../field-table.ts'
+import { type FieldTable, type FieldValue, isNumberType } from '../field-table.ts'
 
 const DEPTH_MAX = 64
 
@@ -18,16 +18,6 @@ function writeValue(writer: ByteWriter, field: FieldValue): void {
   switch (field.type) {
     case 't':
       writer.u8(field.value ? 1 : 0)
-      break
-    case 'b':
-    case 'B':
-    case 's':
-    case 'u':
-    case 'I':
-    case 'i':
-    case 'f':
-    case 'd':
-      writer.f64(field.value)
       break
     case 'l':
       writer.bigI64(field.value)
@@ -54,6 +44,8 @@ function writeValue(writer: ByteWriter, field: FieldValue): void {
       break
     case 'V':
       break
+    default:
+      writer.f64(field.value)
   }
 }
 
@@ -67,18 +59,10 @@ export function readTable(reader: BytesReader, depth = 0): FieldTable {
 
 function readValue(reader: BytesReader, depth: number): FieldValue {
   const type = String.fromCharCode(reader.u8())
+  if (isNumberType(type)) return { type, value: reader.f64() }
   switch (type) {
     case 't':
       return { type, value: reader.u8() !== 0 }
-    case 'b':
-    case 'B':
-    case 's':
-    case 'u':
-    case 'I':
-    case 'i':
-    case 'f':
-    case 'd':
-      return { type, value: reader.f64() }
     case 'l':
       return { type, value: reader.bigI64() }
     case 'T':
