@@ -274,14 +274,8 @@ function rebuild(
   payloadEnd: number
 ): void {
   const keyBytes = Buffer.from(key)
-  message.source = Buffer.concat([keyBytes, properties, payload.subarray(payloadStart, payloadEnd)])
-  message.key = key
-  message.keyStart = 0
-  message.keyEnd = keyBytes.length
-  message.propertiesStart = keyBytes.length
-  message.propertiesEnd = keyBytes.length + properties.length
-  message.payloadStart = message.propertiesEnd
-  message.payloadEnd = message.source.length
+  const source = Buffer.concat([keyBytes, properties, payload.subarray(payloadStart, payloadEnd)])
+  message.compose(source, key, keyBytes.length, keyBytes.length + properties.length)
 }
 
 /** Checks the properties and takes over those that the broker acts on. */

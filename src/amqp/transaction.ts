@@ -96,14 +96,7 @@ export function bytesOf(message: Message): Buffer {
 export function openStaged(staged: StagedPublish, message: Message, nowMs: number): void {
   const { bytes, keyEnd, propertiesEnd, expiresInMs } = staged
   message.renew()
-  message.source = bytes
-  message.key = staged.key
-  message.keyStart = 0
-  message.keyEnd = keyEnd
-  message.propertiesStart = keyEnd
-  message.propertiesEnd = propertiesEnd
-  message.payloadStart = propertiesEnd
-  message.payloadEnd = bytes.length
+  message.compose(bytes, staged.key, keyEnd, propertiesEnd)
   message.qos = staged.qos
   message.retain = false
   message.priority = staged.priority

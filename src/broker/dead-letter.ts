@@ -212,7 +212,7 @@ function send(
   const bytes = letter.payloadEnd - letter.payloadStart
   if (needsDisk && (broker.refusal !== 0 || !broker.journal.hasRoomFor(bytes))) return false
   const isKept = queue.isDurable && sequence > 0
-  letter.willOf = isKept ? LEAVING : 0
+  letter.recordEnds = isKept ? LEAVING : 0
   leaving.queueId = queue.id
   leaving.sequence = sequence
   leaving.time = 0
@@ -224,8 +224,8 @@ function send(
   )
   if (isOut) broker.counters.deadLettered[reason]++
   else broker.counters.dropFrom(queue.name, DROPPED[reason])
-  const isRecorded = isKept && letter.willOf !== LEAVING
-  letter.willOf = 0
+  const isRecorded = isKept && letter.recordEnds !== LEAVING
+  letter.recordEnds = 0
   letter.source = EMPTY
   if (sequence === 0) return true
   if (isRecorded) broker.state.settleEntry(queue, sequence)

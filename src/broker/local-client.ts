@@ -125,13 +125,8 @@ export class LocalClient implements Publisher {
     const key = Buffer.from(topic)
     const message = new Message()
     message.renew()
-    message.source = Buffer.concat([key, properties, payload])
-    message.key = topic
-    message.keyEnd = key.length
-    message.propertiesStart = key.length
-    message.propertiesEnd = key.length + properties.length
-    message.payloadStart = message.propertiesEnd
-    message.payloadEnd = message.source.length
+    const source = Buffer.concat([key, properties, payload])
+    message.compose(source, topic, key.length, key.length + properties.length)
     message.form = FORM_MQTT
     message.qos = qos
     message.retain = retain

@@ -95,7 +95,7 @@ export function publishOwn(broker: Broker, message: Message, publisher: Publishe
   return send(broker, message, publisher, route)
 }
 
-/** What was let go or is a dead letter: its route is found, `message.exchange` and `willOf` say what it is. */
+/** What was let go or is a dead letter: its route is found, `message.exchange` and `recordEnds` say what it is. */
 export function publishRouted(
   broker: Broker,
   message: Message,

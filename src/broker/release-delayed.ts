@@ -211,7 +211,7 @@ function letGo(broker: Broker, store: DelayStore): boolean {
   const message = rebuild(broker, broker.stored, shown)
   message.isAwaited = false
   if (store.isDurable) {
-    message.willOf = LEAVING
+    message.recordEnds = LEAVING
     leaving.queueId = store.id
     leaving.sequence = sequence
     leaving.time = dueAt
@@ -219,7 +219,7 @@ function letGo(broker: Broker, store: DelayStore): boolean {
   const route = routeDue(broker, vhost, exchange, message, headers, keys)
   const result = publishRouted(broker, message, new OwnPublisher(vhost), route)
   if (result === -ERROR_CODES.diskAlarm || result === -ERROR_CODES.journalFailed) return false
-  settle(broker, store, dueAt, sequence, message.willOf === LEAVING)
+  settle(broker, store, dueAt, sequence, message.recordEnds === LEAVING)
   return true
 }
 

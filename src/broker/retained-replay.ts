@@ -7,7 +7,7 @@ import { ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
 import { entryFlags } from '../core/records/message.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeRetainedClear } from '../core/records/retained.ts'
-import { Message } from '../core/message.ts'
+import type { Message } from '../core/message.ts'
 import type { RetainedSlot } from '../core/retained.ts'
 import type { Session, Subscription } from '../core/session.ts'
 import type { TopicCursor, TopicEntry } from '../core/topic-tree.ts'
@@ -224,21 +224,8 @@ function step(replay: RetainedReplay): void {
 
 /** The view of a stored message does not outlast the next record: a copy does. */
 function copyOf(message: Message): Message {
-  const copy = new Message()
-  copy.renew()
-  const { keyStart, payloadEnd } = message
-  copy.source = Buffer.from(message.source.subarray(keyStart, payloadEnd))
-  copy.key = message.key
-  copy.keyEnd = message.keyEnd - keyStart
-  copy.propertiesStart = message.propertiesStart - keyStart
-  copy.propertiesEnd = message.propertiesEnd - keyStart
-  copy.payloadStart = message.payloadStart - keyStart
-  copy.payloadEnd = payloadEnd - keyStart
-  copy.form = message.form
-  copy.qos = message.qos
+  const copy = message.copy()
   copy.retain = true
-  copy.expiresAt = message.expiresAt
-  copy.exchange = message.exchange
   return copy
 }
 

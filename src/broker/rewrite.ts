@@ -53,8 +53,7 @@ export function rewrite(
   properties: MessageProperties
 ): void {
   const bytes = broker.propertyEncoders[FORM_AMQP]?.(properties) ?? NO_PROPERTIES
-  fill(into, message, Buffer.from(key), bytes)
-  into.key = key
+  fill(into, message, key, Buffer.from(key), bytes)
   into.form = FORM_AMQP
   into.publisherId = 0
   into.isAwaited = false
@@ -71,8 +70,8 @@ export function rebuild(broker: Broker, message: Message, headers: FieldTable | 
     properties = encode!(decoded)
   }
   const copy = new Message()
-  fill(copy, message, source.subarray(message.keyStart, message.keyEnd), properties)
-  copy.key = message.key
+  const keyBytes = source.subarray(message.keyStart, message.keyEnd)
+  fill(copy, message, message.key, keyBytes, properties)
   copy.form = form
   copy.publisherId = message.publisherId
   copy.isAwaited = message.isAwaited
@@ -80,18 +79,19 @@ export function rebuild(broker: Broker, message: Message, headers: FieldTable | 
 }
 
 /** Key, properties and the message's payload behind one another, and what it is apart from them. */
-function fill(into: Message, message: Message, key: Buffer, properties: Buffer): void {
+function fill(
+  into: Message,
+  message: Message,
+  key: string,
+  keyBytes: Buffer,
+  properties: Buffer
+): void {
   const payload = message.source.subarray(message.payloadStart, message.payloadEnd)
   // `into` may be the message itself.
   const { qos, priority, exchange, expiresAt } = message
   into.renew()
-  into.source = Buffer.concat([key, properties, payload])
-  into.keyStart = 0
-  into.keyEnd = key.length
-  into.propertiesStart = key.length
-  into.propertiesEnd = key.length + properties.length
-  into.payloadStart = into.propertiesEnd
-  into.payloadEnd = into.source.length
+  const source = Buffer.concat([keyBytes, properties, payload])
+  into.compose(source, key, keyBytes.length, keyBytes.length + properties.length)
   into.qos = qos
   into.retain = false
   into.expiresAt = expiresAt

@@ -74,8 +74,8 @@ export class Targets {
 export const targets = new Targets()
 
 /**
- * A message whose `willOf` is this leaves the entry `leaving`: its record says so. `time`: when it was due, in a
- * store of delayed messages. When `willOf` still says so afterwards, no record was written.
+ * `recordEnds` of a message that leaves the entry `leaving`: the record that stores it ends that. `time`: when it was
+ * due, in a store of delayed messages.
  */
 export const LEAVING = -1
 export const leaving = { queueId: 0, sequence: 0, time: 0 }
@@ -144,8 +144,8 @@ function journalMessage(
   const retainedSequence = isRetained ? ++broker.state.retainedSequence : 0
   const vhost = isRetained ? publisher!.vhost.name : ''
   // A will ends in the record that publishes it: no crash can lose or double it between the two.
-  const inboundId = inbound === null ? message.willOf : inbound.id
-  message.willOf = 0
+  const inboundId = inbound === null ? message.recordEnds : inbound.id
+  message.recordEnds = 0
   let at = writeMessage(journal.buffer, begin, message, inboundId, retainedSequence, vhost)
   at = writeTargets(journal.buffer, at)
   if (inboundId < 0) at = writeLeaving(journal.buffer, at)

@@ -223,13 +223,7 @@ function messageOf(topic: string, payload: string): Message {
   const message = new Message()
   message.renew()
   const key = Buffer.from(topic)
-  message.source = Buffer.concat([key, Buffer.from(payload)])
-  message.key = topic
-  message.keyEnd = key.length
-  message.propertiesStart = key.length
-  message.propertiesEnd = key.length
-  message.payloadStart = key.length
-  message.payloadEnd = message.source.length
+  message.compose(Buffer.concat([key, Buffer.from(payload)]), topic, key.length, key.length)
   message.form = FORM_MQTT
   message.retain = true
   return message

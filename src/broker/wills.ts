@@ -136,17 +136,12 @@ function publishWill(broker: Broker, orphan: OrphanWill): number {
   const key = Buffer.from(will.topic)
   const message = new Message()
   message.renew()
-  message.source = Buffer.concat([key, will.properties, will.payload])
-  message.key = will.topic
-  message.keyEnd = key.length
-  message.propertiesStart = key.length
-  message.propertiesEnd = key.length + will.properties.length
-  message.payloadStart = message.propertiesEnd
-  message.payloadEnd = message.source.length
+  const source = Buffer.concat([key, will.properties, will.payload])
+  message.compose(source, will.topic, key.length, key.length + will.properties.length)
   message.form = FORM_MQTT
   message.qos = will.qos
   message.retain = will.retain
-  message.willOf = sessionId
+  message.recordEnds = sessionId
   // By no local its own client does not get it [MQTT-3.8.3-3].
   message.publisherId = sessionId
   // An expiry of 0 means: only to who is there now.
@@ -158,6 +153,6 @@ function publishWill(broker: Broker, orphan: OrphanWill): number {
   if (result < 0 && result !== -ERROR_CODES.queueFull) {
     broker.log.warn({ clientId, topic: will.topic, code: -result }, 'a will was not taken')
   }
-  if (message.willOf !== 0) recordClear(broker, sessionId)
+  if (message.recordEnds !== 0) recordClear(broker, sessionId)
   return result
 }

@@ -40,8 +40,11 @@ export class Message {
   publisherId: number
   /** Packet identifier of an inbound QoS 2 PUBLISH, kept in the message's own record; else 0. */
   packetId: number
-  /** Id of the session whose will it is, 0 for any other: its record ends the will's own. -1: see broker/store.ts. */
-  willOf: number
+  /**
+   * What the record that stores it ends together with that: the will of the session with this id, or LEAVING (see
+   * broker/store.ts); 0 = nothing, and again 0 when that record is written.
+   */
+  recordEnds: number
   /** Somebody waits for the disk: QoS > 0, a confirm channel's persistent message. */
   isAwaited: boolean
   /** Different for each message object: the key of encode-once caches. */
@@ -64,7 +67,7 @@ export class Message {
     this.exchange = ''
     this.publisherId = 0
     this.packetId = 0
-    this.willOf = 0
+    this.recordEnds = 0
     this.isAwaited = false
     this.serial = 0
   }
@@ -73,6 +76,18 @@ export class Message {
   renew(): void {
     serials = (serials + 1) & 0x3fffffff
     this.serial = serials
+  }
+
+  /** `source` holds its key, its properties and its payload behind one another, and nothing else. */
+  compose(source: Buffer, key: string, keyEnd: number, propertiesEnd: number): void {
+    this.source = source
+    this.key = key
+    this.keyStart = 0
+    this.keyEnd = keyEnd
+    this.propertiesStart = keyEnd
+    this.propertiesEnd = propertiesEnd
+    this.payloadStart = propertiesEnd
+    this.payloadEnd = source.length
   }
 
   /** The key as text, also of a message that was read from a record. */
