@@ -36,6 +36,10 @@ function listQueues(broker: Broker): QueueSummary[] {
       const [policy, operator] = policiesOfQueue(vhost, queue)
       found.push(summaryOf(queue, queue.name, policy?.name ?? '', operator?.name ?? ''))
     }
+    for (const { queue } of vhost.groups.values()) {
+      if (found.length >= QUEUES_MAX) return found
+      found.push(summaryOf(queue, queue.name, '', ''))
+    }
     for (const { clientId, queue } of vhost.sessions.values()) {
       if (found.length >= QUEUES_MAX) return found
       found.push(summaryOf(queue, sessionQueueName(clientId), '', ''))

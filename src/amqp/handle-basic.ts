@@ -4,6 +4,7 @@ import { cancel, consume } from '../broker/consumers.ts'
 import { requeue } from '../broker/settle.ts'
 import { lookupQueue } from '../broker/queues.ts'
 import { get } from '../broker/get.ts'
+import { endUnused, takeableQueue } from '../broker/group-takers.ts'
 import { used } from '../broker/queue-life.ts'
 import { type FieldTable, fieldOf, fieldTypeName, integerOf } from '../core/field-table.ts'
 import type { Message } from '../core/message.ts'
@@ -48,13 +49,15 @@ export function handleConsume(
     consumeReplies(channel, tag, values)
     return
   }
-  const queue = readableQueue(channel, values.queue)
-  const priority = priorityOf(queue, values.arguments)
-  const consumer = new AmqpConsumer(channel, queue, tag, values.noAck)
+  const queue = readableQueue(channel, values.queue, true)
+  let consumer: AmqpConsumer | null = null
   try {
+    const priority = priorityOf(queue, values.arguments)
+    consumer = new AmqpConsumer(channel, queue, tag, values.noAck)
     consume(broker, queue, consumer, { exclusive: values.exclusive, priority })
   } catch (error) {
-    channel.holders.forget(consumer.holder)
+    if (consumer !== null) channel.holders.forget(consumer.holder)
+    endUnused(broker, queue)
     throw error
   }
   channel.consumers.set(tag, consumer)
@@ -84,15 +87,17 @@ function generatedTag(channel: AmqpChannel): string {
   return `amq.ctag-${random.toString('base64url')}`
 }
 
-/** The queue, if it may be read, is there and not another connection's. */
-function readableQueue(channel: AmqpChannel, given: string): Queue {
+/** The queue, if it may be read, is there and not another connection's. `begins`: a shared subscription may begin. */
+function readableQueue(channel: AmqpChannel, given: string, begins: boolean): Queue {
   const { connection } = channel
   const name = queueNamed(channel, given)
   // Asked first: who may not read it does not learn whether it exists.
   if (!mayResource(connection.principal, 'read', name)) {
     throw accessRefused(connection, 'read', `queue '${name}'`)
   }
-  return lookupQueue(connection.vhost, name, connection)
+  const { broker, vhost, principal } = connection
+  const shared = takeableQueue(broker, vhost, name, principal, begins)
+  return shared ?? lookupQueue(vhost, name, connection)
 }
 
 /** An unknown tag is answered too: a cancel may cross ours on the way. */
@@ -113,7 +118,7 @@ export function handleCancel(
 }
 
 export function handleGet(channel: AmqpChannel, values: ArgumentsOf<typeof BASIC.get.shape>): void {
-  const queue = readableQueue(channel, values.queue)
+  const queue = readableQueue(channel, values.queue, false)
   if (queue.options.hasSingleActiveConsumer) {
     const explanation =
       `cannot obtain access to locked queue '${queue.name}' in vhost '${queue.vhost}'. basic.get operations ` +

@@ -5,6 +5,7 @@ import type { Broker } from './broker.ts'
 import type { Consumer } from './consumer.ts'
 import { consumersOf } from './deliver.ts'
 import { endQueue } from './end-queue.ts'
+import { addTaker, removeTaker } from './group-takers.ts'
 import { used } from './queue-life.ts'
 
 export interface ConsumeOptions {
@@ -24,8 +25,9 @@ export function consume(
   options: ConsumeOptions
 ): void {
   const consumers = consumersOf(broker, queue)
-  const { hasSingleActiveConsumer } = queue.options
-  const isOthers = options.exclusive && (hasSingleActiveConsumer || consumers.list.length > 0)
+  const group = broker.state.groups.get(queue.id)
+  const isShared = queue.options.hasSingleActiveConsumer || group !== undefined
+  const isOthers = options.exclusive && (isShared || consumers.list.length > 0)
   if (consumers.exclusive !== null || isOthers) {
     const message = `queue '${queue.name}' in vhost '${queue.vhost}' in exclusive use`
     throw new BrokerError('notAuthorized', message, {
@@ -35,6 +37,7 @@ export function consume(
     })
   }
   consumers.add(consumer, options.priority)
+  if (group !== undefined) addTaker(broker, group)
   if (options.exclusive) consumers.exclusive = consumer
   consumers.schedule()
 }
@@ -44,6 +47,8 @@ export function cancel(broker: Broker, queue: Queue, consumer: Consumer): void {
   const consumers = consumersOf(broker, queue)
   if (!consumers.remove(consumer)) return
   consumers.letGo()
+  const group = broker.state.groups.get(queue.id)
+  if (group !== undefined) removeTaker(broker, group)
   if (consumers.list.length > 0) return
   if (queue.options.isAutoDelete) endQueue(broker, queue)
   else used(broker, queue)

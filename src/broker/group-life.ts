@@ -31,7 +31,7 @@ export function judgeGroup(broker: Broker, group: SharedGroup): void {
     endGroup(broker, group)
     return
   }
-  if (group.members.size === 0) dropWaiting(broker, group)
+  if (group.takerCount === 0) dropWaiting(broker, group)
   // What members hold is named in the records of the group: until they are done it must be known.
   const lasts = group.hasLastingMember || (queue.moves !== null && queue.moves.size > 0)
   if (lasts === queue.isDurable || broker.journal.failed) return

@@ -44,19 +44,31 @@ class GroupMember implements Consumer {
   readonly #broker: Broker
   readonly #group: SharedGroup
   readonly #subscription: Subscription
+  /** At the head of the group's queue, and only an AMQP consumer may read it; 0: nothing is. */
+  #passed: number
 
   constructor(broker: Broker, group: SharedGroup, subscription: Subscription) {
     this.noAck = false
     this.#broker = broker
     this.#group = group
     this.#subscription = subscription
+    this.#passed = 0
   }
 
   hasCredit(): boolean {
+    if (this.#passed !== 0 && this.#mustPass()) return false
     if (this.#isFree()) return true
     const { session, groupId } = this.#subscription
     session.starved ??= new Set()
     session.starved.add(groupId)
+    return false
+  }
+
+  /** It was offered what is not for it: it takes nothing before an AMQP consumer has taken that. */
+  #mustPass(): boolean {
+    const { queue, takers } = this.#group
+    if (takers > 0 && queue.next() === this.#passed) return true
+    this.#passed = 0
     return false
   }
 
@@ -80,7 +92,11 @@ class GroupMember implements Consumer {
     const broker = this.#broker
     const own = this.#subscription
     const taker = this.mayRead(message) ? own : findReader(broker, this.#group, message)
-    if (taker === null) {
+    if (taker === null && this.#group.takers > 0) {
+      queue.requeue(sequence)
+      this.#passed = sequence
+      consumersOf(broker, queue).schedule()
+    } else if (taker === null) {
       finish(broker, queue, sequence)
       broker.counters.dropFrom(queue.name, 'not_authorized')
     } else give(broker, this.#group, taker, message, sequence)

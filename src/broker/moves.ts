@@ -68,7 +68,7 @@ export function giveBack(broker: Broker, session: Session, isEnding: boolean): S
     const group = broker.state.groups.get(move.groupId)
     if (group === undefined) continue
     groups.add(group)
-    const others = group.members.size - (isEnding && group.members.has(session) ? 1 : 0)
+    const others = group.takerCount - (isEnding && group.members.has(session) ? 1 : 0)
     if (others > 0 && mayGoBack(session.queue, move)) back.add(move.sequence)
     else finished.push(move)
   }

@@ -296,11 +296,15 @@ function lacksMemory(broker: Broker, bytes: number): boolean {
   return broker.refusal !== 0 && broker.slabs.bytes + bytes > broker.limits.memoryBytesMax
 }
 
-/** Into a shared group's queue; QoS 0 to the member whose turn it is, in no queue. */
+/**
+ * Into a shared group's queue; QoS 0 to the member whose turn it is, in no queue, unless AMQP consumers take
+ * from the group: they get it out of its queue alone.
+ */
 function addGroup(broker: Broker, message: Message, group: SharedGroup, lasts: boolean): void {
   const { queue } = group
   const { queueQos0, sharedMessagesMax, sharedBytesMax } = broker.limits
-  if (message.qos === 0 && !(queueQos0 && lasts && queue.isDurable && !isAttended(queue))) {
+  const mayWait = message.qos > 0 || (group.takers > 0 && (lasts || !queue.isDurable))
+  if (!mayWait && !(queueQos0 && lasts && queue.isDurable && !isAttended(queue))) {
     const lost = giveDirect(group, message)
     if (lost !== null) broker.counters.drop(lost)
     return

@@ -20,6 +20,7 @@ import { consumerCount } from './deliver.ts'
 import { endQueue } from './end-queue.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
 import { governQueue } from './policies.ts'
+import { isSharedName, sharedQueueNamed } from './group-takers.ts'
 import { used } from './queue-life.ts'
 import {
   checkDisk,
@@ -61,13 +62,16 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
   const { name, owner, principal } = request
   const existing = name === '' ? undefined : vhost.queues.get(name)
   if (request.passive) {
-    const found = existing === undefined ? sessionQueueNamed(vhost, name) : null
+    const found = existing === undefined ? clientsQueueNamed(vhost, name) : null
     // Which client ids there are is not for everybody.
     if (found !== null) may(principal, 'read', 'queue', name, vhost)
     return describe(broker, found ?? lookupQueue(vhost, name, owner))
   }
   const isReserved = name.startsWith('amq.') && request.isImported !== true
   if (isReserved) throw reserved('queue', name, vhost)
+  if (existing === undefined && isSharedName(name) && request.isImported !== true) {
+    throw reserved('queue', name, vhost, '$share/')
+  }
   if (existing !== undefined) {
     may(principal, 'configure', 'queue', name, vhost)
     checkOwner(existing, owner)
@@ -125,18 +129,23 @@ function describe(broker: Broker, queue: Queue): DeclaredQueue {
 export function lookupQueue(vhost: Vhost, name: string, owner: object | null): Queue {
   const queue = vhost.queues.get(name)
   if (queue === undefined) {
-    checkNoSession(vhost, name)
+    checkNoClients(vhost, name)
     throw notFound('queue', name, vhost)
   }
   checkOwner(queue, owner)
   return queue
 }
 
-/** A session's queue is consumed, bound, purged and deleted by its client alone. */
-function checkNoSession(vhost: Vhost, name: string): void {
-  if (sessionQueueNamed(vhost, name) === null) return
+/** A session's queue, or a shared subscription's. Null: neither has this name. */
+function clientsQueueNamed(vhost: Vhost, name: string): Queue | null {
+  return sessionQueueNamed(vhost, name) ?? sharedQueueNamed(vhost, name)
+}
+
+/** Their bindings and their content are their clients' alone. */
+function checkNoClients(vhost: Vhost, name: string): void {
+  if (clientsQueueNamed(vhost, name) === null) return
   const about = { kind: 'queue', name, vhost: vhost.name }
-  throw new BrokerError('locked', `queue '${name}' is an MQTT session's`, about)
+  throw new BrokerError('locked', `queue '${name}' is MQTT clients'`, about)
 }
 
 /** Throws `locked` when the queue is exclusive to another connection. */
@@ -183,7 +192,7 @@ export function deleteQueue(
   may(request.principal, 'configure', 'queue', name, vhost)
   const queue = vhost.queues.get(name)
   if (queue === undefined) {
-    checkNoSession(vhost, name)
+    checkNoClients(vhost, name)
     return { messageCount: 0, ticket: broker.definedTicket }
   }
   checkOwner(queue, request.owner)

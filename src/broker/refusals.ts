@@ -40,11 +40,11 @@ export function notFound(kind: string, name: string, vhost: Vhost): BrokerError 
   return new BrokerError('notFound', message, { kind, name, vhost: vhost.name })
 }
 
-export function reserved(kind: string, name: string, vhost: Vhost): BrokerError {
+export function reserved(kind: string, name: string, vhost: Vhost, prefix = 'amq.*'): BrokerError {
   const message =
     name === ''
       ? 'operation not permitted on the default exchange'
-      : `${kind} name '${name}' contains reserved prefix 'amq.*'`
+      : `${kind} name '${name}' contains reserved prefix '${prefix}'`
   return new BrokerError('reserved', message, { kind, name, vhost: vhost.name })
 }
 

@@ -5,6 +5,7 @@ import { KIND } from '../core/records/kinds.ts'
 import { createGroup, writeMember } from '../core/records/shared-group.ts'
 import type { Session, SubscribeOptions } from '../core/session.ts'
 import type { SharedGroup } from '../core/shared-group.ts'
+import type { Vhost } from '../core/vhost.ts'
 import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
@@ -21,9 +22,10 @@ export function join(
   options: SubscribeOptions
 ): number {
   const { state, limits } = broker
-  const group = state.vhost(session.vhost)!.groups.get(text) ?? createdGroup(broker, session, text)
+  const vhost = state.vhost(session.vhost)!
+  const group = vhost.groups.get(text) ?? createdGroup(broker, vhost, text)
   if (group === null) return -ERROR_CODES.quotaExceeded
-  if (!group.members.has(session) && group.members.size >= limits.sharedMembersMax) {
+  if (!group.members.has(session) && group.takerCount >= limits.sharedMembersMax) {
     return -ERROR_CODES.quotaExceeded
   }
   state.joinGroup(session, group, options)
@@ -36,11 +38,11 @@ export function join(
   return 0
 }
 
-/** A group is a queue, and counts as one. */
-function createdGroup(broker: Broker, session: Session, text: string): SharedGroup | null {
+/** A group is a queue, and counts as one. Null: there may be no more. */
+export function createdGroup(broker: Broker, vhost: Vhost, text: string): SharedGroup | null {
   const { state } = broker
   if (state.queues.size >= broker.limits.queuesMax) return null
-  const group = createGroup(state.nextId++, session.vhost, text, false)
+  const group = createGroup(state.nextId++, vhost.name, text, false)
   state.addGroup(group)
   return group
 }

@@ -111,7 +111,9 @@ export function compileRoute(
   const bySession = new Map<Session, Subscription[]>()
   for (const subscription of matches) {
     if (subscription.kind === SHARED_GROUP) {
-      if ([...subscription.members.keys()].some(mayRead)) groups.push(subscription)
+      // An AMQP consumer may read all that the filter matches, or it would not be one.
+      const isRead = subscription.takers > 0 || [...subscription.members.keys()].some(mayRead)
+      if (isRead) groups.push(subscription)
       continue
     }
     const list = bySession.get(subscription.session)

@@ -20,6 +20,8 @@ export class SharedGroup {
   /** Its id is the group's. */
   readonly queue: Queue
   readonly members: Map<Session, Subscription>
+  /** AMQP consumers that take from its queue beside the members. None of them outlasts its connection. */
+  takers: number
 
   constructor(text: string, vhost: string, queue: Queue) {
     this.text = text
@@ -27,10 +29,16 @@ export class SharedGroup {
     this.vhost = vhost
     this.queue = queue
     this.members = new Map()
+    this.takers = 0
   }
 
   get id(): number {
     return this.queue.id
+  }
+
+  /** Members and AMQP consumers: it gets messages while there are any. */
+  get takerCount(): number {
+    return this.members.size + this.takers
   }
 
   /** Some member's session outlives its connection. */
@@ -41,7 +49,7 @@ export class SharedGroup {
 
   /** Nobody takes from it, and nobody holds anything of it: it is to end. */
   get isSpent(): boolean {
-    return this.members.size === 0 && (this.queue.moves?.size ?? 0) === 0
+    return this.takerCount === 0 && (this.queue.moves?.size ?? 0) === 0
   }
 }
 

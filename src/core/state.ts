@@ -197,7 +197,7 @@ export class State extends QueueContents {
   enterGroup(group: SharedGroup): void {
     const exchange = this.vhosts.get(group.vhost)!.topicExchange
     exchange.unsubscribe(group.filter, group)
-    if (group.members.size > 0) exchange.subscribe(group.filter, group)
+    if (group.takerCount > 0) exchange.subscribe(group.filter, group)
   }
 
   /**

@@ -40,10 +40,11 @@ export class SimAmqp {
   #parts: Buffer[] = []
   #partBytes = 0
 
-  constructor(messages: SimMessages, flow: Flow | null) {
+  /** `queue`: of another name than its flow. */
+  constructor(messages: SimMessages, flow: Flow | null, queue = flow?.name ?? null) {
     this.#messages = messages
     this.flow = flow
-    this.queue = flow === null ? null : flow.name
+    this.queue = queue
   }
 
   connect(wire: Wire): void {

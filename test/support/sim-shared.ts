@@ -2,10 +2,11 @@
  * A shared subscription on the whole broker over a simulated disk, cut off again and again: publishers with
  * QoS 1 and 2, members that come, go, answer late and lose their connection, while checkpoints and
  * compaction go on. In a world of lasting members every acknowledged message reaches one, QoS 2 once; where
- * sessions end, QoS 1 goes on to another and QoS 2 never twice.
+ * sessions end, QoS 1 goes on to another and QoS 2 never twice. In every third world an AMQP consumer takes its turn.
  */
 import { ManualClock } from '../../src/lib/clock.ts'
 import { type Random, seededRandom } from './random.ts'
+import { SimAmqp } from './sim-amqp.ts'
 import { type Plant, SimBroker } from './sim-broker.ts'
 import { turns } from './sim-disk-store.ts'
 import { Flow, type SimMessage, SimMessages } from './sim-messages.ts'
@@ -19,11 +20,31 @@ const OPEN_TURNS = 2_000
 
 /** What all members together get. */
 class GroupFlow extends Flow {
+  /** What an AMQP consumer was given: it may come again. */
+  readonly lent = new Set<string>()
+
   override receive(message: SimMessage): string | null {
     const key = `${message.publisher}:${message.sequence}`
     const count = (this.counts.get(key) ?? 0) + 1
     this.counts.set(key, count)
-    return message.qos === 2 && count > 1 ? `${key} of QoS 2 reached two members` : null
+    return message.qos === 2 && count > 1 && !this.lent.has(key)
+      ? `${key} of QoS 2 reached two members`
+      : null
+  }
+}
+
+/** What the AMQP consumer gets. */
+class TakerFlow extends Flow {
+  readonly #group: GroupFlow
+
+  constructor(group: GroupFlow) {
+    super('taker', false)
+    this.#group = group
+  }
+
+  override receive(message: SimMessage): string | null {
+    this.#group.lent.add(`${message.publisher}:${message.sequence}`)
+    return this.#group.receive(message)
   }
 }
 
@@ -38,6 +59,8 @@ export class SharedWorld {
   readonly #flow: GroupFlow
   readonly #publishers: readonly SimMqtt[]
   readonly #members: SimMqtt[]
+  /** It consumes the group's queue over AMQP; null: nobody does. */
+  readonly #taker: SimAmqp | null
   /** Some members' sessions end. */
   readonly #isMixed: boolean
   readonly #pieceBytes: number
@@ -47,7 +70,7 @@ export class SharedWorld {
   #disk: SimulatedDisk
   #sim!: SimBroker
 
-  constructor(seed: number, isMixed: boolean, plant: Plant = {}) {
+  constructor(seed: number, isMixed: boolean, plant: Plant = {}, hasTaker = false) {
     this.#random = seededRandom(seed)
     this.#isMixed = isMixed
     this.#plant = plant
@@ -57,6 +80,7 @@ export class SharedWorld {
     this.#flow = new GroupFlow('g', false)
     messages.flows.set('g', this.#flow)
     this.#publishers = [new SimMqtt('p4', 4, messages), new SimMqtt('p5', 5, messages)]
+    this.#taker = hasTaker ? new SimAmqp(messages, new TakerFlow(this.#flow), JOBS) : null
     this.#members = [
       this.#member('m1', false),
       this.#member('m2', false),
@@ -111,6 +135,7 @@ export class SharedWorld {
   }
 
   #connectAll(): void {
+    if (this.#taker?.wire === null) this.#taker.connect(this.#sim.dial('amqp'))
     for (const peer of [...this.#publishers, ...this.#members]) {
       if (peer.wire === null && peer !== this.#sleeper) peer.connect(this.#sim.dial('mqtt'))
     }
@@ -133,6 +158,8 @@ export class SharedWorld {
       if (isRead) peer.pump()
       this.#lose(peer)
     }
+    if (isRead) this.#taker?.pump()
+    this.#taker?.lose()
     this.#noteEnd()
     this.#sim.kill()
     this.#disk = isKill ? disk.restart() : disk.crash()
@@ -164,7 +191,8 @@ export class SharedWorld {
   #act(): void {
     const choice = this.#random()
     if (choice < 0.75) this.#publish()
-    else if (choice < 0.9) this.#dropOrDial()
+    else if (choice < 0.85) this.#dropOrDial()
+    else if (choice < 0.9) this.#turnTaker()
     else if (choice < 0.94) this.#leave()
     else if (choice < 0.97 && this.#isMixed) this.#replace()
     else this.#sim.pass(this.#between(10, 400))
@@ -184,6 +212,15 @@ export class SharedWorld {
     if (peer === this.#sleeper) return
     if (peer.wire === null) peer.connect(this.#sim.dial('mqtt'))
     else if (this.#chance(0.5)) this.#lose(peer)
+  }
+
+  /** The AMQP consumer leaves with what it has, comes back, or gives something back. */
+  #turnTaker(): void {
+    const taker = this.#taker
+    if (taker === null) this.#dropOrDial()
+    else if (taker.wire === null) taker.connect(this.#sim.dial('amqp'))
+    else if (this.#chance(0.4)) taker.lose()
+    else taker.requeue()
   }
 
   /** A member unsubscribes; what it holds it keeps. It subscribes again when it is next looked at. */
@@ -210,6 +247,10 @@ export class SharedWorld {
   async #work(): Promise<void> {
     await turns(this.#between(1, 3))
     for (const peer of this.#publishers) if (this.#chance(0.8)) peer.pump()
+    if (this.#taker !== null && this.#chance(0.6)) {
+      this.#taker.pump()
+      this.#taker.ack(this.#between(0, 5))
+    }
     for (const peer of this.#members) {
       if (peer === this.#sleeper && peer.isOpen && peer.subscriptions.has(JOBS)) continue
       if (this.#chance(0.5)) peer.pump(this.#chance(0.4) ? this.#between(1, 3) : undefined)
@@ -231,6 +272,8 @@ export class SharedWorld {
       await turns(2)
       for (const peer of [...this.#publishers, ...this.#members]) peer.pump()
       for (const peer of this.#members) this.#subscribe(peer)
+      this.#taker?.pump()
+      this.#taker?.ack(this.#taker.open.length)
       quiet = this.#left().length === 0 ? quiet + 1 : 0
     }
     if (quiet < 6) this.violations.push(`it does not come to rest: ${this.#left()}`)
@@ -288,7 +331,7 @@ export async function cutSharedWorlds(
     received: 0
   }
   for (let at = seed; sum.cuts < cuts && sum.violations.length === 0; at++) {
-    const world = new SharedWorld(at, at % 2 === 0, plant)
+    const world = new SharedWorld(at, at % 2 === 0, plant, at % 3 === 0)
     await world.run()
     sum.cuts += world.cuts
     sum.checkpoints += world.checkpoints
