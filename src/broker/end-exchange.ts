@@ -10,23 +10,24 @@ import { endDelay } from './hold-back.ts'
 
 /** Returns the ticket of the record, 0 when the exchange was not on the disk. */
 export function endExchange(broker: Broker, vhost: Vhost, exchange: Exchange): number {
-  if (exchange.delay !== null) endDelay(broker, exchange.delay)
-  broker.state.removeExchange(vhost.name, exchange)
-  let ticket = 0
-  if (exchange.isDurable && !broker.journal.failed) {
-    writeExchangeName(broker.writer, vhost.name, exchange.name)
-    ticket = append(broker, KIND.exchangeDelete, AWAITED)
-  }
+  const ticket = end(broker, vhost, exchange)
   endUnused(broker, vhost)
   return ticket
 }
 
+function end(broker: Broker, vhost: Vhost, exchange: Exchange): number {
+  if (exchange.delay !== null) endDelay(broker, exchange.delay)
+  broker.state.removeExchange(vhost.name, exchange)
+  if (!exchange.isDurable || broker.journal.failed) return 0
+  writeExchangeName(broker.writer, vhost.name, exchange.name)
+  return append(broker, KIND.exchangeDelete, AWAITED)
+}
+
 /** Auto-delete exchanges go with their last binding: whatever took it away. */
 export function endUnused(broker: Broker, vhost: Vhost): void {
-  for (const exchange of vhost.exchanges.values()) {
-    if (!exchange.isAutoDelete || !exchange.hadBindings || exchange.bindingCount > 0) continue
-    // It looks again by itself: others may have been bound to this one.
-    endExchange(broker, vhost, exchange)
-    return
+  // Those that fed one which ends come into the set behind it: it is walked to its end while it grows.
+  for (const exchange of vhost.unused) {
+    vhost.unused.delete(exchange)
+    if (exchange.bindingCount === 0) end(broker, vhost, exchange)
   }
 }

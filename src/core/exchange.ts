@@ -123,8 +123,8 @@ export class Exchange {
    * elsewhere now. Set by whoever caches routes.
    */
   onExactChange: ((key: string) => void) | null
-  /** Had a binding at some time: an auto-delete exchange goes with its last one, never before a first. */
-  hadBindings: boolean
+  /** Somebody's routes may lead through it as it is now: who they are has to be told of the next change. */
+  isPassed: boolean
   private count: number
   private exchangeBindings: number
   /** By destination; a destination with one binding, most of them, needs no map of its own. */
@@ -154,7 +154,7 @@ export class Exchange {
     this.trie = new TopicTrie()
     this.version = 0
     this.onExactChange = null
-    this.hadBindings = false
+    this.isPassed = false
     this.count = 0
     this.exchangeBindings = 0
     this.byTarget = new Map()
@@ -253,7 +253,6 @@ export class Exchange {
         ])
       )
     this.count += 1
-    this.hadBindings = true
     this.index(binding)
     if (binding.exchange !== null) {
       this.exchangeBindings += 1
@@ -288,6 +287,10 @@ export class Exchange {
     const existing = this.byTarget.get(target)
     if (existing === undefined) return []
     return existing instanceof Map ? [...existing.values()] : [existing]
+  }
+
+  isBoundTo(target: BindingTarget): boolean {
+    return this.byTarget.has(target)
   }
 
   /** Calls `visit` for every binding. The exchange must not change meanwhile. */
@@ -420,11 +423,15 @@ export class Exchange {
   private changed(key: string | null): void {
     if (key !== null && this.onExactChange !== null) this.onExactChange(key)
     else this.version += 1
-    if (this.upstream.size === 0) return
+    // Of a long chain that is taken down exchange by exchange, each tells those before it once.
+    if (this.upstream.size === 0 || !this.isPassed) return
+    this.isPassed = false
     // A set is walked to its end while it grows: each exchange once, whatever the circles.
     const affected = new Set<Exchange>(this.upstream.keys())
     for (const exchange of affected) {
       exchange.version += 1
+      if (!exchange.isPassed) continue
+      exchange.isPassed = false
       for (const further of exchange.upstream.keys()) affected.add(further)
     }
   }
@@ -445,6 +452,7 @@ function someBehind(first: Exchange, isIt: (exchange: Exchange) => boolean): boo
     seen.add(exchange)
   }
   for (const exchange of seen) {
+    exchange.isPassed = true
     if (isIt(exchange)) return true
     exchange.forEachNext(add)
   }

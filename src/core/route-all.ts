@@ -74,6 +74,7 @@ export function routeAll(
   visited.add(exchange)
   // A set is walked to its end while it grows: the worklist and what was seen in one.
   for (const current of visited) {
+    current.isPassed = true
     const isSwapped = (current.kind === 'topic') !== isTopicForm
     matched.length = 0
     current.collect(isSwapped ? swapSeparators(key) : key, headers, matched)

@@ -6,7 +6,7 @@
 import type { DelayStore } from './delay-store.ts'
 import { Delays } from './delays.ts'
 import { InboundIds } from './inbound-ids.ts'
-import type { Exchange } from './exchange.ts'
+import { Exchange } from './exchange.ts'
 import type { FieldTable } from './field-table.ts'
 import type { Liveness } from './liveness.ts'
 import type { Move } from './move.ts'
@@ -101,8 +101,9 @@ export class State extends QueueContents {
     if (vhost !== undefined && !queue.isSession) {
       if (vhost.queues.get(queue.name) === queue) vhost.queues.delete(queue.name)
       vhost.queueChanged(queue.name)
-      for (const exchange of vhost.exchanges.values()) {
+      for (const exchange of vhost.bound.take(queue)) {
         vhost.bindingCount -= exchange.unbindAll(queue).length
+        vhost.noteUnbound(exchange)
       }
     }
     this.releaseAll(queue)
@@ -309,8 +310,16 @@ export class State extends QueueContents {
     isBind: boolean
   ): boolean {
     const isChanged = isBind ? source.bind(target, key, table) : source.unbind(target, key, table)
-    if (isChanged) vhost.bindingCount += isBind ? 1 : -1
-    return isChanged
+    if (!isChanged) return false
+    vhost.bindingCount += isBind ? 1 : -1
+    const isQueue = !(target instanceof Exchange)
+    if (isBind) {
+      if (isQueue) vhost.bound.add(target, source)
+      return true
+    }
+    if (isQueue && !source.isBoundTo(target)) vhost.bound.remove(target, source)
+    vhost.noteUnbound(source)
+    return true
   }
 
   addExchange(vhostName: string, exchange: Exchange): void {
@@ -325,7 +334,12 @@ export class State extends QueueContents {
   removeExchange(vhostName: string, exchange: Exchange): void {
     const vhost = this.vhosts.get(vhostName)
     if (vhost === undefined) return
-    vhost.bindingCount -= exchange.detach().length
+    const removed = exchange.detach()
+    vhost.bindingCount -= removed.length
+    for (const { queue, source } of removed) {
+      if (queue !== null) vhost.bound.remove(queue, exchange)
+      else if (source !== exchange) vhost.noteUnbound(source)
+    }
     vhost.deleteExchange(exchange)
     if (exchange.delay !== null) this.delays.remove(exchange.delay)
   }

@@ -1,4 +1,5 @@
 /** A virtual host: the names, and the routes that are remembered. */
+import { BoundQueues } from './bound-queues.ts'
 import { alternateName, Exchange, type ExchangeKind } from './exchange.ts'
 import type { Policy } from './policy.ts'
 import type { Queue } from './queue.ts'
@@ -47,6 +48,10 @@ export class Vhost {
   /** What policies name as alternates: an argument has precedence. */
   readonly #policyAlternates: Map<Exchange, string>
   bindingCount: number
+  /** Where its queues are bound. */
+  readonly bound: BoundQueues
+  /** Auto-delete exchanges that have lost their last binding: they are about to end. */
+  readonly unused: Set<Exchange>
 
   constructor(name: string) {
     this.name = name
@@ -63,6 +68,8 @@ export class Vhost {
     this.#withAlternate = new Map()
     this.#policyAlternates = new Map()
     this.bindingCount = 0
+    this.bound = new BoundQueues()
+    this.unused = new Set()
     for (const [exchangeName, kind] of PREDECLARED) {
       this.exchanges.set(exchangeName, predeclared(exchangeName, kind))
     }
@@ -88,6 +95,11 @@ export class Vhost {
     this.#routes.get(this.exchanges.get('')!)?.forget(name)
   }
 
+  /** A binding of the exchange is gone. */
+  noteUnbound(exchange: Exchange): void {
+    if (exchange.isAutoDelete && exchange.bindingCount === 0) this.unused.add(exchange)
+  }
+
   addExchange(exchange: Exchange): void {
     this.exchanges.set(exchange.name, exchange)
     this.#link(exchange)
@@ -100,6 +112,7 @@ export class Vhost {
     this.#policyAlternates.delete(exchange)
     this.exchanges.delete(exchange.name)
     this.#routes.delete(exchange)
+    this.unused.delete(exchange)
   }
 
   /** A policy gives an exchange this alternate, or none any more. */
