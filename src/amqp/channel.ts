@@ -119,6 +119,8 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   globalPrefetchCount: number
   /** Open deliveries of consumers: basic.get does not count against a prefetch. */
   consumedCount: number
+  /** Of ours that the client has not answered; it need not. */
+  cancelsSent: number
   /** The queue that was declared last: what an empty name stands for. */
   lastQueue: string
   /** A basic.get waits for the disk: nothing further is read meanwhile. */
@@ -148,6 +150,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.prefetchCount = 0
     this.globalPrefetchCount = 0
     this.consumedCount = 0
+    this.cancelsSent = 0
     this.lastQueue = ''
     this.isGetting = false
     this.isFinishing = false

@@ -37,7 +37,7 @@ import { Heartbeat } from './heartbeat.ts'
 import type { ChannelConsumer } from './holders.ts'
 import { PublishGate } from './publish-gate.ts'
 import { register, unregister } from './registration.ts'
-import { AmqpError, notOpen, REPLY, unexpectedFrame } from './reply-codes.ts'
+import { AmqpError, expectedMethod, REPLY, unexpectedFrame } from './reply-codes.ts'
 import type { Login } from './sasl.ts'
 import { WakeList } from './wake-list.ts'
 
@@ -266,9 +266,9 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   ): number {
     if (this.state === AUTHENTICATING || this.state === REFUSED) return HOLD
     if (this.state === CLOSED) return end + 1
-    if (type === FRAME_HEARTBEAT && channel === 0) return end + 1
+    if (type === FRAME_HEARTBEAT && channel === 0 && start === end) return end + 1
     if (this.state === CLOSING && (type !== FRAME_METHOD || channel !== 0)) return end + 1
-    if (type !== FRAME_METHOD) throw unexpectedFrame(type, 'on channel 0')
+    if (type !== FRAME_METHOD) throw unexpectedFrame(type, end - start, 'on channel 0')
     if (channel !== 0) {
       throw new AmqpError(REPLY.commandInvalid, 'a channel before the connection is open')
     }
@@ -291,8 +291,10 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     }
     if (type === FRAME_METHOD)
       return this.context.handlers.onMethod(this, channel, channelId, buffer, start, end, limit)
-    if (type !== FRAME_HEADER && type !== FRAME_BODY) throw unexpectedFrame(type, 'on a channel')
-    if (channel === null) throw notOpen()
+    if (type !== FRAME_HEADER && type !== FRAME_BODY) {
+      throw unexpectedFrame(type, end - start, 'on a channel')
+    }
+    if (channel === null) throw expectedMethod()
     if (channel.isClosing || channel.isClosed) return end + 1
     const isComplete =
       type === FRAME_HEADER

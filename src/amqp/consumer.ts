@@ -80,6 +80,7 @@ export class AmqpConsumer implements ChannelConsumer {
     this.channel.consumers.delete(this.tag)
     this.channel.holders.forget(this.holder)
     if (!this.channel.connection.client.consumerCancelNotify || this.channel.isClosed) return
+    this.channel.cancelsSent++
     const values = { consumerTag: this.tag, noWait: true }
     this.channel.reply(0, encodeMethod(BASIC.cancel, this.channel.id, values))
   }

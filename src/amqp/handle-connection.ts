@@ -11,6 +11,7 @@ import {
 } from './connection.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 import { type Login, readLogin } from './sasl.ts'
+import { misplacedMethod } from './unserved.ts'
 
 /** RabbitMQ asks for 8192 since 4.1, which broke the many clients whose default is 4096. */
 const FRAME_MAX_LEAST = 4096
@@ -51,7 +52,7 @@ export function handleConnectionMethod(
         handleUpdateSecret(connection, buffer, at, end)
         return
       }
-      throw new AmqpError(REPLY.commandInvalid, 'unexpected method on channel 0')
+      throw misplacedMethod(id)
   }
 }
 

@@ -3,11 +3,11 @@ import type { AmqpChannel, ChannelConnection } from './channel.ts'
 import { HOLD } from './codec/frame-splitter.ts'
 import { syntaxError } from './codec/field-table.ts'
 import {
+  ACCESS,
   type ArgumentsOf,
   BASIC,
   CHANNEL,
   CONFIRM,
-  CONNECTION,
   encodeMethod,
   EXCHANGE,
   type Method,
@@ -25,7 +25,7 @@ import {
   handleRecover,
   handleRecoverAsync
 } from './handle-basic.ts'
-import { handleFlow } from './handle-channel.ts'
+import { handleAccess, handleFlow } from './handle-channel.ts'
 import { handleSelect } from './handle-confirm.ts'
 import {
   handleExchangeBind,
@@ -44,6 +44,7 @@ import {
 } from './handle-queue.ts'
 import { REJECT, REQUEUE, SETTLE } from './outcome.ts'
 import { AmqpError, notOpen, REPLY } from './reply-codes.ts'
+import { unservedMethod } from './unserved.ts'
 
 const TWO_32 = 4294967296
 
@@ -60,6 +61,7 @@ function on<S extends Shape>(
 }
 
 on(CHANNEL.flow, handleFlow)
+on(ACCESS.request, handleAccess)
 on(EXCHANGE.declare, handleExchangeDeclare)
 on(EXCHANGE.delete, handleExchangeDelete)
 on(EXCHANGE.bind, handleExchangeBind)
@@ -80,17 +82,6 @@ on(TX.select, handleTxSelect)
 on(TX.commit, handleTxCommit)
 on(TX.rollback, handleTxRollback)
 
-const KNOWN_CLASSES: ReadonlySet<number> = new Set(
-  [
-    CONNECTION.start,
-    CHANNEL.open,
-    EXCHANGE.declare,
-    QUEUE.declare,
-    BASIC.qos,
-    CONFIRM.select,
-    TX.select
-  ].map(method => method.classId)
-)
 const BASIC_CLASS = BASIC.ack.classId
 
 /**
@@ -118,9 +109,7 @@ export function handleMethod(
     handleWhileClosing(channel, (classId << 16) | methodId)
     return end + 1
   }
-  if (channel.assembler.isOpen) {
-    throw new AmqpError(REPLY.unexpectedFrame, 'expected content, got a method frame instead')
-  }
+  if (channel.assembler.isOpen) throw channel.assembler.unexpected()
   if (channel.isGetting) return HOLD
   if (classId === BASIC_CLASS) {
     switch (methodId) {
@@ -183,14 +172,9 @@ function handleCold(
     return
   }
   if (id === CHANNEL.open.id) throw new AmqpError(REPLY.channelError, "second 'channel.open' seen")
-  // A client's answers to what we sent: nothing depends on them.
-  if (id === BASIC.cancelOk.id || id === CHANNEL.flowOk.id || id === CHANNEL.closeOk.id) return
-  const classId = id >> 16
-  const isKnown = KNOWN_CLASSES.has(classId)
-  throw new AmqpError(
-    isKnown ? REPLY.commandInvalid : REPLY.notImplemented,
-    `unknown method ${classId}.${id & 0xffff}`
-  )
+  // The answer to a cancel of ours, which asked for none; nothing depends on it.
+  if (id === BASIC.cancelOk.id && channel.cancelsSent > 0) channel.cancelsSent--
+  else throw unservedMethod(id)
 }
 
 /** Both sides may close at once: each close is answered, ours ends the channel when it is. */

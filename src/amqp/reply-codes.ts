@@ -66,15 +66,25 @@ export function notOpen(): AmqpError {
   return new AmqpError(REPLY.channelError, "expected 'channel.open'")
 }
 
-/** A frame where it may not be, or of a type that does not exist (AMQP 0-9-1 §4.2.3). */
-export function unexpectedFrame(type: number, where: string): AmqpError {
-  const isKnown = FRAME_TYPES.has(type)
+/** A content frame where a method has to come first. */
+export function expectedMethod(): AmqpError {
+  const explanation = 'expected method frame, got non method frame instead'
+  return new AmqpError(REPLY.unexpectedFrame, explanation)
+}
+
+/**
+ * A frame where it may not be, or of a type that does not exist (AMQP 0-9-1 §4.2.3); a heartbeat that is not
+ * empty (§4.2.7) is none either.
+ */
+export function unexpectedFrame(type: number, bytes: number, where: string): AmqpError {
+  const isKnown = FRAME_TYPES.has(type) && (type !== HEARTBEAT || bytes === 0)
   const code = isKnown ? REPLY.unexpectedFrame : REPLY.frameError
   return new AmqpError(code, `frame of type ${type} ${where}`)
 }
 
 /** Method, header, body, heartbeat. */
 const FRAME_TYPES: ReadonlySet<number> = new Set([1, 2, 3, 8])
+const HEARTBEAT = 8
 
 /** The reply code of each of the broker's reasons. */
 export const REPLY_OF = {

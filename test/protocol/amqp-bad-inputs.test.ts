@@ -31,8 +31,14 @@ const method = (...bytes: (number | Buffer)[]) =>
 /** queue.declare of `q` with this table, its length included. */
 const declareWith = (table: Buffer) => method(Buffer.from([0, 50, 0, 10, 0, 0, 1, 0x71, 0]), table)
 
-function contentHeader(size: bigint, classId = 60): Buffer {
+const NO_METHOD = 'UNEXPECTED_FRAME - expected method frame, got non method frame instead'
+const NO_HEADER =
+  'UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead'
+const NO_BODY = 'UNEXPECTED_FRAME - expected content body, got non content body frame instead'
+
+function contentHeader(size: bigint, classId = 60, weight = 0): Buffer {
   const header = Buffer.alloc(14)
+  header.writeUInt16BE(weight, 2)
   header.writeUInt16BE(classId, 0)
   header.writeBigUInt64BE(size, 4)
   return rawFrame(2, 1, header)
@@ -121,6 +127,16 @@ describe('frames', () => {
       'a heartbeat on channel 1',
       [rawFrame(8, 1, Buffer.alloc(0))],
       [505, 'UNEXPECTED_FRAME - frame of type 8 on a channel', '0.0']
+    ],
+    [
+      'a heartbeat with a payload',
+      [rawFrame(8, 0, Buffer.from('x'))],
+      [501, 'FRAME_ERROR - frame of type 8 on channel 0', '0.0']
+    ],
+    [
+      'a heartbeat with a payload on channel 1',
+      [rawFrame(8, 1, Buffer.from('x'))],
+      [501, 'FRAME_ERROR - frame of type 8 on a channel', '0.0']
     ]
   ])('B98: %s', async (_what, sent, verdict) => {
     await ends(sent, verdict)
@@ -136,27 +152,30 @@ describe('frames', () => {
   })
 
   it.each<[string, Buffer[], Verdict]>([
-    ['a body first', [PUBLISH[2]!], [505, 'UNEXPECTED_FRAME - unexpected content body', '0.0']],
-    ['a header first', [PUBLISH[1]!], [505, 'UNEXPECTED_FRAME - unexpected content header', '0.0']],
+    ['a body first', [PUBLISH[2]!], [505, NO_METHOD, '0.0']],
+    ['a header first', [PUBLISH[1]!], [505, NO_METHOD, '0.0']],
     [
-      'a body in place of the header',
-      [PUBLISH[0]!, PUBLISH[2]!],
-      [505, 'UNEXPECTED_FRAME - unexpected content body', '60.40']
+      'a body on a channel that is not open',
+      [rawFrame(3, 7, Buffer.from('x'))],
+      [505, NO_METHOD, '0.0']
     ],
+    ['a body in place of the header', [PUBLISH[0]!, PUBLISH[2]!], [505, NO_HEADER, '60.40']],
     [
       'a header in place of the body',
       [PUBLISH[0]!, PUBLISH[1]!, PUBLISH[1]!],
-      [505, 'UNEXPECTED_FRAME - unexpected content header', '60.40']
+      [505, NO_BODY, '60.40']
     ],
+    ['a method in place of the header', [PUBLISH[0]!, PUBLISH[0]!], [505, NO_HEADER, '60.40']],
     [
-      'a method in place of the header',
-      [PUBLISH[0]!, PUBLISH[0]!],
-      [505, 'UNEXPECTED_FRAME - expected content, got a method frame instead', '60.40']
+      'a method in place of the body',
+      [PUBLISH[0]!, PUBLISH[1]!, PUBLISH[0]!],
+      [505, NO_BODY, '60.40']
     ],
+    ['a weight other than 0', [PUBLISH[0]!, contentHeader(3n, 60, 1)], [505, NO_HEADER, '60.40']],
     [
       'a header of the queue class',
       [PUBLISH[0]!, contentHeader(3n, 50)],
-      [505, 'UNEXPECTED_FRAME - unexpected content header of another class', '60.40']
+      [505, NO_HEADER.replace('non content header frame', 'one for class 50'), '60.40']
     ],
     [
       'more body than the header announced',
@@ -266,7 +285,7 @@ describe('methods', () => {
     [
       'a method of the server',
       [method(0, 50, 0, 11, Buffer.alloc(9))],
-      [503, 'COMMAND_INVALID - unknown method 50.11', '50.11']
+      [503, 'COMMAND_INVALID - unimplemented method', '50.11']
     ],
     [
       'a publish before channel.open',

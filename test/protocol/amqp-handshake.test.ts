@@ -237,9 +237,9 @@ describe('frames', () => {
     ['an unknown method of tx', rawFrame(1, 1, Buffer.from([0, 90, 0, 99])), 503],
     ['an unknown method', rawFrame(1, 1, Buffer.from([0, 60, 0, 99])), 503],
     ['a method of ours', rawFrame(1, 1, Buffer.from([0, 50, 0, 11])), 503],
-    ['a channel method on channel 0', rawFrame(1, 0, Buffer.from([0, 20, 0, 10, 0])), 503],
+    ['a channel method on channel 0', rawFrame(1, 0, Buffer.from([0, 20, 0, 10, 0])), 504],
     ['a method on a channel that is not open', rawFrame(1, 9, Buffer.from([0, 60, 0, 10])), 504],
-    ['a body on a channel that is not open', rawFrame(3, 9, Buffer.alloc(1)), 504],
+    ['a body on a channel that is not open', rawFrame(3, 9, Buffer.alloc(1)), 505],
     ['a second channel.open', rawFrame(1, 1, Buffer.from([0, 20, 0, 10, 0])), 504]
   ])('%s closes the connection', async (_what, bytes, code) => {
     const client = await gateway.connect()

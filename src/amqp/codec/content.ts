@@ -5,11 +5,12 @@
  * is a view on the socket's read buffer. Otherwise a `ContentAssembler` gathers key, properties and payload, in
  * this order, in a buffer that grows with what arrives, never beyond what the header announced.
  */
-import { AmqpError, REPLY } from '../reply-codes.ts'
+import { AmqpError, expectedMethod, REPLY } from '../reply-codes.ts'
 import { syntaxError } from './field-table.ts'
 import { FRAME_BODY, FRAME_END, FRAME_HEAD_BYTES, FRAME_HEADER } from './methods.ts'
 
 const CLASS_BASIC = 60
+const CLASS_AND_WEIGHT = CLASS_BASIC * 65536
 /** Class, weight, body size before the property flags. */
 const HEADER_FIXED_BYTES = 12
 /** The hard bound of a content's size, beyond which the peer is taken for broken: 512 MiB. */
@@ -47,7 +48,8 @@ export function findContent(
   const end = start + headerBytes
   if (headerBytes < HEADER_FIXED_BYTES + 2 || headerBytes > payloadBytesMax) return false
   if (end >= limit || buffer[end] !== FRAME_END) return false
-  if (u16(buffer, start) !== CLASS_BASIC || u32(buffer, start + 4) !== 0) return false
+  // Class and weight in one.
+  if (u32(buffer, start) !== CLASS_AND_WEIGHT || u32(buffer, start + 4) !== 0) return false
   const bytes = u32(buffer, start + 8)
   if (bytes > payloadBytesMax || bytes > bodyBytesMax) return false
   found.propertiesStart = start + HEADER_FIXED_BYTES
@@ -128,9 +130,12 @@ export class ContentAssembler {
    * for an impossible size, 502 when it is malformed, 406 when the body is larger than `bodyBytesMax`.
    */
   onHeader(buffer: Buffer, start: number, end: number, bodyBytesMax: number): boolean {
-    if (this.state !== AWAIT_HEADER) throw unexpected('content header')
+    if (this.state !== AWAIT_HEADER) throw this.unexpected()
     if (end - start < HEADER_FIXED_BYTES + 2) throw syntaxError('content header cut short')
-    if (u16(buffer, start) !== CLASS_BASIC) throw unexpected('content header of another class')
+    const classId = u16(buffer, start)
+    if (classId !== CLASS_BASIC) throw wrongHeader(`one for class ${classId}`)
+    // It is "unused and must be zero" (§4.2.6.1).
+    if (u16(buffer, start + 2) !== 0) throw wrongHeader('non content header frame')
     const bytes = u32(buffer, start + 4) * TWO_32 + u32(buffer, start + 8)
     if (bytes > BODY_BYTES_HARD_MAX) {
       throw new AmqpError(REPLY.frameError, `content of ${bytes} bytes`)
@@ -150,7 +155,7 @@ export class ContentAssembler {
 
   /** A body. True when the content is complete with it. Throws 505 or, for too many bytes, 501. */
   onBody(buffer: Buffer, start: number, end: number): boolean {
-    if (this.state !== AWAIT_BODY) throw unexpected('content body')
+    if (this.state !== AWAIT_BODY) throw this.unexpected()
     const missing = this.propertiesEnd + this.bodyBytes - this.end
     if (end - start > missing) {
       throw new AmqpError(REPLY.frameError, 'content body longer than its header announced')
@@ -159,6 +164,14 @@ export class ContentAssembler {
     if (end - start < missing) return false
     this.state = AWAIT_METHOD
     return true
+  }
+
+  /** What is said to any frame but the one that has to come. */
+  unexpected(): AmqpError {
+    if (this.state === AWAIT_METHOD) return expectedMethod()
+    if (this.state === AWAIT_HEADER) return wrongHeader('non content header frame')
+    const explanation = 'expected content body, got non content body frame instead'
+    return new AmqpError(REPLY.unexpectedFrame, explanation)
   }
 
   /** Gives the buffer back: the message was taken, or the channel closes. */
@@ -184,8 +197,9 @@ export class ContentAssembler {
   }
 }
 
-function unexpected(what: string): AmqpError {
-  return new AmqpError(REPLY.unexpectedFrame, `unexpected ${what}`)
+function wrongHeader(got: string): AmqpError {
+  const expected = `expected content header for class ${CLASS_BASIC}`
+  return new AmqpError(REPLY.unexpectedFrame, `${expected}, got ${got} instead`)
 }
 
 function u16(buffer: Buffer, at: number): number {

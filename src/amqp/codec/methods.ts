@@ -109,6 +109,19 @@ export const CHANNEL = {
   closeOk: method(20, 41, {})
 } as const
 
+/** Of AMQP 0-9; old clients still ask for a ticket before they begin. */
+export const ACCESS = {
+  request: method(30, 10, {
+    realm: 'shortstr',
+    exclusive: 'bit',
+    passive: 'bit',
+    active: 'bit',
+    write: 'bit',
+    read: 'bit'
+  }),
+  requestOk: method(30, 11, { ticket: 'short' })
+} as const
+
 export const EXCHANGE = {
   declare: method(40, 10, {
     reserved: 'short',
