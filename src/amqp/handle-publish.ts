@@ -258,7 +258,7 @@ function takeCopies(message: Message, headers: FieldTable): string[] {
   }
   if (fieldOf(headers, 'BCC') === null) return keys
   const { source, propertiesStart, propertiesEnd, payloadStart, payloadEnd } = message
-  const properties = decodeProperties(source, propertiesStart, propertiesEnd)
+  const properties = decodeProperties(source, propertiesStart, propertiesEnd, true)
   properties.headers = properties.headers.filter(([name]) => name !== 'BCC')
   rebuild(message, message.key, encodeProperties(properties), source, payloadStart, payloadEnd)
   return keys

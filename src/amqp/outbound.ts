@@ -182,7 +182,7 @@ function convert(message: Message, target: FrameTarget): void {
 
 /** Headers that no frame of this peer can hold are left out: a frame too large would end its connection. */
 function shrinkProperties(): void {
-  const properties = decodeProperties(propertySource, propertyStart, propertyEnd)
+  const properties = decodeProperties(propertySource, propertyStart, propertyEnd, true)
   properties.headers = [['x-headers-omitted', { type: 't', value: true }]]
   properties.responseTopic = null
   propertySource = encodeProperties(properties)

@@ -38,6 +38,8 @@ const HAS_UNKNOWN = 1 << 1
 const HAS_MORE_FLAGS = 1
 
 const SHORT_BYTES_MAX = 255
+/** What decoding puts in the place of bytes that are no UTF-8. */
+const UNREADABLE = '\ufffd'
 /** Response topics come back on the default exchange under such a key: the topic in base64url. */
 const REPLY_PREFIX = 'amq.mqtt.reply-to.'
 const REPLY_TOPIC_HEADER = 'x-reply-to-topic'
@@ -145,7 +147,12 @@ export function readHeaders(buffer: Buffer, start: number, end: number): FieldTa
 }
 
 /** Reads property bytes that were checked once. What is damaged all the same ends the reading. */
-export function decodeProperties(source: Buffer, start: number, end: number): MessageProperties {
+export function decodeProperties(
+  source: Buffer,
+  start: number,
+  end: number,
+  isToStay = false
+): MessageProperties {
   const properties = new MessageProperties()
   try {
     scanProperties(source, start, end)
@@ -160,15 +167,19 @@ export function decodeProperties(source: Buffer, start: number, end: number): Me
     more = (source[at]! << 8) | source[at + 1]!
     if (at === start) flags = more
   }
-  const short = (): string => {
-    const text = source.toString('utf8', at + 1, at + 1 + source[at]!)
-    at += 1 + source[at]!
+  const short = (name: string): string => {
+    const stop = at + 1 + source[at]!
+    const text = source.toString('utf8', at + 1, stop)
+    if (isToStay && text.includes(UNREADABLE)) keepBytes(properties, name, source, at + 1, stop)
+    at = stop
     return text
   }
-  if (flags & HAS_CONTENT_TYPE) properties.contentType = short()
-  if (flags & HAS_CONTENT_ENCODING) properties.contentEncoding = short()
+  if (flags & HAS_CONTENT_TYPE) properties.contentType = short('contentType')
+  if (flags & HAS_CONTENT_ENCODING) properties.contentEncoding = short('contentEncoding')
   if (flags & HAS_HEADERS) {
-    takeHeaders(properties, readTable(source, at, end))
+    const table = readTable(source, at, end)
+    if (isToStay) properties.headers = table as Header[]
+    else takeHeaders(properties, table)
     at += 4 + source.readUInt32BE(at)
   }
   if (flags & HAS_DELIVERY_MODE) properties.deliveryMode = source[at++]!
@@ -176,20 +187,34 @@ export function decodeProperties(source: Buffer, start: number, end: number): Me
   if (flags & HAS_CORRELATION_ID) {
     const stop = at + 1 + source[at]!
     properties.correlationId = Buffer.from(source.subarray(at + 1, stop))
+    if (isToStay && !isUtf8(properties.correlationId)) {
+      keepBytes(properties, 'correlationId', source, at + 1, stop)
+    }
     at = stop
   }
-  if (flags & HAS_REPLY_TO) properties.replyTo = short()
-  if (flags & HAS_EXPIRATION) properties.expiration = short()
-  if (flags & HAS_MESSAGE_ID) properties.messageId = short()
+  if (flags & HAS_REPLY_TO) properties.replyTo = short('replyTo')
+  if (flags & HAS_EXPIRATION) properties.expiration = short('expiration')
+  if (flags & HAS_MESSAGE_ID) properties.messageId = short('messageId')
   if (flags & HAS_TIMESTAMP) {
     properties.timestamp = source.readBigUInt64BE(at)
     at += 8
   }
-  if (flags & HAS_TYPE) properties.type = short()
-  if (flags & HAS_USER_ID) properties.userId = short()
-  if (flags & HAS_APP_ID) properties.appId = short()
-  if (flags & HAS_CLUSTER_ID) properties.clusterId = short()
+  if (flags & HAS_TYPE) properties.type = short('type')
+  if (flags & HAS_USER_ID) properties.userId = short('userId')
+  if (flags & HAS_APP_ID) properties.appId = short('appId')
+  if (flags & HAS_CLUSTER_ID) properties.clusterId = short('clusterId')
   return properties
+}
+
+function keepBytes(
+  properties: MessageProperties,
+  name: string,
+  source: Buffer,
+  start: number,
+  end: number
+): void {
+  properties.unreadable ??= new Map()
+  properties.unreadable.set(name, source.subarray(start, end))
 }
 
 /** Headers that stand for a property which AMQP does not have become that property again. */
@@ -212,13 +237,16 @@ export function encodeProperties(properties: MessageProperties): Buffer {
   const headers: Header[] = []
   for (const [name, value] of properties.headers) headers.push([cutShort(name), value])
   const contentType = properties.contentType
-  const hasContentType = contentType !== null && fitsShort(contentType)
+  const isUnreadable = properties.unreadable?.has('contentType')
+  const hasContentType = contentType !== null && (isUnreadable || fitsShort(contentType))
   if (contentType !== null && !hasContentType) {
     headers.push([CONTENT_TYPE_HEADER, { type: 'S', value: contentType }])
   }
   const correlationId = properties.correlationId
   const hasCorrelationId =
-    correlationId !== null && correlationId.length <= SHORT_BYTES_MAX && isUtf8(correlationId)
+    correlationId !== null &&
+    correlationId.length <= SHORT_BYTES_MAX &&
+    (properties.unreadable?.has('correlationId') || isUtf8(correlationId))
   if (correlationId !== null && !hasCorrelationId) {
     headers.push([CORRELATION_HEADER, { type: 'x', value: correlationId }])
   }
@@ -231,21 +259,24 @@ export function encodeProperties(properties: MessageProperties): Buffer {
   if (properties.payloadFormat !== 0) {
     headers.push([PAYLOAD_FORMAT_HEADER, { type: 'B', value: properties.payloadFormat }])
   }
-  const writer = new PropertyWriter(64 + (headers.length > 0 ? tableBytes(headers) : 0))
-  writer.short(HAS_CONTENT_TYPE, hasContentType ? contentType : null)
-  writer.short(HAS_CONTENT_ENCODING, properties.contentEncoding)
+  const writer = new PropertyWriter(
+    64 + (headers.length > 0 ? tableBytes(headers) : 0),
+    properties.unreadable
+  )
+  writer.short(HAS_CONTENT_TYPE, 'contentType', hasContentType ? contentType : null)
+  writer.short(HAS_CONTENT_ENCODING, 'contentEncoding', properties.contentEncoding)
   if (headers.length > 0) writer.table(headers)
   writer.octet(HAS_DELIVERY_MODE, properties.deliveryMode)
   writer.octet(HAS_PRIORITY, properties.priority)
   writer.shortBytes(HAS_CORRELATION_ID, hasCorrelationId ? correlationId : null)
-  writer.short(HAS_REPLY_TO, replyTo)
-  writer.short(HAS_EXPIRATION, properties.expiration)
-  writer.short(HAS_MESSAGE_ID, properties.messageId)
+  writer.short(HAS_REPLY_TO, 'replyTo', replyTo)
+  writer.short(HAS_EXPIRATION, 'expiration', properties.expiration)
+  writer.short(HAS_MESSAGE_ID, 'messageId', properties.messageId)
   writer.timestamp(properties.timestamp)
-  writer.short(HAS_TYPE, properties.type)
-  writer.short(HAS_USER_ID, properties.userId)
-  writer.short(HAS_APP_ID, properties.appId)
-  writer.short(HAS_CLUSTER_ID, properties.clusterId)
+  writer.short(HAS_TYPE, 'type', properties.type)
+  writer.short(HAS_USER_ID, 'userId', properties.userId)
+  writer.short(HAS_APP_ID, 'appId', properties.appId)
+  writer.short(HAS_CLUSTER_ID, 'clusterId', properties.clusterId)
   return writer.finish()
 }
 
@@ -270,15 +301,18 @@ class PropertyWriter {
   private buffer: Buffer
   private at: number
   private flags: number
+  private readonly unreadable: ReadonlyMap<string, Buffer> | null
 
-  constructor(bytes: number) {
+  constructor(bytes: number, unreadable: ReadonlyMap<string, Buffer> | null) {
+    this.unreadable = unreadable
     this.buffer = Buffer.allocUnsafe(bytes)
     this.at = 2
     this.flags = 0
   }
 
-  short(flag: number, text: string | null): void {
-    if (text !== null) this.shortBytes(flag, Buffer.from(cutShort(text)))
+  short(flag: number, name: string, text: string | null): void {
+    if (text === null) return
+    this.shortBytes(flag, this.unreadable?.get(name) ?? Buffer.from(cutShort(text)))
   }
 
   shortBytes(flag: number, bytes: Buffer | null): void {

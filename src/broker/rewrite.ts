@@ -14,11 +14,19 @@ const TOPIC_HEADER = 'x-mqtt-topic'
 /** No flags. */
 const NO_PROPERTIES = Buffer.alloc(2)
 
-/** Its properties, whatever protocol wrote them. Null: nobody here can read them, or there are none. */
-export function propertiesIn(broker: Broker, message: Message): MessageProperties | null {
+/**
+ * Its properties, whatever protocol wrote them. Null: nobody here can read them, or there are none. `isToStay`: they
+ * are to be written in the message's own form again.
+ */
+export function propertiesIn(
+  broker: Broker,
+  message: Message,
+  isToStay = false
+): MessageProperties | null {
   const { form, source, propertiesStart, propertiesEnd } = message
   if (propertiesStart === propertiesEnd) return null
-  return broker.propertyDecoders[form]?.(source, propertiesStart, propertiesEnd) ?? null
+  const decode = broker.propertyDecoders[form]
+  return decode?.(source, propertiesStart, propertiesEnd, isToStay) ?? null
 }
 
 /** Its headers, whatever protocol wrote them. */
@@ -28,7 +36,8 @@ export function headersOf(broker: Broker, message: Message): FieldTable {
 
 /** Its properties, to be changed and written by `rewrite`. */
 export function propertiesOf(broker: Broker, message: Message): MessageProperties {
-  const properties = propertiesIn(broker, message) ?? new MessageProperties()
+  const isToStay = message.form === FORM_AMQP
+  const properties = propertiesIn(broker, message, isToStay) ?? new MessageProperties()
   if (message.form !== FORM_AMQP) properties.deliveryMode ??= message.qos > 0 ? 2 : 1
   return properties
 }
@@ -53,7 +62,10 @@ export function rewrite(
   properties: MessageProperties
 ): void {
   const bytes = broker.propertyEncoders[FORM_AMQP]?.(properties) ?? NO_PROPERTIES
-  fill(into, message, key, Buffer.from(key), bytes)
+  // A key need not be UTF-8: one that stays has the same bytes.
+  const isSame = key === message.keyText()
+  const { source, keyStart, keyEnd } = message
+  fill(into, message, key, isSame ? source.subarray(keyStart, keyEnd) : Buffer.from(key), bytes)
   into.form = FORM_AMQP
   into.publisherId = 0
   into.isAwaited = false
@@ -64,7 +76,8 @@ export function rebuild(broker: Broker, message: Message, headers: FieldTable | 
   const { source, form } = message
   let properties = source.subarray(message.propertiesStart, message.propertiesEnd)
   const encode = broker.propertyEncoders[form]
-  const decoded = headers === null || encode === undefined ? null : propertiesIn(broker, message)
+  const decoded =
+    headers === null || encode === undefined ? null : propertiesIn(broker, message, true)
   if (decoded !== null) {
     decoded.headers = [...headers!] as MessageProperties['headers']
     properties = encode!(decoded)

@@ -72,7 +72,7 @@ export function fieldValuesMatch(a: FieldValue, b: FieldValue): boolean {
     case 'D':
       return b.type === 'D' && a.scale === b.scale && a.value === b.value
     case 'x':
-      return b.type === 'x' && a.value.equals(b.value)
+      return b.type === 'x' && a.isLongString === b.isLongString && a.value.equals(b.value)
     case 'l':
     case 'T':
       return a.value === BigInt(b.value as number | bigint)
@@ -171,7 +171,7 @@ export function valueIdentity(value: FieldValue): string {
     case 'S':
       return `S${quoted(value.value)}`
     case 'x':
-      return `x${value.value.toString('hex')};`
+      return `${value.isLongString ? 'X' : 'x'}${value.value.toString('hex')};`
     default:
       return value.type + (Object.is(value.value, -0) ? '-0' : String(value.value)).concat(';')
   }

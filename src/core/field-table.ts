@@ -16,8 +16,8 @@ export type FieldValue =
   | { readonly type: 'D'; readonly scale: number; readonly value: number }
   /** Long string, UTF-8. */
   | { readonly type: 'S'; readonly value: string }
-  /** Bytes; also a long string that is no valid UTF-8. */
-  | { readonly type: 'x'; readonly value: Buffer }
+  /** Bytes; also a long string that is no valid UTF-8, which is written as one again. */
+  | { readonly type: 'x'; readonly value: Buffer; readonly isLongString?: true }
   | { readonly type: 'A'; readonly value: readonly FieldValue[] }
   | { readonly type: 'F'; readonly value: FieldTable }
   /** Void. */

@@ -34,6 +34,8 @@ export class MessageProperties {
   payloadFormat: number
   /** In order; names may repeat. */
   headers: Header[]
+  /** Short strings of AMQP that are no UTF-8, by the property's name, as they came; null: all are. */
+  unreadable: Map<string, Buffer> | null
 
   constructor() {
     this.contentType = null
@@ -52,11 +54,21 @@ export class MessageProperties {
     this.deliveryMode = null
     this.payloadFormat = 0
     this.headers = []
+    this.unreadable = null
   }
 }
 
-/** Reads `source[start..end)`, the property bytes of a message of one form. Never throws: skips what is damaged. */
-export type PropertiesDecoder = (source: Buffer, start: number, end: number) => MessageProperties
+/**
+ * Reads `source[start..end)`, the property bytes of a message of one form. Never throws: skips what is damaged.
+ * `isToStay`: they are to be written in the same form again. Then what stands in headers for a property that the
+ * form does not have is left there, and text that is no UTF-8 keeps its bytes.
+ */
+export type PropertiesDecoder = (
+  source: Buffer,
+  start: number,
+  end: number,
+  isToStay?: boolean
+) => MessageProperties
 
 /** Property bytes of one form. */
 export type PropertiesEncoder = (properties: MessageProperties) => Buffer

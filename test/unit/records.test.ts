@@ -91,7 +91,8 @@ const TABLE: FieldTable = [
   ],
   ['d', { type: 'D', scale: 2, value: 314 }],
   ['n', { type: 'd', value: -0.5 }],
-  ['b', { type: 'x', value: Buffer.from([0, 255]) }]
+  ['b', { type: 'x', value: Buffer.from([0, 255]) }],
+  ['long string that is no text', { type: 'x', value: Buffer.from([0, 255]), isLongString: true }]
 ]
 
 const USER = { name: 'é', tags: ['a'], passwordHash: 'p', scram: 's', resources: [], topics: [] }

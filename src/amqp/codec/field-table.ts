@@ -23,6 +23,9 @@ const T_UINT16 = 0x75
 const T_INT32 = 0x49
 const T_UINT32 = 0x69
 const T_INT64 = 0x6c
+/** The letters of the 0-9-1 document for two types that RabbitMQ calls otherwise; py-amqp writes the first. */
+const T_INT64_OF_0_9_1 = 0x4c
+const T_INT16_OF_0_9_1 = 0x55
 const T_FLOAT = 0x66
 const T_DOUBLE = 0x64
 const T_DECIMAL = 0x44
@@ -37,9 +40,9 @@ const T_BYTES = 0x78
 const SIZES = new Int8Array(256).fill(-2)
 for (const type of [T_VOID]) SIZES[type] = 0
 for (const type of [T_BOOL, T_INT8, T_UINT8]) SIZES[type] = 1
-for (const type of [T_INT16, T_UINT16]) SIZES[type] = 2
+for (const type of [T_INT16, T_UINT16, T_INT16_OF_0_9_1]) SIZES[type] = 2
 for (const type of [T_INT32, T_UINT32, T_FLOAT]) SIZES[type] = 4
-for (const type of [T_INT64, T_DOUBLE, T_TIMESTAMP]) SIZES[type] = 8
+for (const type of [T_INT64, T_INT64_OF_0_9_1, T_DOUBLE, T_TIMESTAMP]) SIZES[type] = 8
 SIZES[T_DECIMAL] = 5
 for (const type of [T_STRING, T_BYTES, T_ARRAY, T_TABLE]) SIZES[type] = -1
 
@@ -140,6 +143,7 @@ function readValue(buffer: Buffer, at: number): FieldValue {
     case T_UINT8:
       return { type: 'B', value: buffer[at]! }
     case T_INT16:
+    case T_INT16_OF_0_9_1:
       return { type: 's', value: buffer.readInt16BE(at) }
     case T_UINT16:
       return { type: 'u', value: buffer.readUInt16BE(at) }
@@ -148,6 +152,7 @@ function readValue(buffer: Buffer, at: number): FieldValue {
     case T_UINT32:
       return { type: 'i', value: buffer.readUInt32BE(at) }
     case T_INT64:
+    case T_INT64_OF_0_9_1:
       return { type: 'l', value: buffer.readBigInt64BE(at) }
     case T_TIMESTAMP:
       return { type: 'T', value: buffer.readBigUInt64BE(at) }
@@ -174,10 +179,10 @@ function readSized(buffer: Buffer, at: number, type: number): FieldValue {
     valueEnd = stop
     return value
   }
-  if (type === T_STRING && isUtf8(buffer.subarray(start, stop))) {
-    return { type: 'S', value: buffer.toString('utf8', start, stop) }
-  }
-  return { type: 'x', value: Buffer.from(buffer.subarray(start, stop)) }
+  const bytes = buffer.subarray(start, stop)
+  if (type !== T_STRING) return { type: 'x', value: Buffer.from(bytes) }
+  if (isUtf8(bytes)) return { type: 'S', value: bytes.toString('utf8') }
+  return { type: 'x', value: Buffer.from(bytes), isLongString: true }
 }
 
 /** Bytes that the table takes, its length included. */
@@ -270,6 +275,7 @@ function writeSized(
 ): number {
   const start = at + 4
   let end = start
+  if (value.type === 'x' && value.isLongString) buffer[at - 1] = T_STRING
   if (value.type === 'S') end += buffer.write(value.value, start)
   else if (value.type === 'x') end += value.value.copy(buffer, start)
   else for (const item of value.value) end = writeValue(buffer, end, item)

@@ -1,9 +1,11 @@
 /** Field tables in records: the value's letter, then the value, as AMQP 0-9-1 §4.2.5.5 has them. */
+import { isUtf8 } from 'node:buffer'
 import type { ByteWriter } from '../../lib/byte-writer.ts'
 import { BytesError, type BytesReader } from '../../lib/bytes-reader.ts'
 import { type FieldTable, type FieldValue, isNumberType } from '../field-table.ts'
 
 const DEPTH_MAX = 64
+const LONG_STRING = 'S'.charCodeAt(0)
 
 export function writeTable(writer: ByteWriter, table: FieldTable): void {
   writer.varint(table.length)
@@ -14,7 +16,7 @@ export function writeTable(writer: ByteWriter, table: FieldTable): void {
 }
 
 function writeValue(writer: ByteWriter, field: FieldValue): void {
-  writer.u8(field.type.charCodeAt(0))
+  writer.u8(field.type === 'x' && field.isLongString ? LONG_STRING : field.type.charCodeAt(0))
   switch (field.type) {
     case 't':
       writer.u8(field.value ? 1 : 0)
@@ -70,7 +72,7 @@ function readValue(reader: BytesReader, depth: number): FieldValue {
     case 'D':
       return { type, scale: reader.u8(), value: reader.u32() }
     case 'S':
-      return { type, value: reader.longString() }
+      return longString(reader.longBytes())
     case 'x':
       return { type, value: reader.longBytes() }
     case 'A':
@@ -82,6 +84,12 @@ function readValue(reader: BytesReader, depth: number): FieldValue {
     default:
       throw new BytesError(`unknown field type ${type}`)
   }
+}
+
+/** As its publisher wrote it: it need not be text. */
+function longString(bytes: Buffer): FieldValue {
+  if (isUtf8(bytes)) return { type: 'S', value: bytes.toString('utf8') }
+  return { type: 'x', value: bytes, isLongString: true }
 }
 
 function readArray(reader: BytesReader, depth: number): FieldValue[] {
