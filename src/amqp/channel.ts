@@ -19,7 +19,7 @@ import { BASIC } from './codec/methods.ts'
 import type { ConfirmRing, ConfirmSink } from './confirm-ring.ts'
 import { type ChannelConsumer, type Holder, Holders } from './holders.ts'
 import { type FrameTarget, writeConfirm } from './outbound.ts'
-import { type Outcome, REQUEUE, SETTLE } from './outcome.ts'
+import { FAIL, type Outcome, REQUEUE, SETTLE } from './outcome.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 import type { DeliveryAges } from './delivery-ages.ts'
 import type { Transaction } from './transaction.ts'
@@ -359,7 +359,8 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     const holder = this.holders.at(index)
     const { broker } = this.connection
     if (outcome === SETTLE) settle(broker, holder.queue, sequence)
-    else if (outcome === REQUEUE) this.giveBack(holder.queue, sequence)
+    else if (outcome === REQUEUE) this.giveBack(holder.queue, sequence, false)
+    else if (outcome === FAIL) this.giveBack(holder.queue, sequence, true)
     else reject(broker, holder.queue, sequence)
     holder.unackedCount--
     const consumer = holder.consumer
@@ -379,12 +380,12 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   }
 
   /** One of several: delivering waits for the others. Their tags may be in another order than they are. */
-  private giveBack(queue: Queue, sequence: number): void {
+  private giveBack(queue: Queue, sequence: number, isFailure: boolean): void {
     if (!this.isFinishing) {
-      requeue(this.connection.broker, queue, sequence)
+      requeue(this.connection.broker, queue, sequence, isFailure)
       return
     }
-    putBack(this.connection.broker, queue, sequence)
+    putBack(this.connection.broker, queue, sequence, isFailure)
     this.returned.add(queue)
   }
 
@@ -435,7 +436,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.isClosed = true
     this.assembler.reset()
     if (this.tx !== null) this.rollback(this.tx)
-    this.requeueAll()
+    this.finishUpTo(this.lastTag, FAIL)
     if (this.owed.length === 0) this.stopWaiting()
   }
 

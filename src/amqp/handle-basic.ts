@@ -167,7 +167,7 @@ class Getter {
   private giveBack(sequence: number): void {
     const { broker } = this.channel.connection
     if (this.noAck) broker.counters.dropFrom(this.queue.name, 'closed')
-    else requeue(broker, this.queue, sequence)
+    else requeue(broker, this.queue, sequence, false)
   }
 }
 

@@ -42,7 +42,7 @@ import {
   handleQueuePurge,
   handleQueueUnbind
 } from './handle-queue.ts'
-import { REJECT, REQUEUE, SETTLE } from './outcome.ts'
+import { FAIL, REJECT, REQUEUE, SETTLE } from './outcome.ts'
 import { AmqpError, notOpen, REPLY } from './reply-codes.ts'
 import { unservedMethod } from './unserved.ts'
 
@@ -129,7 +129,7 @@ export function handleMethod(
       }
       case BASIC.reject.methodId:
         if (end - at !== 9) throw syntaxError('malformed basic.reject')
-        channel.finish(readTag(buffer, at), false, (buffer[at + 8]! & 1) !== 0 ? REQUEUE : REJECT)
+        channel.finish(readTag(buffer, at), false, (buffer[at + 8]! & 1) !== 0 ? FAIL : REJECT)
         return end + 1
       case BASIC.get.methodId:
         // Its answer is written at once: it waits for the replies before it.

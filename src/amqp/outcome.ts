@@ -2,4 +2,6 @@
 export const SETTLE = 0
 export const REQUEUE = 1
 export const REJECT = 2
-export type Outcome = typeof SETTLE | typeof REQUEUE | typeof REJECT
+/** Back to its queue because it failed: rejected, or left by its channel. */
+export const FAIL = 3
+export type Outcome = typeof SETTLE | typeof REQUEUE | typeof REJECT | typeof FAIL

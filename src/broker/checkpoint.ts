@@ -15,6 +15,7 @@ import {
   writeQueue,
   writeQueueLevel
 } from '../core/records/definitions.ts'
+import { writeHeldOf } from '../core/records/held.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writePolicy } from '../core/records/policy.ts'
 import { writeCold, writeEntries } from '../core/records/queue-entries.ts'
@@ -253,6 +254,24 @@ export class Checkpoint {
       else writeEntries(this.#broker.writer, queue, chunk)
       this.#append(chunk.words === null ? KIND.queueCold : KIND.queueEntries)
       yield
+    }
+    yield* this.#held(queue, 'held')
+    yield* this.#held(queue, 'letters')
+  }
+
+  /** What leaves meanwhile has a record behind those that still name it. */
+  *#held(queue: Queue, of: 'held' | 'letters'): Generator<void, void, void> {
+    let dueAt = -1
+    let sequence = 0
+    for (;;) {
+      const entries = queue[of]
+      if (entries === null || queue.isDeleted || !queue.isDurable) return
+      const isMore = writeHeldOf(this.#broker.writer, queue, entries, dueAt, sequence)
+      dueAt = entries.dueAt
+      sequence = entries.sequence
+      this.#append(KIND.held)
+      yield
+      if (!isMore) return
     }
   }
 

@@ -19,6 +19,7 @@ import { DAMAGED, load, NOT_LOADED, view, viewed } from './bodies.ts'
 import type { Broker } from './broker.ts'
 import { afterIndexRead, ready, warm } from './deliver.ts'
 import { finish } from './finish.ts'
+import { armHeld, letFirstGo } from './held.ts'
 import { publishDead } from './publish.ts'
 import { queueClockOf } from './queue-clock.ts'
 import { DROPPED, discard, type QueueLife } from './queue-life.ts'
@@ -64,6 +65,7 @@ function stepOf(life: QueueLife): number {
   if (life.refused.size > 0) return sendRefused(life)
   if (life.dead.size > 0) return sendDead(life)
   if (life.isOver) return trimHead(life)
+  if (life.isHeldDue) return letHeldGo(life)
   return life.isDue ? expireHead(life) : NO_MORE
 }
 
@@ -105,6 +107,16 @@ function trimHead(life: QueueLife): number {
   if (sequence === COLD) return warmHead(life, head)
   if (sequence === NOTHING) life.isOver = false
   else discard(broker, head, sequence, 'maxlen', true)
+  return DONE
+}
+
+/** The first of those held is ready again, if it is due. */
+function letHeldGo(life: QueueLife): number {
+  const { broker, queue } = life
+  if (queue.held === null || queue.held.next > broker.nowMs) {
+    life.isHeldDue = false
+    armHeld(life)
+  } else letFirstGo(broker, queue)
   return DONE
 }
 

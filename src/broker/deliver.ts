@@ -25,6 +25,7 @@ import type { Broker } from './broker.ts'
 import { type Consumer, connectionOf, DELIVER_REDELIVERED, DELIVER_RETAIN } from './consumer.ts'
 import { withDeliveryCount } from './delivery-count.ts'
 import { finish } from './finish.ts'
+import { countTaken, discardSpent, noteReturned } from './held.ts'
 import { Consumers } from './queue-consumers.ts'
 import { expireSoon, headChanged, nothingExpires } from './queue-life.ts'
 import { topicOf } from './routing.ts'
@@ -184,16 +185,20 @@ function hand(
 ): void {
   const { levels } = queue
   const flags = queue.flags
+  const isOld = sequence < queue.redeliveredBelow
+  const isCounted = (isOld || (flags & ENTRY_REDELIVERED) !== 0) && queue.options.countsDeliveries
+  if (isCounted && discardSpent(broker, queue, sequence)) return
   queue.take(sequence)
   consumers.passTurn()
-  if ((flags & ENTRY_REDELIVERED) !== 0 && queue.options.countsDeliveries) {
+  if (isCounted) {
     message = withDeliveryCount(broker, queue, sequence, flags, message)
+    if (!consumer.noAck) noteReturned(broker, queue, sequence, countTaken(queue, sequence))
   }
   consumer.deliver(
     message,
     consumers.queue,
     levels === null ? sequence : levels.nameOf(queue, sequence),
-    deliverFlags(flags, sequence < queue.redeliveredBelow),
+    deliverFlags(flags, isOld),
     identifiers
   )
   if (consumer.noAck) finish(broker, queue, sequence)

@@ -1,6 +1,7 @@
 /** The end of a queue: its messages counted, its consumers told, its record written. */
 import { KIND } from '../core/records/kinds.ts'
-import { type Queue, readyOf } from '../core/queue.ts'
+import { waitingOf } from '../core/held.ts'
+import type { Queue } from '../core/queue.ts'
 import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
@@ -10,7 +11,7 @@ import type { Consumers } from './queue-consumers.ts'
 /** Returns the ticket of the record, 0 when the queue was not on the disk. */
 export function endQueue(broker: Broker, queue: Queue): number {
   if (queue.isDeleted) return 0
-  const lost = readyOf(queue)
+  const lost = waitingOf(queue)
   if (lost > 0) broker.counters.dropFrom(queue.name, 'queue_deleted', lost)
   broker.state.removeQueue(queue)
   if (queue.owner !== null) broker.exclusiveQueues.get(queue.owner)?.delete(queue)

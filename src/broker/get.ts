@@ -12,6 +12,7 @@ import { DELIVER_REDELIVERED } from './consumer.ts'
 import { afterIndexRead, warm } from './deliver.ts'
 import { withDeliveryCount } from './delivery-count.ts'
 import { finish } from './finish.ts'
+import { countTaken, discardSpent, noteReturned } from './held.ts'
 import { discard, headChanged } from './queue-life.ts'
 
 /** Gets the answer; `message` is a view for this turn, null when the queue is empty. `sequence`: as for a consumer. */
@@ -59,11 +60,13 @@ export function get(broker: Broker, whole: Queue, taker: Taker, noAck: boolean):
     const isOld = sequence < queue.redeliveredBelow
     const flags = isOld || (queue.flags & ENTRY_REDELIVERED) !== 0 ? DELIVER_REDELIVERED : 0
     const entryFlags = queue.flags
+    const isCounted = flags !== 0 && queue.options.countsDeliveries
+    if (isCounted && discardSpent(broker, queue, sequence)) continue
     queue.take(sequence)
-    const message =
-      flags !== 0 && queue.options.countsDeliveries
-        ? withDeliveryCount(broker, queue, sequence, entryFlags, stored)
-        : stored
+    const message = isCounted
+      ? withDeliveryCount(broker, queue, sequence, entryFlags, stored)
+      : stored
+    if (isCounted && !noAck) noteReturned(broker, queue, sequence, countTaken(queue, sequence))
     const name = levels === null ? sequence : levels.nameOf(queue, sequence)
     taker.onGot(message, name, flags, readyOf(queue))
     if (noAck) finish(broker, queue, sequence)

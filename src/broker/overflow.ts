@@ -1,6 +1,7 @@
 /** What happens when a queue is full: the oldest goes, counted, or the new one is refused. */
 import { NOTHING } from '../core/entries.ts'
 import type { Chunk } from '../core/chunk.ts'
+import { heldBytesOf, heldOf, lettersOf } from '../core/held.ts'
 import { COLD, type Queue, readyBytesOf, readyOf } from '../core/queue.ts'
 import type { BlockWaiter } from '../journal/journal.ts'
 import { load } from './bodies.ts'
@@ -19,11 +20,11 @@ export function makeRoom(
   messagesMax: number,
   bytesMax: number
 ): boolean {
+  if (queue.options.overflow !== 'drop-head') return !isFull(queue, bytes, messagesMax, bytesMax)
   while (
     (messagesMax >= 0 && readyOf(queue) >= messagesMax) ||
     (bytesMax >= 0 && readyBytesOf(queue) + bytes > bytesMax)
   ) {
-    if (queue.options.overflow !== 'drop-head') return false
     // The head is that of the highest level, as in RabbitMQ.
     const head = queue.levels === null ? queue : queue.levels.top()
     const sequence = head.next()
@@ -37,6 +38,19 @@ export function makeRoom(
     if (head.mayExpire) headChanged(broker, head)
   }
   return true
+}
+
+/** Where a full queue refuses, what it holds for later and dead letters that nobody took count as well. */
+export function isFull(
+  queue: Queue,
+  bytes: number,
+  messagesMax: number,
+  bytesMax: number
+): boolean {
+  if (messagesMax >= 0 && readyOf(queue) + heldOf(queue) + lettersOf(queue) >= messagesMax) {
+    return true
+  }
+  return bytesMax >= 0 && readyBytesOf(queue) + heldBytesOf(queue) + bytes > bytesMax
 }
 
 /** The oldest are on the disk. False: they are being read, and what comes meanwhile stands above the bound. */

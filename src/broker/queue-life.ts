@@ -41,12 +41,18 @@ export class QueueLife implements Timed, Life {
   readonly queue: Queue
   /** When the head is to be looked at. */
   readonly head: Deadline<Timed>
+  /** When the first of those held is due. Null: none ever was. */
+  due: Deadline<Timed> | null
   /** When the queue goes unless it is used; null: it stays. */
   lease: Deadline<Timed> | null
   /** The head has changed: a look at it is on its way. */
   isStale: boolean
   /** It may hold more than its bounds allow. */
   isOver: boolean
+  /** Some of those held may be due now. */
+  isHeldDue: boolean
+  /** Dead letters that nobody took, and when they are tried again. Null: there never were any. */
+  kept: object | null
   /** The head is to be looked at now. */
   isDue: boolean
   isScheduled: boolean
@@ -66,9 +72,12 @@ export class QueueLife implements Timed, Life {
     this.broker = broker
     this.queue = queue
     this.head = new Deadline<Timed>(this)
+    this.due = null
     this.lease = null
     this.isStale = false
     this.isOver = false
+    this.isHeldDue = false
+    this.kept = null
     this.isDue = false
     this.isScheduled = false
     this.hasWorked = false
@@ -103,6 +112,8 @@ export class QueueLife implements Timed, Life {
   end(): void {
     const clock = queueClockOf(this.broker)
     clock.clear(this.head)
+    if (this.due !== null) clock.clear(this.due)
+    this.isHeldDue = false
     if (this.lease !== null) clock.clear(this.lease)
     while (this.refused.size > 0) clock.refusedBytes -= this.refused.shift()!.source.length
     this.dead.clear()

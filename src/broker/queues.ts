@@ -6,6 +6,7 @@
 import { BrokerError } from '../core/errors.ts'
 import type { FieldTable } from '../core/field-table.ts'
 import type { Principal } from '../core/principal.ts'
+import { heldSequences, waitingOf } from '../core/held.ts'
 import { Queue, readyOf } from '../core/queue.ts'
 import { checkQueueArguments, isClassicIn, isQueueArgument } from '../core/queue-arguments.ts'
 import { declaredOptions, queueOptions } from '../core/queue-options.ts'
@@ -199,13 +200,13 @@ export function deleteQueue(
   if (request.ifUnused && consumerCount(queue) > 0) {
     throw precondition('queue', name, vhost, 'in use')
   }
-  if (request.ifEmpty && readyOf(queue) > 0) throw precondition('queue', name, vhost, 'not empty')
+  const messageCount = waitingOf(queue)
+  if (request.ifEmpty && messageCount > 0) throw precondition('queue', name, vhost, 'not empty')
   if (queue.isDurable) checkJournal(broker)
-  const messageCount = readyOf(queue)
   return { messageCount, ticket: endQueue(broker, queue) }
 }
 
-/** Drops what is ready; what was delivered stays open. */
+/** Drops what is ready or held; what was delivered stays open. */
 export function purgeQueue(
   broker: Broker,
   vhost: Vhost,
@@ -214,7 +215,7 @@ export function purgeQueue(
 ): { messageCount: number; ticket: number } {
   may(request.principal, 'read', 'queue', name, vhost)
   const queue = lookupQueue(vhost, name, request.owner)
-  const messageCount = readyOf(queue)
+  const messageCount = waitingOf(queue)
   if (messageCount === 0)
     return { messageCount, ticket: queue.isDurable ? broker.definedTicket : 0 }
   if (queue.isDurable) checkJournal(broker)
@@ -222,7 +223,7 @@ export function purgeQueue(
   if (queue.levels === null) return { messageCount, ticket: purge(broker, queue) }
   let ticket = 0
   for (const level of queue.levels.used) {
-    if (level.readyCount > 0) ticket = purge(broker, level)
+    if (level.count > 0) ticket = purge(broker, level)
   }
   return { messageCount, ticket }
 }
@@ -231,6 +232,7 @@ export function purgeQueue(
 function purge(broker: Broker, queue: Queue): number {
   const upTo = queue.nextSequence - 1
   const open = queue.openSequences()
+  for (const sequence of heldSequences(queue)) open.delete(sequence)
   broker.state.purge(queue, upTo, open)
   if (!queue.isDurable) return 0
   writePurge(broker.writer, queue.id, upTo, open)

@@ -8,6 +8,7 @@ import { appendPair } from './append.ts'
 import type { Broker } from './broker.ts'
 import { ready } from './deliver.ts'
 import { finish } from './finish.ts'
+import { countOf, holdReturned, noteReturned } from './held.ts'
 import { deliveriesOf, discard, headChanged } from './queue-life.ts'
 
 /** PUBACK, PUBCOMP, basic.ack. False: it was not open. */
@@ -54,21 +55,32 @@ export function inboundTicket(session: Session, packetId: number): number {
 }
 
 /** One of several that go back: call `ready` when all have, else the first overtakes those that lay before it. */
-export function putBack(broker: Broker, queue: Queue, sequence: number): boolean {
+export function putBack(broker: Broker, queue: Queue, sequence: number, isFailure = true): boolean {
   const { levels } = queue
-  if (levels === null) return putBackOne(broker, queue, sequence)
-  return putBackOne(broker, levels.levelOf(sequence), levels.sequenceOf(sequence))
+  if (levels === null) return putBackOne(broker, queue, sequence, isFailure)
+  const level = levels.levelOf(sequence)
+  return putBackOne(broker, level, levels.sequenceOf(sequence), isFailure)
 }
 
-function putBackOne(broker: Broker, queue: Queue, sequence: number): boolean {
-  if (isSpent(broker, queue, sequence) || !queue.requeue(sequence)) return false
+function putBackOne(broker: Broker, queue: Queue, sequence: number, isFailure: boolean): boolean {
+  if (isSpent(broker, queue, sequence)) return false
+  const { countsDeliveries } = queue.options
+  if (countsDeliveries && holdReturned(broker, queue, sequence, isFailure)) return false
+  if (!queue.requeue(sequence)) return false
+  // Every redelivery is written down when it begins: only the first one's count is not known yet.
+  if (countsDeliveries && queue.find(sequence) && countOf(queue, sequence) === 1) {
+    noteReturned(broker, queue, sequence, 1)
+  }
   if (queue.mayExpire) headChanged(broker, queue)
   return true
 }
 
-/** Back to its original place, and to be delivered again. */
-export function requeue(broker: Broker, queue: Queue, sequence: number): void {
-  if (putBack(broker, queue, sequence)) ready(broker, queue)
+/**
+ * Back to its original place, and to be delivered again. `isFailure`: it was rejected, or its consumer is gone; else
+ * it was only handed back. That is for those queues that delay one or the other.
+ */
+export function requeue(broker: Broker, queue: Queue, sequence: number, isFailure = true): void {
+  if (putBack(broker, queue, sequence, isFailure)) ready(broker, queue)
 }
 
 /** It came back more often than its queue allows (x-delivery-limit), and leaves that now. */

@@ -12,6 +12,7 @@ import { connectionOf } from './consumer.ts'
 import { bury } from './dead-letter.ts'
 import { afterIndexRead } from './deliver.ts'
 import { applyPolicies } from './policies.ts'
+import { wakeHeld } from './held.ts'
 import { queueClockOf } from './queue-clock.ts'
 import { expireSoon, type QueueLife, used } from './queue-life.ts'
 import { attachDelay } from './release-delayed.ts'
@@ -44,6 +45,7 @@ export function startBroker(broker: Broker): void {
     if (!queue.isSession) {
       queue.redeliveredBelow = queue.nextSequence
       used(broker, queue)
+      wakeHeld(broker, queue)
       if (queue.mayExpire && queue.readyCount > 0) expireSoon(broker, queue)
     }
     if (queue.hotEntries >= GROWTH_NOTED) broker.longQueues.add(queue)

@@ -29,7 +29,10 @@ export class Chunk {
   /** Where the index record lies while cold. */
   segment: number
   offset: number
-  /** Changes since it went cold: sequence, segment, offset, bytes, flags; flags 0 = settled, RELEASED alone = PUBREC came. */
+  /**
+   * Changes since it went cold: sequence, segment, offset, bytes, flags; flags 0 = settled, RELEASED alone = PUBREC came
+   * or it is held; others with segment 0: it came back, with its deliveries so far.
+   */
   patches: number[] | null
   /** While cold: segment, bytes, segment, bytes …: what its entries are charged with. */
   shares: number[]
@@ -114,7 +117,10 @@ export function applyPatch(words: Uint32Array, chunk: Chunk, patches: number[], 
   const at = (patches[i]! - chunk.start) * WORDS
   const flags = patches[i + 4]!
   if (flags === RELEASED) words[at + 3] = (words[at + 3]! & ~ENTRY_STATE) | RELEASED
-  else {
+  else if (patches[i + 1] === 0 && flags !== SETTLED) {
+    const kept = words[at + 3]! & ~(ENTRY_STATE | ((flags & ENTRY_COUNT) === 0 ? 0 : ENTRY_COUNT))
+    words[at + 3] = kept | flags
+  } else {
     const old = words[at + 3]!
     const isMove = flags !== SETTLED && (old & ENTRY_STATE) !== SETTLED
     const kept = isMove ? old & (ENTRY_REDELIVERED | ENTRY_COUNT) : 0

@@ -66,6 +66,13 @@ export class ColdEntries extends Entries {
     return true
   }
 
+  /** Its words are elsewhere: a patch without a position. */
+  protected patchState(sequence: number, flags: number): void {
+    const chunk = this.coldChunkOf(sequence)!
+    chunk.patches ??= []
+    chunk.patches.push(sequence, 0, 0, 0, flags)
+  }
+
   /** A chunk without live entries goes, unless it is the last and small: that one is filled further. */
   protected drop(chunk: Chunk): void {
     const isLast = this.chunks[this.chunks.length - 1] === chunk

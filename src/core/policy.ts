@@ -9,8 +9,11 @@ import { fieldOf } from './field-table.ts'
 import {
   declaredOptions,
   type Overflow,
+  type DeadLetterStrategy,
   type QueueOptions,
   type QueueSettings,
+  RETRY_TYPES,
+  type RetryType,
   withSettings
 } from './queue-options.ts'
 
@@ -63,6 +66,10 @@ const SERVED: Readonly<Record<string, Check>> = {
   'max-length-bytes': whole(0),
   'delivery-limit': whole(-1),
   'consumer-timeout': whole(0, MS_MAX),
+  'dead-letter-strategy': oneOf('at-most-once', 'at-least-once'),
+  'delayed-retry-type': oneOf(...RETRY_TYPES),
+  'delayed-retry-min': whole(1, MS_MAX),
+  'delayed-retry-max': whole(1, MS_MAX),
   overflow: oneOf('drop-head', 'reject-publish', 'reject-publish-dlx'),
   'dead-letter-exchange': text,
   'dead-letter-routing-key': text,
@@ -77,7 +84,6 @@ const WITHOUT_EFFECT: Readonly<Record<string, Check>> = {
   'queue-leader-locator': text,
   'initial-cluster-size': whole(1),
   'target-group-size': whole(1),
-  'dead-letter-strategy': oneOf('at-most-once', 'at-least-once'),
   'max-in-memory-length': whole(0),
   'max-in-memory-bytes': whole(0),
   'max-age': text,
@@ -249,4 +255,24 @@ function takeTexts(
   if (typeof key === 'string') settings.deadLetterKey = key
   const timeout = take('consumer-timeout')
   if (typeof timeout === 'number') settings.consumerTimeoutMs = timeout
+  const strategy = take('dead-letter-strategy')
+  if (typeof strategy === 'string') settings.deadLetterStrategy = strategy as DeadLetterStrategy
+  takeRetry(table, take, settings)
+}
+
+function takeRetry(
+  table: FieldTable,
+  take: (key: string) => PolicyValue | undefined,
+  settings: { -readonly [K in keyof QueueSettings]?: QueueSettings[K] }
+): void {
+  const min = take('delayed-retry-min')
+  if (typeof min === 'number') settings.retryMinMs = min
+  const max = take('delayed-retry-max')
+  if (typeof max === 'number') settings.retryMaxMs = max
+  const type = take('delayed-retry-type')
+  if (typeof type === 'string') settings.retryType = type as RetryType
+  // A time alone asks for it here, too.
+  else if (typeof min === 'number' && fieldOf(table, 'x-delayed-retry-type') === null) {
+    settings.retryType = 'all'
+  }
 }

@@ -4,6 +4,7 @@
  */
 import { BrokerError } from './errors.ts'
 import { type FieldTable, type FieldValue, fieldOf, fieldTypeName } from './field-table.ts'
+import { RETRY_TYPES } from './queue-options.ts'
 
 /** Null: it is right. Else what is wrong, as RabbitMQ prints it. */
 type Check = (value: FieldValue, table: FieldTable) => string | null
@@ -113,6 +114,9 @@ const CHECKS: ReadonlyMap<string, Check> = new Map<string, Check>([
   ],
   ['x-queue-master-locator', checkText],
   ['x-delivery-limit', checkDeliveryLimit],
+  ['x-delayed-retry-type', oneOf(RETRY_TYPES, 'invalid_delayed_retry_type')],
+  ['x-delayed-retry-min', checkExpires],
+  ['x-delayed-retry-max', checkExpires],
   ['x-consumer-timeout', checkMs],
   ['x-message-deduplication', checkBoolean],
   ['x-cache-size', checkPositive],

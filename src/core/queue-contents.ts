@@ -4,17 +4,22 @@
  * be empty when all that it is charged with was released.
  */
 import type { Chunk } from './chunk.ts'
+import { DueEntries } from './due-entries.ts'
 import type { Liveness } from './liveness.ts'
 import type { Queue } from './queue.ts'
-import { ENTRY_EXPIRES, ENTRY_STATE, RELEASED, SETTLED, shareOf } from './queue-entry.ts'
+import { ENTRY_EXPIRES, ENTRY_STATE, RELEASED, RETRY, SETTLED, shareOf } from './queue-entry.ts'
 
 export const INDEX_ENTRY_BYTES = 16
 
 export class QueueContents {
   protected readonly liveness: Liveness
 
+  /** Entries that came back and are held, of all queues. */
+  heldCount: number
+
   constructor(liveness: Liveness) {
     this.liveness = liveness
+    this.heldCount = 0
   }
 
   /** A message's destination takes its place in a queue; or a copy of it, its new position. */
@@ -55,6 +60,51 @@ export class QueueContents {
     return queue.find(sequence) && (queue.flags & ENTRY_STATE) === RELEASED
   }
 
+  /**
+   * A delivered entry, or at replay any, is held: neither ready nor anybody's. A dead letter (`why`) has no time. False:
+   * it is not there.
+   */
+  hold(queue: Queue, sequence: number, dueAt: number, why: number, count: number): boolean {
+    queue.noteDeliveries(sequence, count)
+    if (!queue.markReleased(sequence)) return false
+    const bytes = queue.find(sequence) ? queue.bytes : 0
+    if (why !== RETRY) {
+      queue.letters ??= new DueEntries()
+      queue.letters.insert(0, sequence, 0, 0, bytes, why)
+      return true
+    }
+    queue.held ??= new DueEntries()
+    if (queue.held.insert(dueAt, sequence, 0, 0, bytes, RETRY)) this.heldCount++
+    return true
+  }
+
+  /** A held entry is ready again, in its old place. False: it is not there. */
+  unhold(queue: Queue, dueAt: number, sequence: number): boolean {
+    this.#forgetRetry(queue, dueAt, sequence)
+    this.forgetLetter(queue, sequence)
+    return queue.unhold(sequence)
+  }
+
+  #forgetRetry(queue: Queue, dueAt: number, sequence: number): void {
+    if (queue.held === null || !queue.held.remove(dueAt, sequence)) return
+    this.heldCount--
+    if (queue.held.count === 0) queue.held = null
+  }
+
+  /** A dead letter that waits no more: its entry is finished, or ready again. */
+  forgetLetter(queue: Queue, sequence: number): void {
+    if (queue.letters === null || !queue.letters.remove(0, sequence)) return
+    if (queue.letters.count === 0) queue.letters = null
+  }
+
+  /** Forgets what was held and is finished without a word about that: by a purge, or at replay. */
+  forgetFinished(queue: Queue): void {
+    for (const [dueAt, sequence] of finishedOf(queue, queue.held)) {
+      this.#forgetRetry(queue, dueAt, sequence)
+    }
+    for (const [, sequence] of finishedOf(queue, queue.letters)) this.forgetLetter(queue, sequence)
+  }
+
   /** Finishes all up to `upTo` but the sequences in `except`. Returns how many. */
   purge(queue: Queue, upTo: number, except: ReadonlySet<number>): number {
     let count = 0
@@ -73,6 +123,7 @@ export class QueueContents {
     for (let at = queue.after(0); at > 0 && at <= upTo; at = queue.after(at)) {
       if (!except.has(at) && this.settleEntry(queue, at)) count++
     }
+    this.forgetFinished(queue)
     return count
   }
 
@@ -87,6 +138,9 @@ export class QueueContents {
       }
     }
     queue.clear()
+    this.heldCount -= queue.held?.count ?? 0
+    queue.held = null
+    queue.letters = null
   }
 
   /** An index record holds this chunk's entries now; what the queue has in that range is replaced. */
@@ -150,12 +204,21 @@ export class QueueContents {
     const patches = chunk.patches ?? []
     for (let i = 0; i < patches.length; i += 5) {
       const flags = patches[i + 4]!
-      if (flags === SETTLED || flags === RELEASED) continue
+      if (patches[i + 1] === 0 || flags === RELEASED) continue
       const share = shareOf(patches[i + 3]!, flags)
       if (isClaim) this.liveness.claim(patches[i + 1]!, share)
       else this.liveness.release(patches[i + 1]!, share)
     }
   }
+}
+
+/** Due times and sequences of those that are held no more. */
+function finishedOf(queue: Queue, held: DueEntries | null): [number, number][] {
+  const finished: [number, number][] = []
+  for (let isThere = held?.first(); isThere; isThere = held!.after(held!.dueAt, held!.sequence)) {
+    if (queue.stateOf(held!.sequence) !== RELEASED) finished.push([held!.dueAt, held!.sequence])
+  }
+  return finished
 }
 
 function holdsSome(chunk: Chunk, sequences: ReadonlySet<number>): boolean {

@@ -8,6 +8,9 @@ export const UNACKED = 2
 /** QoS 2: PUBREC is recorded, PUBCOMP is awaited. */
 export const RELEASED = 3
 
+/** Why an entry is held (RELEASED, in a queue that is no session's): to come again later; else of what it died. */
+export const RETRY = 0
+
 /** Flags of an entry; the low two bits are its state. */
 export const ENTRY_STATE = 3
 export const ENTRY_QOS_SHIFT = 2

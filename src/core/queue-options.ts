@@ -6,6 +6,10 @@ import { EMPTY_TABLE, type FieldTable, fieldOf, integerOf } from './field-table.
 
 export type Overflow = 'drop-head' | 'reject-publish' | 'reject-publish-dlx'
 export type QueueType = 'classic' | 'quorum'
+export type DeadLetterStrategy = 'at-most-once' | 'at-least-once'
+export const RETRY_TYPES = ['disabled', 'all', 'failed', 'returned'] as const
+/** What of that which comes back is held for a time: all, what was rejected or lost with its consumer, or what was not. */
+export type RetryType = (typeof RETRY_TYPES)[number]
 
 /** What a policy may set as well as an argument. Numbers: -1 is none, but for `expiresMs`, where 0 is. */
 export interface QueueSettings {
@@ -23,6 +27,14 @@ export interface QueueSettings {
   readonly deadLetterExchange: string | null
   /** x-dead-letter-routing-key; null: the message's own keys. */
   readonly deadLetterKey: string | null
+  /** x-dead-letter-strategy. */
+  readonly deadLetterStrategy: DeadLetterStrategy
+  /** x-delayed-retry-type. */
+  readonly retryType: RetryType
+  /** x-delayed-retry-min: for each delivery so far. */
+  readonly retryMinMs: number
+  /** x-delayed-retry-max: no longer than this. */
+  readonly retryMaxMs: number
   /** x-delivery-limit: deliveries beyond the first. */
   readonly deliveryLimit: number
   /** x-consumer-timeout; -1: the broker's. */
@@ -42,9 +54,11 @@ export interface QueueOptions extends QueueSettings {
   readonly declared: QueueOptions | null
   /** It has a bound: `messagesMax` or `bytesMax`. */
   readonly isBounded: boolean
+  /** A dead letter that nobody takes stays: at-least-once, which needs a queue that refuses when it is full. */
+  readonly keepsLetters: boolean
   /** x-queue-type. */
   readonly type: QueueType
-  /** Consumers are told how often a message came back: a queue with a limit, or a quorum queue. */
+  /** Consumers are told how often a message came back: with a limit, with delayed retry, or a quorum queue. */
   readonly countsDeliveries: boolean
   /** x-max-priority; 0 = it has no priorities. */
   readonly priorityMax: number
@@ -85,7 +99,18 @@ function read(flags: QueueFlags, table: FieldTable): QueueOptions {
   const overflow = textIn(table, 'x-overflow')
   const deliveryLimit = numberIn(table, 'x-delivery-limit', -1)
   const isQuorum = textIn(table, 'x-queue-type') === 'quorum'
+  const retryMinMs = numberIn(table, 'x-delayed-retry-min', -1)
+  const settings = {
+    overflow: overflowOf(overflow),
+    deadLetterExchange: textIn(table, 'x-dead-letter-exchange'),
+    deadLetterStrategy: strategyOf(textIn(table, 'x-dead-letter-strategy'))
+  }
   return {
+    ...settings,
+    keepsLetters: keepsLetters(settings),
+    retryType: retryTypeIn(table, retryMinMs),
+    retryMinMs,
+    retryMaxMs: numberIn(table, 'x-delayed-retry-max', -1),
     isDurable: flags.isDurable,
     isExclusive: flags.isExclusive,
     isAutoDelete: flags.isAutoDelete,
@@ -95,14 +120,15 @@ function read(flags: QueueFlags, table: FieldTable): QueueOptions {
     messagesMax,
     bytesMax,
     isBounded: messagesMax >= 0 || bytesMax >= 0,
-    overflow:
-      overflow === 'reject-publish' || overflow === 'reject-publish-dlx' ? overflow : 'drop-head',
     messageTtlMs: numberIn(table, 'x-message-ttl', -1),
     expiresMs: numberIn(table, 'x-expires', 0),
-    deadLetterExchange: textIn(table, 'x-dead-letter-exchange'),
     deadLetterKey: textIn(table, 'x-dead-letter-routing-key'),
     deliveryLimit,
-    countsDeliveries: deliveryLimit >= 0 || isQuorum,
+    countsDeliveries: countsDeliveries({
+      deliveryLimit,
+      type: isQuorum ? 'quorum' : 'classic',
+      retryType: retryTypeIn(table, retryMinMs)
+    }),
     consumerTimeoutMs: numberIn(table, 'x-consumer-timeout', -1),
     type: isQuorum ? 'quorum' : 'classic',
     priorityMax: numberIn(table, 'x-max-priority', 0),
@@ -123,8 +149,38 @@ export function withSettings(
   return {
     ...merged,
     isBounded: merged.messagesMax >= 0 || merged.bytesMax >= 0,
-    countsDeliveries: merged.deliveryLimit >= 0 || merged.type === 'quorum'
+    keepsLetters: keepsLetters(merged),
+    countsDeliveries: countsDeliveries(merged)
   }
+}
+
+function overflowOf(text: string | null): Overflow {
+  return text === 'reject-publish' || text === 'reject-publish-dlx' ? text : 'drop-head'
+}
+
+function strategyOf(text: string | null): DeadLetterStrategy {
+  return text === 'at-least-once' ? text : 'at-most-once'
+}
+
+/** Without a type, a time alone asks for it (as LavinMQ takes it). */
+function retryTypeIn(table: FieldTable, minMs: number): RetryType {
+  const text = textIn(table, 'x-delayed-retry-type')
+  return RETRY_TYPES.find(type => type === text) ?? (minMs < 0 ? 'disabled' : 'all')
+}
+
+/** As in RabbitMQ, at-least-once holds only where the queue refuses: else letters that wait would push it over its bound. */
+function keepsLetters(
+  settings: Pick<QueueSettings, 'overflow' | 'deadLetterExchange' | 'deadLetterStrategy'>
+): boolean {
+  return (
+    settings.deadLetterStrategy === 'at-least-once' &&
+    settings.overflow === 'reject-publish' &&
+    settings.deadLetterExchange !== null
+  )
+}
+
+function countsDeliveries(of: Pick<QueueOptions, 'deliveryLimit' | 'type' | 'retryType'>): boolean {
+  return of.deliveryLimit >= 0 || of.type === 'quorum' || of.retryType !== 'disabled'
 }
 
 /** What was declared: what a declaration is compared with, and what is written and exported. */

@@ -23,6 +23,7 @@ import {
   ENTRY_COUNT_SHIFT,
   ENTRY_COUNT
 } from './queue-entry.ts'
+import type { DueEntries } from './due-entries.ts'
 import type { Move } from './move.ts'
 import type { QueueOptions } from './queue-options.ts'
 
@@ -61,6 +62,10 @@ export class Queue extends ColdEntries {
   mayExpire: boolean
   /** What a shared group's queue gave to sessions, or a session's queue has of groups; by its sequence here. */
   moves: Map<number, Move> | null
+  /** Entries (RELEASED) that came back and are ready again when they are due (delayed retry). Null: none. */
+  held: DueEntries | null
+  /** Entries (RELEASED) that are dead letters which nobody took, by sequence alone (at-least-once). Null: none. */
+  letters: DueEntries | null
   /** What lies before it may have been delivered before the start. */
   redeliveredBelow: number
   /** Entries before the cursor that were put back. */
@@ -82,6 +87,8 @@ export class Queue extends ColdEntries {
     this.life = null
     this.mayExpire = false
     this.moves = null
+    this.held = null
+    this.letters = null
     this.redeliveredBelow = 0
     this.#returned = EMPTY_HEAP
   }
@@ -255,11 +262,39 @@ export class Queue extends ColdEntries {
     this.readyCount++
     this.readyBytes += this.bytes
     this.unackedCount--
-    if (sequence < this.cursor) {
-      if (this.#returned === EMPTY_HEAP) this.#returned = new NumberHeap()
-      this.#returned.push(sequence)
-    }
+    this.#cameBack(sequence)
     return true
+  }
+
+  #cameBack(sequence: number): void {
+    if (sequence >= this.cursor) return
+    if (this.#returned === EMPTY_HEAP) this.#returned = new NumberHeap()
+    this.#returned.push(sequence)
+  }
+
+  /** A held entry (RELEASED) is ready again in its place. False when it is not there. Cold ones are patched. */
+  unhold(sequence: number): boolean {
+    if (this.stateOf(sequence) !== RELEASED) return false
+    if (this.find(sequence)) {
+      const flags = (this.flags & ~ENTRY_STATE) | READY | ENTRY_REDELIVERED
+      this.found.words![this.foundIndex + 3] = flags
+      this.readyBytes += this.bytes
+    } else this.patchState(sequence, READY | ENTRY_REDELIVERED)
+    this.readyCount++
+    this.unackedCount--
+    this.#cameBack(sequence)
+    return true
+  }
+
+  /** At replay, and of what is delivered: it was delivered so often. 0 says nothing. */
+  noteDeliveries(sequence: number, count: number): void {
+    if (count === 0) return
+    const flags =
+      ENTRY_REDELIVERED | (Math.min(count, ENTRY_COUNT >> ENTRY_COUNT_SHIFT) << ENTRY_COUNT_SHIFT)
+    if (this.find(sequence)) {
+      this.flags = (this.flags & ~ENTRY_COUNT) | flags
+      this.found.words![this.foundIndex + 3] = this.flags
+    } else if (this.stateOf(sequence) === READY) this.patchState(sequence, READY | flags)
   }
 
   /** The oldest delivered entry that is not settled, or -1. */
@@ -439,7 +474,7 @@ export function readyBytesOf(queue: Queue): number {
   return bytes
 }
 
-/** Of all levels together. */
+/** Of all levels together: with consumers, or held. */
 export function unackedOf(queue: Queue): number {
   if (queue.levels === null) return queue.unackedCount
   let count = 0

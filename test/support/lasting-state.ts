@@ -117,6 +117,11 @@ async function queueLines(broker: Broker, queue: Queue, lines: string[]): Promis
   lines.push(
     `${kind} ${id} ${name} ${count} ${nextSequence} ${isExclusive} ${isAutoDelete} ${table}${level}`
   )
+  for (const entries of [queue.held, queue.letters]) {
+    for (let is = entries?.first(); is; is = entries!.after(entries!.dueAt, entries!.sequence)) {
+      lines.push(`held ${id} ${entries!.dueAt} ${entries!.sequence} ${entries!.flags}`)
+    }
+  }
   for (const chunk of [...queue.chunks]) {
     const entries =
       chunk.words === null ? await coldEntries(broker, chunk) : entriesOf(chunk, chunk.words)

@@ -7,6 +7,11 @@ const TABLES: FieldTable[] = [
   [
     ['x-max-length', { type: 'l', value: 5n }],
     ['x-overflow', { type: 'S', value: 'reject-publish' }]
+  ],
+  [
+    ['x-delayed-retry-type', { type: 'S', value: 'all' }],
+    ['x-delayed-retry-min', { type: 'I', value: 5_000 }],
+    ['x-delayed-retry-max', { type: 'I', value: 30_000 }]
   ]
 ]
 

@@ -5,6 +5,7 @@ import { Message } from '../message.ts'
 import type { State } from '../state.ts'
 import * as delays from './delay.ts'
 import * as definitions from './definitions.ts'
+import * as held from './held.ts'
 import { KIND } from './kinds.ts'
 import { applyMessage } from './message.ts'
 import * as entries from './queue-entries.ts'
@@ -55,6 +56,9 @@ const COLD: Readonly<Record<number, (state: State, reader: BytesReader) => boole
   [KIND.queueDelete]: definitions.applyQueueDelete,
   [KIND.queueEntries]: entries.applyEntries,
   [KIND.queueCold]: entries.applyCold,
+  [KIND.returned]: held.applyReturned,
+  [KIND.held]: held.applyHeld,
+  [KIND.unheld]: held.applyUnheld,
   [KIND.exchange]: definitions.applyExchange,
   [KIND.exchangeDelete]: definitions.applyExchangeDelete,
   [KIND.bind]: (state, reader) => definitions.applyBinding(state, reader, true),

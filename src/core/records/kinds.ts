@@ -57,6 +57,12 @@ export const KIND = {
   policy: 52,
   policyEnd: 53,
   counters: 56,
+  /** How often an entry of a queue was delivered. */
+  returned: 57,
+  /** Entries of a queue that wait for a time of their own: also at a checkpoint. */
+  held: 58,
+  /** One of them is ready again. */
+  unheld: 59,
   /** What stands from here to its end takes effect as a whole, or not at all. */
   transactionBegin: 60,
   transactionEnd: 61,
