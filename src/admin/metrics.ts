@@ -134,6 +134,11 @@ function writeState(text: MetricsText, stats: BrokerStats): void {
   text.gauge('queues', 'Queues.', stats.queueCount)
   text.gauge('messages_ready', 'Messages in queues that wait for a consumer.', stats.messagesReady)
   text.gauge('messages_unacked', 'Deliveries of queues that are open.', stats.messagesUnacked)
+  text.gauge(
+    'messages_held',
+    'Messages in queues that wait for their next try: to be delivered, or as dead letters.',
+    stats.messagesHeld
+  )
   text.family('exchange_messages_delayed', 'gauge', 'Messages that an exchange holds back.')
   for (const { vhost, exchange, messages } of stats.delayed) {
     text.sample('exchange_messages_delayed', messages, { vhost, exchange })
@@ -144,6 +149,12 @@ function writeQueues(text: MetricsText, queues: readonly QueueStats[]): void {
   const families = [
     ['queue_messages_ready', 'Messages of a queue that wait.', 'ready'],
     ['queue_messages_unacked', 'Deliveries of a queue that are open.', 'unacked'],
+    [
+      'queue_messages_delayed',
+      'Messages of a queue that came back and wait for their time.',
+      'delayed'
+    ],
+    ['queue_dead_letters', 'Dead letters of a queue that nobody took yet.', 'letters'],
     ['queue_bytes', 'Bytes of the messages of a queue.', 'bytes'],
     ['queue_consumers', 'Consumers of a queue.', 'consumers']
   ] as const

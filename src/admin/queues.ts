@@ -3,7 +3,8 @@ import type { Broker } from '../broker/broker.ts'
 import { policiesOfQueue } from '../broker/policies.ts'
 import type { Consumers } from '../broker/queue-consumers.ts'
 import { sessionQueueName } from '../broker/session-queues.ts'
-import type { Queue } from '../core/queue.ts'
+import { heldOf, lettersOf } from '../core/held.ts'
+import { type Queue, readyBytesOf, readyOf, unackedOf } from '../core/queue.ts'
 import { json, type Route } from './router.ts'
 
 /** Of a broker with more the rest is left out. */
@@ -17,6 +18,10 @@ export interface QueueSummary {
   readonly session: boolean
   readonly ready: number
   readonly unacked: number
+  /** Came back, and wait for their time. */
+  readonly delayed: number
+  /** Dead letters that nobody took yet. */
+  readonly letters: number
   readonly bytes: number
   readonly consumers: number
   /** '' is none. */
@@ -59,9 +64,11 @@ function summaryOf(
     name,
     durable: queue.isDurable,
     session: queue.isSession,
-    ready: queue.readyCount,
-    unacked: queue.unackedCount,
-    bytes: queue.readyBytes,
+    ready: readyOf(queue),
+    unacked: unackedOf(queue) - heldOf(queue) - lettersOf(queue),
+    delayed: heldOf(queue),
+    letters: lettersOf(queue),
+    bytes: readyBytesOf(queue),
     consumers: (queue.attached as Consumers | null)?.list.length ?? 0,
     policy,
     operatorPolicy

@@ -166,7 +166,7 @@ class Getter {
   /** The channel closed while the message was read from the disk. */
   private giveBack(sequence: number): void {
     const { broker } = this.channel.connection
-    if (this.noAck) broker.counters.dropFrom(this.queue.name, 'closed')
+    if (this.noAck) broker.counters.dropFrom(this.queue, 'closed')
     else requeue(broker, this.queue, sequence, false)
   }
 }

@@ -31,7 +31,7 @@ export class Counters {
   readonly dropped: Map<DropReason, number>
   /** Messages that left a queue for its dead letter exchange and were kept, by reason. */
   readonly deadLettered: Record<DeathReason, number>
-  /** By queue name, for the reasons of a queue; bounded. */
+  /** By virtual host, queue and reason; bounded. */
   readonly droppedByQueue: Map<string, number>
 
   constructor() {
@@ -93,10 +93,18 @@ export class Counters {
     if (isSessionEnded) this.drop('closed', lost[1] + lost[2] - keptOn)
   }
 
-  /** A drop that a queue's operator wants to see; `queue` is its name. */
-  dropFrom(queue: string, reason: DropReason, count = 1): void {
+  /** A drop that the operator of a queue, or of an exchange that delays, wants to see. */
+  dropFrom(
+    queue: { readonly vhost: string; readonly name: string },
+    reason: DropReason,
+    count = 1
+  ): void {
+    this.dropIn(queue.vhost, queue.name, reason, count)
+  }
+
+  dropIn(vhost: string, name: string, reason: DropReason, count = 1): void {
     this.drop(reason, count)
-    const key = `${queue}\0${reason}`
+    const key = `${vhost}\0${name}\0${reason}`
     const before = this.droppedByQueue.get(key)
     if (before === undefined && this.droppedByQueue.size >= QUEUES_MAX) return
     this.droppedByQueue.set(key, (before ?? 0) + count)

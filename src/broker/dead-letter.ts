@@ -74,7 +74,7 @@ function sendRefused(life: QueueLife): number {
   const message = life.refused.shift()!
   queueClockOf(broker).refusedBytes -= message.source.length
   // Its publisher knows that it was refused: what cannot be kept now is lost.
-  if (!send(broker, queue, 0, message, 'maxlen')) broker.counters.dropFrom(queue.name, 'disk_alarm')
+  if (!send(broker, queue, 0, message, 'maxlen')) broker.counters.dropFrom(queue, 'disk_alarm')
   return DONE
 }
 
@@ -148,7 +148,7 @@ function expireHead(life: QueueLife): number {
 
 function giveUp(broker: Broker, queue: Queue, sequence: number): void {
   finish(broker, queue, sequence)
-  broker.counters.dropFrom(queue.name, 'damaged')
+  broker.counters.dropFrom(queue, 'damaged')
   broker.log.error({ queue: queue.name, sequence }, 'a message is damaged on the disk')
 }
 
@@ -215,7 +215,7 @@ function send(
   const exchange = deadLetterExchange === null ? undefined : vhost.exchanges.get(deadLetterExchange)
   if (exchange === undefined) {
     if (sequence > 0) finish(broker, queue, sequence)
-    broker.counters.dropFrom(queue.name, DROPPED[reason])
+    broker.counters.dropFrom(queue, DROPPED[reason])
     return true
   }
   const deaths = write(broker, queue, message, reason, exchange)
@@ -235,7 +235,7 @@ function send(
     name => reason !== 'rejected' && isCycle(deaths, name)
   )
   if (isOut) broker.counters.deadLettered[reason]++
-  else broker.counters.dropFrom(queue.name, DROPPED[reason])
+  else broker.counters.dropFrom(queue, DROPPED[reason])
   const isRecorded = isKept && letter.recordEnds !== LEAVING
   letter.recordEnds = 0
   letter.source = EMPTY

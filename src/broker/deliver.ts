@@ -104,7 +104,7 @@ function deliverOne(
   if (found === DAMAGED) {
     finish(broker, queue, sequence)
     if (session !== null) freed(broker, session)
-    broker.counters.dropFrom(queue.name, 'damaged')
+    broker.counters.dropFrom(queue, 'damaged')
     broker.log.error({ queue: queue.name, sequence }, 'a message is damaged on the disk')
     return true
   }
@@ -112,7 +112,7 @@ function deliverOne(
   if (session !== null && !mayStillRead(session, message)) {
     finish(broker, queue, sequence)
     freed(broker, session)
-    broker.counters.dropFrom(queue.name, 'not_authorized')
+    broker.counters.dropFrom(queue, 'not_authorized')
     return true
   }
   if ((queue.flags & ENTRY_EXPIRES) !== 0 && hasExpired(broker, queue, session, message)) {
@@ -122,7 +122,7 @@ function deliverOne(
     }
     finish(broker, queue, sequence)
     if (session !== null) freed(broker, session)
-    broker.counters.dropFrom(queue.name, 'expired')
+    broker.counters.dropFrom(queue, 'expired')
     return true
   }
   let identifiers: number[] | null = null
@@ -284,7 +284,7 @@ class BodyWaiter implements BlockWaiter {
     if (!ok && isThere(queue, this.#sequence, segment, offset)) {
       finish(this.#broker, queue, this.#sequence)
       if (this.#consumers.session !== null) freed(this.#broker, this.#consumers.session)
-      this.#broker.counters.dropFrom(queue.name, 'damaged')
+      this.#broker.counters.dropFrom(queue, 'damaged')
       this.#broker.log.error({ queue: queue.name }, 'a message is damaged on the disk')
     }
     deliver(this.#broker, this.#consumers)
@@ -347,7 +347,7 @@ export function afterIndexRead(
   if (chunk.segment !== segment || chunk.offset !== offset) return
   if (queue.coldChunkOf(chunk.start) !== chunk || (ok && warm(broker, queue, chunk))) return
   broker.log.error({ queue: queue.name, segment, offset }, 'index of a queue is damaged')
-  broker.counters.dropFrom(queue.name, 'damaged', chunk.live)
+  broker.counters.dropFrom(queue, 'damaged', chunk.live)
   broker.state.dropCold(queue, chunk)
 }
 

@@ -12,7 +12,7 @@ import type { Consumers } from './queue-consumers.ts'
 export function endQueue(broker: Broker, queue: Queue): number {
   if (queue.isDeleted) return 0
   const lost = waitingOf(queue)
-  if (lost > 0) broker.counters.dropFrom(queue.name, 'queue_deleted', lost)
+  if (lost > 0) broker.counters.dropFrom(queue, 'queue_deleted', lost)
   broker.state.removeQueue(queue)
   if (queue.owner !== null) broker.exclusiveQueues.get(queue.owner)?.delete(queue)
   const consumers = queue.attached as Consumers | null

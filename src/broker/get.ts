@@ -78,7 +78,7 @@ export function get(broker: Broker, whole: Queue, taker: Taker, noAck: boolean):
 /** What cannot be read is given up, counted: the one behind it can be had. */
 function giveUp(broker: Broker, queue: Queue, sequence: number): void {
   finish(broker, queue, sequence)
-  broker.counters.dropFrom(queue.name, 'damaged')
+  broker.counters.dropFrom(queue, 'damaged')
   broker.log.error({ queue: queue.name, sequence }, 'a message is damaged on the disk')
 }
 

@@ -73,7 +73,7 @@ function dropWaiting(broker: Broker, group: SharedGroup): void {
 
 function countDropped(broker: Broker, queue: Queue): void {
   const count = neverDelivered(queue)
-  if (count > 0) broker.counters.dropFrom(queue.name, 'queue_deleted', count)
+  if (count > 0) broker.counters.dropFrom(queue, 'queue_deleted', count)
 }
 
 /**

@@ -98,7 +98,7 @@ class GroupMember implements Consumer {
       consumersOf(broker, queue).schedule()
     } else if (taker === null) {
       finish(broker, queue, sequence)
-      broker.counters.dropFrom(queue.name, 'not_authorized')
+      broker.counters.dropFrom(queue, 'not_authorized')
     } else give(broker, this.#group, taker, message, sequence)
   }
 

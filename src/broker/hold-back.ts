@@ -26,7 +26,8 @@ export interface Armed {
 
 /** Its exchange ends: what it held is lost, counted. Call before it is removed. */
 export function endDelay(broker: Broker, store: DelayStore): void {
-  if (store.count > 0) broker.counters.dropFrom(store.exchange, 'queue_deleted', store.count)
+  if (store.count > 0)
+    broker.counters.dropIn(store.vhost, store.exchange, 'queue_deleted', store.count)
   ;(store.attached as Armed | null)?.stop()
 }
 
@@ -44,7 +45,9 @@ export function holdBack(broker: Broker, message: Message, delayed: Delayed): bo
   }
   held.ticket = 0
   if (broker.state.delays.count + delayed.stores.length > broker.limits.delayedMessagesMax) {
-    for (const { exchange } of delayed.stores) broker.counters.dropFrom(exchange, 'queue_full')
+    for (const { vhost, exchange } of delayed.stores) {
+      broker.counters.dropIn(vhost, exchange, 'queue_full')
+    }
     return false
   }
   for (const isDurable of [true, false]) {
@@ -67,7 +70,7 @@ function keep(
   const isMemoryFull = !isDurable && slabs.bytes + payloadBytes > limits.memoryBytesMax
   if (refusal !== 0 && (isDurable || isMemoryFull)) {
     const reason = isMemoryFull ? 'memory' : journal.failed ? 'journal_failed' : 'disk_alarm'
-    for (const { exchange } of stores) broker.counters.dropFrom(exchange, reason)
+    for (const { vhost, exchange } of stores) broker.counters.dropIn(vhost, exchange, reason)
     return
   }
   const place = isDurable || isMemoryFull ? journal : slabs

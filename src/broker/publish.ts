@@ -265,7 +265,7 @@ function addWaiting(broker: Broker, message: Message, target: SessionTarget, qos
   const { sessionMessagesMax, sessionBytesMax } = broker.limits
   const bytes = message.payloadEnd - message.payloadStart
   if (lacksMemory(broker, bytes)) {
-    broker.counters.dropFrom(queue.name, 'memory')
+    broker.counters.dropFrom(queue, 'memory')
     return
   }
   makeRoom(broker, queue, bytes, sessionMessagesMax, sessionBytesMax)
@@ -311,7 +311,7 @@ function addGroup(broker: Broker, message: Message, group: SharedGroup, lasts: b
   }
   const bytes = message.payloadEnd - message.payloadStart
   if (lacksMemory(broker, bytes)) {
-    broker.counters.dropFrom(queue.name, 'memory')
+    broker.counters.dropFrom(queue, 'memory')
     return
   }
   makeRoom(broker, queue, bytes, sharedMessagesMax, sharedBytesMax)
@@ -323,19 +323,19 @@ function addGroup(broker: Broker, message: Message, group: SharedGroup, lasts: b
 function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean): boolean {
   const { options } = queue
   if (queue.isDurable && !lasts) {
-    broker.counters.dropFrom(queue.name, broker.journal.failed ? 'journal_failed' : 'disk_alarm')
+    broker.counters.dropFrom(queue, broker.journal.failed ? 'journal_failed' : 'disk_alarm')
     return true
   }
   const bytes = message.payloadEnd - message.payloadStart
   if (!queue.isDurable && lacksMemory(broker, bytes)) {
-    broker.counters.dropFrom(queue.name, 'memory')
+    broker.counters.dropFrom(queue, 'memory')
     return true
   }
   if (options.isBounded) {
     if (!makeRoom(broker, queue, bytes, options.messagesMax, options.bytesMax)) {
       if (options.overflow === 'reject-publish-dlx' && options.deadLetterExchange !== null) {
         discardRefused(broker, queue, message)
-      } else broker.counters.dropFrom(queue.name, 'queue_full')
+      } else broker.counters.dropFrom(queue, 'queue_full')
       return false
     }
     // It goes to who takes it now, else it is the oldest of what is too much.

@@ -192,7 +192,7 @@ export function discard(
 ): void {
   if (queue.options.deadLetterExchange === null) {
     finish(broker, queue, sequence)
-    broker.counters.dropFrom(queue.name, DROPPED[reason])
+    broker.counters.dropFrom(queue, DROPPED[reason])
     return
   }
   if (isReady) queue.take(sequence)
@@ -207,7 +207,7 @@ export function discardRefused(broker: Broker, queue: Queue, message: Message): 
   const bytes = message.payloadEnd - message.payloadStart
   const clock = queueClockOf(broker)
   if (clock.refusedBytes + bytes > REFUSED_BYTES_MAX) {
-    broker.counters.dropFrom(queue.name, 'queue_full')
+    broker.counters.dropFrom(queue, 'queue_full')
     return
   }
   const life = lifeOf(broker, queue)

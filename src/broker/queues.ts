@@ -219,7 +219,7 @@ export function purgeQueue(
   if (messageCount === 0)
     return { messageCount, ticket: queue.isDurable ? broker.definedTicket : 0 }
   if (queue.isDurable) checkJournal(broker)
-  broker.counters.dropFrom(name, 'purged', messageCount)
+  broker.counters.dropFrom(queue, 'purged', messageCount)
   if (queue.levels === null) return { messageCount, ticket: purge(broker, queue) }
   let ticket = 0
   for (const level of queue.levels.used) {

@@ -171,8 +171,8 @@ class DelayRun implements Armed, Timed, TurnTask, BlockWaiter {
 
   /** The first cannot be read. */
   #giveUp(): void {
-    const { exchange, dueAt, sequence } = this.#store
-    this.#broker.counters.dropFrom(exchange, 'damaged')
+    const { vhost, exchange, dueAt, sequence } = this.#store
+    this.#broker.counters.dropIn(vhost, exchange, 'damaged')
     this.#broker.log.error({ exchange, sequence }, 'a delayed message is damaged on the disk')
     settle(this.#broker, this.#store, dueAt, sequence, true)
   }

@@ -1,5 +1,6 @@
 /** The broker's counts in the shape that the admin API and metrics read. */
 import type { Session } from '../core/session.ts'
+import { heldOf, lettersOf } from '../core/held.ts'
 import { isUpperLevel, readyBytesOf, readyOf, unackedOf } from '../core/queue.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
@@ -81,14 +82,17 @@ export class Report implements StatsSource {
       sharedSubscriptions: 0,
       queueCount: 0,
       messagesReady: 0,
-      messagesUnacked: 0
+      messagesUnacked: 0,
+      messagesHeld: 0
     }
     for (const session of this.#broker.state.sessions.values()) addSession(sums, session)
     for (const queue of this.#broker.state.queues.values()) {
       if (queue.isSession) continue
       if (!isUpperLevel(queue)) sums.queueCount++
       sums.messagesReady += queue.readyCount
-      sums.messagesUnacked += queue.unackedCount
+      const held = (queue.held?.count ?? 0) + (queue.letters?.count ?? 0)
+      sums.messagesUnacked += queue.unackedCount - held
+      sums.messagesHeld += held
     }
     return sums
   }
@@ -112,7 +116,9 @@ export class Report implements StatsSource {
         vhost: queue.vhost,
         name: queue.name,
         ready: readyOf(queue),
-        unacked: unackedOf(queue),
+        unacked: unackedOf(queue) - heldOf(queue) - lettersOf(queue),
+        delayed: heldOf(queue),
+        letters: lettersOf(queue),
         bytes: readyBytesOf(queue),
         consumers: (queue.attached as Consumers | null)?.list.length ?? 0
       })

@@ -23,6 +23,10 @@ export interface QueueStats {
   readonly name: string
   readonly ready: number
   readonly unacked: number
+  /** Came back, and wait for their time. */
+  readonly delayed: number
+  /** Dead letters that nobody took yet. */
+  readonly letters: number
   readonly bytes: number
   readonly consumers: number
 }
@@ -67,6 +71,8 @@ export interface BrokerStats extends Traffic {
   readonly queueCount: number
   readonly messagesReady: number
   readonly messagesUnacked: number
+  /** In queues: held for delayed retry, or as dead letters that nobody took yet. */
+  readonly messagesHeld: number
   /** Of exchanges that delay, those that hold something; at most a thousand. */
   readonly delayed: readonly DelayStats[]
   readonly journal: JournalStats

@@ -50,7 +50,7 @@ export async function listQueues(input: LoadInput, isJson: boolean): Promise<voi
       printable(queue.vhost),
       printable(queue.name),
       `${queue.ready} ready`,
-      `${queue.unacked} unacked`,
+      `${queue.unacked} unacked${heldText(queue)}`,
       `${queue.consumers} consumers`,
       [queue.policy, queue.operatorPolicy]
         .filter(name => name !== '')
@@ -58,6 +58,12 @@ export async function listQueues(input: LoadInput, isJson: boolean): Promise<voi
         .join(' ')
     ])
   )
+}
+
+/** What waits for a time of its own; nearly always nothing. */
+function heldText(queue: QueueSummary): string {
+  const delayed = queue.delayed > 0 ? `, ${queue.delayed} delayed` : ''
+  return queue.letters > 0 ? `${delayed}, ${queue.letters} dead letters` : delayed
 }
 
 export async function setPermission(

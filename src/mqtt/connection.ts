@@ -255,7 +255,7 @@ export class MqttConnection
     if (isWritten) {
       broker.counters.mqttSent[qos]!++
       broker.counters.mqttPayloadBytes[PAYLOAD_SENT]! += message.payloadEnd - message.payloadStart
-    } else broker.counters.dropFrom(queue.name, 'too_large')
+    } else broker.counters.dropFrom(queue, 'too_large')
     if (qos === 0 || !isWritten) {
       settle(broker, queue, sequence)
       if (this.session !== null) freed(broker, this.session)

@@ -273,7 +273,7 @@ describe('an exchange of type x-delayed-message', () => {
     const values = { reserved: 0, exchange: 'later', ifUnused: false, noWait: false }
     await client.call(EXCHANGE.delete, values, EXCHANGE.deleteOk)
     const { counters, deadlines, slabs } = gateway.broker
-    expect(counters.droppedByQueue.get('later\0queue_deleted')).toBe(2)
+    expect(counters.droppedByQueue.get('/\0later\0queue_deleted')).toBe(2)
     expect([delayed(), deadlines.size, slabs.bytes]).toEqual([0, 0, expect.any(Number)])
   })
 })

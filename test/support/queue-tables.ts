@@ -19,5 +19,6 @@ const TABLES: FieldTable[] = [
 export function tableOf(name: string, b: number): FieldTable {
   if (name === 'levels')
     return [['x-max-priority', { type: 'I', value: 3 }], ...TABLES[b % TABLES.length]!]
+  if (name === 's') return TABLES[3]!
   return name === 'full' ? TABLES[b % TABLES.length]! : []
 }

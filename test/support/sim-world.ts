@@ -246,7 +246,7 @@ export class World {
 
   #noteDrops(): void {
     const { broker } = this.sim
-    this.#shortDrops += broker.counters.droppedByQueue.get('q.short\0queue_full') ?? 0
+    this.#shortDrops += broker.counters.droppedByQueue.get('/\0q.short\0queue_full') ?? 0
     if (this.#options.mayFail !== true) {
       this.violations.push(...this.sim.unexpectedDrops)
       for (const line of this.sim.lines) {
@@ -467,7 +467,7 @@ export class World {
     for (const flow of this.messages.flows.values()) {
       const missing = this.messages.missing(flow)
       if (flow.isBounded) {
-        const live = this.sim.broker.counters.droppedByQueue.get('q.short\0queue_full') ?? 0
+        const live = this.sim.broker.counters.droppedByQueue.get('/\0q.short\0queue_full') ?? 0
         const counted = this.#shortDrops + live
         if (missing.length > counted) {
           this.violations.push(`${flow.name}: ${missing.length} missing, ${counted} counted`)

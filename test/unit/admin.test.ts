@@ -49,6 +49,7 @@ const STATS: BrokerStats = {
   messagesReady: 9,
   delayed: [{ vhost: '/', exchange: 'later', messages: 12, bytes: 120 }],
   messagesUnacked: 10,
+  messagesHeld: 11,
   journal: {
     records: 1,
     batches: 2,
@@ -70,7 +71,16 @@ const STATS: BrokerStats = {
 }
 
 describe('metrics', () => {
-  const queue = { vhost: '/', name: 'a"b\\c\nd', ready: 1, unacked: 2, bytes: 3, consumers: 4 }
+  const queue = {
+    vhost: '/',
+    name: 'a"b\\c\nd',
+    ready: 1,
+    unacked: 2,
+    delayed: 5,
+    letters: 6,
+    bytes: 3,
+    consumers: 4
+  }
   const text = writeMetrics(STATS, [queue], '1.2.3')
 
   it('are lines that Prometheus reads, each family announced once before its samples', () => {

@@ -163,7 +163,16 @@ describe('a queue with priorities', () => {
     expect([messageCount, consumerCount]).toEqual([2, 1])
     const report = new Report(rig.broker, () => ({}) as never)
     expect(report.queueStats(9)).toEqual([
-      { vhost: '/', name: 'q', ready: 2, unacked: 1, bytes: 5, consumers: 1 }
+      {
+        vhost: '/',
+        name: 'q',
+        ready: 2,
+        unacked: 1,
+        delayed: 0,
+        letters: 0,
+        bytes: 5,
+        consumers: 1
+      }
     ])
     const { queueCount, messagesReady, messagesUnacked } = report.stats()
     expect([queueCount, messagesReady, messagesUnacked]).toEqual([1, 2, 1])

@@ -55,7 +55,6 @@ test('arguments of a cluster and notes of the client’s own are taken and mean 
     ['x-quorum-initial-group-size', long(3)],
     ['x-queue-mode', text('lazy')],
     ['x-queue-version', long(2)],
-    ['x-dead-letter-strategy', text('at-least-once')],
     ['x-mine', long(-1)]
   ]
   checkQueueArguments(table, 'q', '/')
