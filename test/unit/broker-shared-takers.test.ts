@@ -84,8 +84,10 @@ describe('an AMQP consumer of a shared subscription', () => {
     taker.credit = 1
     const from = new Client(rig, 'p').open()
     await turns()
+    from.publish('jobs/blue', 'v', { qos: 1 })
+    await turns()
+    expect(taker.got).toEqual(['v'])
     for (const [topic, payload] of [
-      ['jobs/blue', 'v'],
       ['jobs/red', 'u'],
       ['jobs/blue', 'w'],
       ['jobs/red', 'x']
