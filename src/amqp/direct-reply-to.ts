@@ -6,7 +6,8 @@
  * not read its socket, gets no answer, and to the publisher that is a message without a route.
  */
 import type { Message } from '../core/message.ts'
-import type { AmqpChannel, ReplyConsumer } from './channel.ts'
+import type { Vhost } from '../core/vhost.ts'
+import type { AmqpChannel, ReplyConsumer, ReplyConsumers } from './channel.ts'
 import { type ArgumentsOf, BASIC, encodeMethod, QUEUE } from './codec/methods.ts'
 import { cleanName } from './names.ts'
 import { writeDeliver } from './outbound.ts'
@@ -129,7 +130,21 @@ export function handReply(channel: AmqpChannel, key: string, message: Message): 
   return false
 }
 
+/** The same of an answer that came over MQTT; what is not handed over its publisher counts. */
+export function handAnswer(
+  consumers: ReplyConsumers,
+  vhost: Vhost,
+  key: string,
+  message: Message
+): boolean {
+  return consumerIn(consumers, vhost, key)?.deliver(message) ?? false
+}
+
 function consumerOf(channel: AmqpChannel, name: string): ReplyConsumer | null {
-  const consumer = channel.connection.context.replyConsumers.get(name)
-  return consumer !== undefined && consumer.channel.vhost === channel.vhost ? consumer : null
+  return consumerIn(channel.connection.context, channel.vhost, name)
+}
+
+function consumerIn(consumers: ReplyConsumers, vhost: Vhost, name: string): ReplyConsumer | null {
+  const consumer = consumers.replyConsumers.get(name)
+  return consumer !== undefined && consumer.channel.vhost === vhost ? consumer : null
 }

@@ -6,6 +6,7 @@ import type { Exchange } from '../core/exchange.ts'
 import { type FieldTable, fieldOf, fieldTypeName } from '../core/field-table.ts'
 import { FORM_AMQP, type Message } from '../core/message.ts'
 import { mayResource, mayTopic } from '../core/permissions.ts'
+import { responseTopicIn } from '../core/reply-address.ts'
 import { swapSeparators } from '../core/topic.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { AmqpChannel, ChannelConnection } from './channel.ts'
@@ -19,7 +20,6 @@ import {
   encodeProperties,
   parseExpiration,
   readHeaders,
-  replyTopicOf,
   scanned,
   scanProperties
 } from './properties.ts'
@@ -336,7 +336,7 @@ function writableExchange(channel: AmqpChannel, name: string): Exchange {
 
 /** An answer to an MQTT request (design.md §2): its reply-to stands for a response topic. */
 function redirectReply(channel: AmqpChannel, message: Message, exchange: Exchange): Exchange {
-  const topic = replyTopicOf(message.key)
+  const topic = responseTopicIn(message.key)
   if (topic === null) return exchange
   const { source, propertiesStart, propertiesEnd, payloadStart, payloadEnd } = message
   const properties = Buffer.from(source.subarray(propertiesStart, propertiesEnd))

@@ -5,8 +5,9 @@
  * protocol are they read into, or written from, the neutral `MessageProperties`.
  */
 import { isUtf8 } from 'node:buffer'
-import type { FieldTable } from '../core/field-table.ts'
+import { type FieldTable, type FieldValue, integerOf } from '../core/field-table.ts'
 import { type Header, MessageProperties } from '../core/properties.ts'
+import { replyToFor, replyToIn } from '../core/reply-address.ts'
 import { swapSeparators } from '../core/topic.ts'
 import {
   checked,
@@ -40,8 +41,6 @@ const HAS_MORE_FLAGS = 1
 const SHORT_BYTES_MAX = 255
 /** What decoding puts in the place of bytes that are no UTF-8. */
 const UNREADABLE = '\ufffd'
-/** Response topics come back on the default exchange under such a key: the topic in base64url. */
-const REPLY_PREFIX = 'amq.mqtt.reply-to.'
 const REPLY_TOPIC_HEADER = 'x-reply-to-topic'
 const CORRELATION_HEADER = 'x-correlation-id'
 const CONTENT_TYPE_HEADER = 'x-content-type'
@@ -179,7 +178,7 @@ export function decodeProperties(
   if (flags & HAS_HEADERS) {
     const table = readTable(source, at, end)
     if (isToStay) properties.headers = table as Header[]
-    else takeHeaders(properties, table)
+    else takeHeaders(properties, table, flags)
     at += 4 + source.readUInt32BE(at)
   }
   if (flags & HAS_DELIVERY_MODE) properties.deliveryMode = source[at++]!
@@ -217,19 +216,36 @@ function keepBytes(
   properties.unreadable.set(name, source.subarray(start, end))
 }
 
-/** Headers that stand for a property which AMQP does not have become that property again. */
-function takeHeaders(properties: MessageProperties, table: FieldTable): void {
-  for (const [name, value] of table) {
-    if (name === REPLY_TOPIC_HEADER && value.type === 'S') {
+/**
+ * Headers that stand for a property which AMQP does not have, or which was too long for it, become that property
+ * again. Where the property itself is there they are headers like any other.
+ */
+function takeHeaders(properties: MessageProperties, table: FieldTable, flags: number): void {
+  const hasCorrelationId = (flags & HAS_CORRELATION_ID) !== 0
+  const hasContentType = (flags & HAS_CONTENT_TYPE) !== 0
+  for (const header of table) {
+    const [name, value] = header
+    const isText = value.type === 'S'
+    if (name === REPLY_TOPIC_HEADER && isText) {
       properties.responseTopic = swapSeparators(value.value)
-    } else if (name === CORRELATION_HEADER && (value.type === 'x' || value.type === 'S')) {
+    } else if (
+      name === CORRELATION_HEADER &&
+      !hasCorrelationId &&
+      (value.type === 'x' || value.type === 'S')
+    ) {
       properties.correlationId = Buffer.from(value.value as string)
-    } else if (name === CONTENT_TYPE_HEADER && value.type === 'S') {
+    } else if (name === CONTENT_TYPE_HEADER && !hasContentType && isText) {
       properties.contentType = value.value
-    } else if (name === PAYLOAD_FORMAT_HEADER && value.type === 'B') {
-      properties.payloadFormat = value.value
+    } else if (name === PAYLOAD_FORMAT_HEADER && isPayloadFormat(value)) {
+      // Whoever publishes it again may write the number as another type.
+      properties.payloadFormat = integerOf(value)!
     } else properties.headers.push([name, value])
   }
+}
+
+function isPayloadFormat(value: FieldValue): boolean {
+  const format = integerOf(value)
+  return format === 0 || format === 1
 }
 
 /** Property bytes with their flags. What a short string cannot hold goes into a header. */
@@ -251,10 +267,13 @@ export function encodeProperties(properties: MessageProperties): Buffer {
     headers.push([CORRELATION_HEADER, { type: 'x', value: correlationId }])
   }
   let replyTo = properties.replyTo
-  if (properties.responseTopic !== null) {
-    replyTo ??= replyKeyOf(properties.responseTopic)
-    const topic = swapSeparators(properties.responseTopic)
-    headers.push([REPLY_TOPIC_HEADER, { type: 'S', value: topic }])
+  const { responseTopic } = properties
+  if (responseTopic !== null) {
+    replyTo ??= replyToFor(responseTopic)
+    // Of what was asked for over AMQP the reply-to says all.
+    if (replyToIn(responseTopic) === null) {
+      headers.push([REPLY_TOPIC_HEADER, { type: 'S', value: swapSeparators(responseTopic) }])
+    }
   }
   if (properties.payloadFormat !== 0) {
     headers.push([PAYLOAD_FORMAT_HEADER, { type: 'B', value: properties.payloadFormat }])
@@ -278,19 +297,6 @@ export function encodeProperties(properties: MessageProperties): Buffer {
   writer.short(HAS_APP_ID, 'appId', properties.appId)
   writer.short(HAS_CLUSTER_ID, 'clusterId', properties.clusterId)
   return writer.finish()
-}
-
-/** The reply-to that stands for a response topic; null when it would be too long. */
-function replyKeyOf(topic: string): string | null {
-  const key = REPLY_PREFIX + Buffer.from(topic).toString('base64url')
-  return key.length <= SHORT_BYTES_MAX ? key : null
-}
-
-/** The response topic (with `/`) that a key on the default exchange stands for; null: it is no such key. */
-export function replyTopicOf(key: string): string | null {
-  if (!key.startsWith(REPLY_PREFIX)) return null
-  const bytes = Buffer.from(key.slice(REPLY_PREFIX.length), 'base64url')
-  return bytes.length > 0 && isUtf8(bytes) ? bytes.toString('utf8') : null
 }
 
 function fitsShort(text: string): boolean {

@@ -13,6 +13,7 @@ import type { ReplyConsumer } from './channel.ts'
 import { CONNECTION, encodeMethod } from './codec/methods.ts'
 import { AmqpConnection } from './connection.ts'
 import type { AmqpContext, AmqpHandlers } from './context.ts'
+import { handAnswer } from './direct-reply-to.ts'
 import { handleConnectionMethod } from './handle-connection.ts'
 import { handleMethod } from './handle-method.ts'
 import { handleAssembled } from './handle-publish.ts'
@@ -95,6 +96,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     this.tickedAt = 0
     broker.propertyDecoders[FORM_AMQP] = decodeProperties
     broker.propertyEncoders[FORM_AMQP] = encodeProperties
+    broker.answerChannel = (vhost, name, message) => handAnswer(this, vhost, name, message)
   }
 
   get preLoginBytes(): number {

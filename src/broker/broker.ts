@@ -15,6 +15,7 @@ import type { Session, Subscription } from '../core/session.ts'
 import { MEMORY, Slabs } from '../core/slabs.ts'
 import type { Liveness } from '../core/liveness.ts'
 import { State } from '../core/state.ts'
+import type { Vhost } from '../core/vhost.ts'
 import type { Journal } from '../journal/journal.ts'
 import { ByteWriter } from '../lib/byte-writer.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -81,6 +82,8 @@ export class Broker implements Liveness {
   readonly propertyDecoders: PropertiesDecoder[]
   /** Its writer: for messages whose headers the broker changes. */
   readonly propertyEncoders: PropertiesEncoder[]
+  /** Hands an answer to an AMQP channel that awaits it under this name. Null: there is no AMQP. */
+  answerChannel: ((vhost: Vhost, name: string, message: Message) => boolean) | null
   /** One turn's work in the life of a queue: set at a start, see dead-letter.ts. */
   bury: (life: Life) => void
   /** After publish: some queue, session or subscription matched. */
@@ -131,6 +134,7 @@ export class Broker implements Liveness {
     this.willRoom = new WillRoom()
     this.propertyDecoders = []
     this.propertyEncoders = []
+    this.answerChannel = null
     this.bury = () => undefined
     this.matched = false
     this.turns = new PublishTurns()

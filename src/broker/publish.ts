@@ -10,12 +10,14 @@
 import { ERROR_CODES } from '../core/errors.ts'
 import type { Exchange } from '../core/exchange.ts'
 import type { FieldTable } from '../core/field-table.ts'
-import { FORM_MQTT, type Message } from '../core/message.ts'
-import { mayKey, mayTopic } from '../core/permissions.ts'
+import { FORM_MQTT, Message } from '../core/message.ts'
+import { mayAnswer, mayKey, mayTopic } from '../core/permissions.ts'
 import type { Queue } from '../core/queue.ts'
 import { ENTRY_COUNT_SHIFT, ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
+import { replyToIn } from '../core/reply-address.ts'
 import { entryFlags, messageBytesMax } from '../core/records/message.ts'
 import { type Route, type SessionTarget, withoutNoLocal } from '../core/route.ts'
+import type { Session } from '../core/session.ts'
 import type { SharedGroup } from '../core/shared-group.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
@@ -26,6 +28,7 @@ import { held, holdBack } from './hold-back.ts'
 import { makeRoom } from './overflow.ts'
 import { levelFor } from './priority.ts'
 import { discardRefused, trimSoon } from './queue-life.ts'
+import { propertiesOf, rewrite } from './rewrite.ts'
 import { routeKey, routeTopic, topicOf } from './routing.ts'
 import { store, targets } from './store.ts'
 
@@ -45,6 +48,10 @@ export function publish(broker: Broker, message: Message, publisher: Publisher):
   broker.counters.mqttReceived[message.qos]!++
   broker.counters.mqttPayloadBytes[PAYLOAD_RECEIVED]! += message.payloadEnd - message.payloadStart
   if (!principal.isUnrestricted || key.charCodeAt(0) === DOLLAR || principal.judgesTopics) {
+    const replyTo = key.charCodeAt(0) === DOLLAR ? replyToIn(key) : null
+    if (replyTo !== null && mayAnswer(principal, key, publisher.clientId)) {
+      return publishAnswer(broker, message, publisher, replyTo)
+    }
     if (!mayTopic(principal, 'write', key, publisher.clientId)) {
       broker.counters.drop('not_authorized')
       return -ERROR_CODES.notAuthorized
@@ -56,6 +63,48 @@ export function publish(broker: Broker, message: Message, publisher: Publisher):
   message.isAwaited = message.qos > 0
   return send(broker, message, publisher, routeTopic(broker, publisher.vhost, key, message))
 }
+
+/**
+ * An answer to a request that came over AMQP: its response topic stands for a queue on the default exchange, or for
+ * a channel that awaits it.
+ */
+function publishAnswer(
+  broker: Broker,
+  message: Message,
+  publisher: Publisher,
+  replyTo: string
+): number {
+  const properties = propertiesOf(broker, message)
+  const { expiresAt } = message
+  if (expiresAt > 0) properties.expiration = String(Math.max(0, expiresAt - broker.nowMs))
+  rewrite(broker, answer, message, replyTo, properties)
+  answer.exchange = ''
+  answer.isAwaited = message.qos > 0
+  answer.packetId = message.packetId
+  const { vhost } = publisher
+  let ticket: number
+  if (replyTo.startsWith(DIRECT_REPLY_PREFIX)) {
+    broker.matched = broker.answerChannel?.(vhost, replyTo, answer) ?? false
+    if (!broker.matched) broker.counters.drop('no_match')
+    targets.clear()
+    ticket = store(broker, answer, publisher, inboundOf(answer, publisher), false)
+  } else {
+    const route = routeKey(broker, vhost, vhost.exchanges.get('')!, replyTo, null, null)
+    ticket = send(broker, answer, publisher, route)
+  }
+  answer.source = EMPTY
+  return ticket
+}
+
+/** The session that keeps the packet identifier of an inbound QoS 2 message. */
+function inboundOf(message: Message, publisher: Publisher): Session | null {
+  return message.packetId > 0 && message.qos === 2 ? publisher.session : null
+}
+
+const answer = new Message()
+const EMPTY = Buffer.alloc(0)
+/** Of the names of AMQP channels that await answers (amqp/direct-reply-to.ts). */
+const DIRECT_REPLY_PREFIX = 'amq.rabbitmq.reply-to.'
 
 /** AMQP: to any exchange. `message.isAwaited` is the caller's: somebody waits for the confirm. */
 export function publishTo(
@@ -109,7 +158,7 @@ export function publishRouted(
 function send(broker: Broker, message: Message, publisher: Publisher, route: Route): number {
   broker.matched = route.count > 0
   broker.turns.deliveries += route.count
-  const inbound = message.packetId > 0 && message.qos === 2 ? publisher.session : null
+  const inbound = inboundOf(message, publisher)
   const isDirect = message.qos === 0 && !message.retain && route.isToSessions
   if (isDirect && !broker.limits.queueQos0) {
     if (!broker.matched) broker.counters.drop('no_match')

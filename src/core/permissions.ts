@@ -51,6 +51,18 @@ export function mayTopic(
   return mayKey(principal, access, MQTT_EXCHANGE, topic, clientId)
 }
 
+/**
+ * May this principal, as this client, answer a request over the default exchange, where `topic` leads: as AMQP's write
+ * permission for that says, or a rule that names such topics (no wildcard matches their `$`).
+ */
+export function mayAnswer(principal: Principal, topic: string, clientId: string): boolean {
+  if (principal.topics.length > 0) {
+    const decision = compiled(principal).topicRules(clientId).decide('write', topic)
+    if (decision !== null) return decision === 'allow'
+  }
+  return mayResource(principal, 'write', '')
+}
+
 /** Where no rule is about topics, MQTT is one exchange, which may be written and read or not, as in RabbitMQ. */
 function mayMqtt(principal: Principal, access: Access): boolean {
   if (principal.isUnrestricted) return true

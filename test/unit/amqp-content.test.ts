@@ -4,12 +4,12 @@ import {
   decodeProperties,
   encodeProperties,
   parseExpiration,
-  replyTopicOf,
   scanned,
   scanProperties
 } from '../../src/amqp/properties.ts'
 import { AmqpError } from '../../src/amqp/reply-codes.ts'
 import { MessageProperties } from '../../src/core/properties.ts'
+import { responseTopicIn } from '../../src/core/reply-address.ts'
 
 function codeOf(action: () => unknown): number {
   try {
@@ -252,7 +252,7 @@ describe('properties that AMQP does not have', () => {
     const bytes = encodeProperties(properties)
     const back = decodeProperties(bytes, 0, bytes.length)
     expect(back.replyTo).not.toBeNull()
-    expect(replyTopicOf(back.replyTo!)).toBe('answers/to.me')
+    expect(responseTopicIn(back.replyTo!)).toBe('answers/to.me')
     back.replyTo = null
     expect(back).toEqual(properties)
   })
@@ -267,7 +267,7 @@ describe('properties that AMQP does not have', () => {
   })
 
   it('a key of another kind stands for no topic', () => {
-    expect(replyTopicOf('a.queue')).toBeNull()
-    expect(replyTopicOf('amq.mqtt.reply-to.')).toBeNull()
+    expect(responseTopicIn('a.queue')).toBeNull()
+    expect(responseTopicIn('amq.mqtt.reply-to.')).toBeNull()
   })
 })
