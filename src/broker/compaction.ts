@@ -3,10 +3,11 @@
  * still open, and each owner learns the new position (journal.md §5).
  */
 import { Message } from '../core/message.ts'
-import { type Chunk, hasMoved } from '../core/chunk.ts'
+import type { Chunk } from '../core/chunk.ts'
 import type { DelayStore } from '../core/delay-store.ts'
 import type { Queue } from '../core/queue.ts'
-import { ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
+import { shareFlags, withShares } from '../core/queue-entry.ts'
+import { enterCopy, retainedAt, type Place, WarmedChunks } from '../core/records/copy.ts'
 import { KIND } from '../core/records/kinds.ts'
 import {
   DESTINATION_BYTES_MAX,
@@ -17,18 +18,10 @@ import {
   writeDestination,
   writeMessage
 } from '../core/records/message.ts'
-import { readIndex } from '../core/records/queue-entries.ts'
-import { RetainedSlot } from '../core/retained.ts'
-import { BytesReader } from '../lib/bytes-reader.ts'
 import { type BlockWaiter, LAZY } from '../journal/journal.ts'
 import type { Broker } from './broker.ts'
 import { warm } from './deliver.ts'
 import { cool } from './spill.ts'
-
-/** So many stay in memory: a fan-out to long queues needs one of each queue for every message. */
-const WARM_CHUNKS_MAX = 64
-
-const SHARE_MASK = (1 << ENTRY_SHARE_SHIFT) - 1
 
 /** A place in a store of delayed messages. */
 interface Waiting {
@@ -38,10 +31,7 @@ interface Waiting {
   flags: number
 }
 
-interface Survivor {
-  queue: Queue
-  sequence: number
-  flags: number
+interface Survivor extends Place {
   /** As the record names it: of what a shared group gave to a member, its place in the group. */
   ownerId: number
   ownerSequence: number
@@ -57,12 +47,11 @@ export class Compaction implements BlockWaiter {
   readonly #destinations = new DestinationReader()
   /** Of the message at hand, beside its places in queues. */
   #waiting: Waiting[] = []
-  /** Chunks that were read back for this, the oldest first: they go cold again, see `#coolOld`. */
-  readonly #warmed: { queue: Queue; chunk: Chunk }[]
+  readonly #warmed: WarmedChunks
 
   constructor(broker: Broker) {
     this.#broker = broker
-    this.#warmed = []
+    this.#warmed = new WarmedChunks(broker.state, (queue, chunk) => cool(broker, queue, chunk))
   }
 
   /** False: an index must be read first; ask again. */
@@ -77,8 +66,9 @@ export class Compaction implements BlockWaiter {
     if (kind === KIND.message || kind === KIND.transient) {
       return this.#copyMessage(kind, buffer, start, end, segment, offset)
     }
-    if (kind === KIND.queueIndex || kind === KIND.transientIndex)
-      this.#copyIndex(buffer, start, end, segment, offset)
+    if (kind === KIND.queueIndex || kind === KIND.transientIndex) {
+      this.#warmed.copyIndex(buffer, start, end, segment, offset)
+    }
     return true
   }
 
@@ -96,17 +86,17 @@ export class Compaction implements BlockWaiter {
   ): boolean {
     const message = this.#message
     if (!readMessage(buffer, start, end, message, this.#record)) return true
-    this.#coolOld()
+    this.#warmed.coolOld()
     const survivors = this.#survivors(buffer, end, segment, offset)
     if (survivors === null) return false
-    const slot = this.#retainedSlot(message, segment, offset)
+    const { journal, state } = this.#broker
+    const slot = retainedAt(state, this.#record, message, segment, offset)
     const waiting = this.#waiting
     if (survivors.length === 0 && slot === null && waiting.length === 0) return true
     let bytes = messageBytesMax(message) + waiting.length * DESTINATION_BYTES_MAX
     for (const { identifiers } of survivors) {
       bytes += DESTINATION_BYTES_MAX + (identifiers?.length ?? 0) * 5
     }
-    const { journal, state } = this.#broker
     const retainedSequence = slot === null ? 0 : slot.sequence
     const vhost = this.#record.vhost
     let at = journal.begin(bytes)
@@ -136,20 +126,12 @@ export class Compaction implements BlockWaiter {
     journal.end(isKept ? KIND.message : KIND.transient, at, LAZY)
     const to = { segment: journal.segment, offset: journal.offset }
     const count = survivors.length + waiting.length + (slot === null ? 0 : 1)
-    const shares = Math.min(count, 0xffff) << ENTRY_SHARE_SHIFT
-    const payload = message.payloadEnd - message.payloadStart
-    for (const { queue, sequence, flags } of survivors) {
-      const moved = (flags & SHARE_MASK) | shares
-      state.insertEntry(queue, sequence, to.segment, to.offset, payload, moved)
-    }
+    const shares = shareFlags(count)
+    const payload = message.payloadBytes
+    enterCopy(state, survivors, slot, vhost, to, payload, shares)
     for (const { store, dueAt, sequence, flags } of waiting) {
-      const moved = (flags & SHARE_MASK) | shares
+      const moved = withShares(flags, shares)
       state.delays.insert(store, dueAt, sequence, to.segment, to.offset, payload, moved)
-    }
-    if (slot !== null) {
-      const { topic, sequence } = slot
-      const moved = new RetainedSlot(topic, to.segment, to.offset, payload, shares, sequence)
-      state.setRetained(vhost, moved)
     }
     return true
   }
@@ -202,38 +184,7 @@ export class Compaction implements BlockWaiter {
       journal.load(chunk.segment, chunk.offset, this)
       return false
     }
-    if (warm(this.#broker, queue, chunk)) this.#warmed.push({ queue, chunk })
+    if (warm(this.#broker, queue, chunk)) this.#warmed.add(queue, chunk)
     return true
-  }
-
-  /** Between two messages only: one message's destinations may lie in many chunks. */
-  #coolOld(): void {
-    while (this.#warmed.length > WARM_CHUNKS_MAX) {
-      const { queue, chunk } = this.#warmed.shift()!
-      if (queue.isDeleted || !queue.chunks.includes(chunk)) continue
-      if (queue.isCoolable(chunk)) cool(this.#broker, queue, chunk)
-    }
-  }
-
-  #retainedSlot(message: Message, segment: number, offset: number): RetainedSlot | null {
-    if (this.#record.retainedSequence === 0) return null
-    const slot = this.#broker.state.vhost(this.#record.vhost)?.retained.get(message.keyText())
-    if (slot === null || slot === undefined) return null
-    return slot.segment === segment && slot.offset === offset ? slot : null
-  }
-
-  /** An index record that is still named: its chunk is taken out of it and written anew. */
-  #copyIndex(buffer: Buffer, start: number, end: number, segment: number, offset: number): void {
-    const reader = new BytesReader(buffer, start, end)
-    const queue = this.#broker.state.queues.get(reader.varint())
-    const first = reader.varint()
-    const chunk = queue?.coldChunkOf(first) ?? null
-    if (queue === undefined || chunk === null) return
-    if (chunk.segment !== segment || chunk.offset !== offset) return
-    reader.offset = start
-    const words = readIndex(reader, chunk)
-    if (words === null) return
-    this.#broker.state.warm(queue, chunk, words)
-    if (!hasMoved(chunk, queue.moves)) cool(this.#broker, queue, chunk)
   }
 }

@@ -1,12 +1,7 @@
 /** One record for all destinations of a message, then their places in the queues, then deliveries. */
 import type { Message } from '../core/message.ts'
 import type { Queue } from '../core/queue.ts'
-import {
-  ENTRY_EXPIRES,
-  ENTRY_QOS,
-  ENTRY_QOS_SHIFT,
-  ENTRY_SHARE_SHIFT
-} from '../core/queue-entry.ts'
+import { ENTRY_EXPIRES, ENTRY_QOS, ENTRY_QOS_SHIFT, shareFlags } from '../core/queue-entry.ts'
 import {
   DESTINATION_BYTES_MAX,
   messageBytesMax,
@@ -203,7 +198,7 @@ function enter(
 ): void {
   const bytes = message.payloadEnd - message.payloadStart
   const shares = targets.count + (isRetained && bytes > 0 ? 1 : 0)
-  const share = Math.min(shares, 0xffff) << ENTRY_SHARE_SHIFT
+  const share = shareFlags(shares)
   for (let i = 0; i < targets.count; i++) {
     const queue = targets.queues[i]!
     const flags = targets.flags[i]! | share
@@ -247,7 +242,7 @@ function retain(
     broker.state.clearRetained(vhost, message.key)
     return
   }
-  const share = Math.min(count + 1, 0xffff) << ENTRY_SHARE_SHIFT
+  const share = shareFlags(count + 1)
   const { retainedSequence } = broker.state
   const slot = new RetainedSlot(message.key, segment, offset, bytes, share, retainedSequence)
   if (message.isAwaited) slot.ticket = broker.journal.ticket

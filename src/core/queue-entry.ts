@@ -27,6 +27,16 @@ export const ENTRY_COUNT = 0xff << ENTRY_COUNT_SHIFT
 /** Destinations that share the record, up to 65,535. */
 export const ENTRY_SHARE_SHIFT = 16
 
+/** As flags: so many destinations share the record. */
+export function shareFlags(count: number): number {
+  return Math.min(count, 0xffff) << ENTRY_SHARE_SHIFT
+}
+
+/** The flags of an entry whose record has other destinations now. */
+export function withShares(flags: number, shares: number): number {
+  return (flags & ((1 << ENTRY_SHARE_SHIFT) - 1)) | shares
+}
+
 /** A record's bytes beside its payload, roughly: what liveness accounting charges for them. */
 const RECORD_OVERHEAD = 64
 

@@ -1,6 +1,6 @@
 /** A packet for one or many clients: one record, however many they are. */
 import { Message } from '../core/message.ts'
-import { ENTRY_SHARE_SHIFT } from '../core/queue-entry.ts'
+import { shareFlags } from '../core/queue-entry.ts'
 import { KIND } from '../core/records/kinds.ts'
 import {
   DESTINATION_BYTES_MAX,
@@ -33,9 +33,7 @@ export function enqueue(
   putCounterAside(engine, brokerId, packet)
   const queues = [...clientIds].map(clientId => engine.client(clientId).queue)
   const { journal } = context
-  const flags =
-    entryFlags(message.qos, false, false, false) |
-    (Math.min(queues.length, 0xffff) << ENTRY_SHARE_SHIFT)
+  const flags = entryFlags(message.qos, false, false, false) | shareFlags(queues.length)
   let at = journal.begin(bytes)
   at = writeMessage(journal.buffer, at, message, 0, 0, '/')
   for (const { id, nextSequence } of queues) {

@@ -19,7 +19,7 @@ import {
   ENTRY_QOS,
   ENTRY_QOS_SHIFT,
   ENTRY_RETAIN,
-  ENTRY_SHARE_SHIFT,
+  shareFlags,
   READY
 } from '../queue-entry.ts'
 import { RetainedSlot } from '../retained.ts'
@@ -385,7 +385,7 @@ export function applyMessage(
   const from = record.destinationsStart
   const isRetained = record.retainedSequence > 0 && bytes > 0
   const count = DestinationReader.count(buffer, from, end) + (isRetained ? 1 : 0)
-  const share = Math.min(count, 0xffff) << ENTRY_SHARE_SHIFT
+  const share = shareFlags(count)
   if (record.sessionId > 0) {
     if (record.packetId === 0) state.clearWill(record.sessionId)
     else isKnown = state.openInbound(record.sessionId, record.packetId, 0)
