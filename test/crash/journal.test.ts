@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { JournalError } from '../../src/journal/journal-error.ts'
+import { requiresAll } from '../support/require.ts'
 import { type DiskFault, SimulatedDisk } from '../support/simulated-disk.ts'
 import { dropSpares } from '../support/sim-disk-store.ts'
 import { faultsAfter, runTraffic } from '../support/sim-disk-trace.ts'
 
 const SEED = Number(process.env['MOTEMQ_TEST_SEED'] ?? 20_240_601)
-const CUTS = process.env['MOTEMQ_TEST_REQUIRE'] === 'all' ? 5000 : 500
+const CUTS = requiresAll ? 5000 : 500
 const STEPS = 160
 
 function diskCutAt(seed: number, call: number): SimulatedDisk {

@@ -1,6 +1,7 @@
 /**
  * Tests that need something a plain `npm install` does not bring. Where it is missing they are skipped, and the summary
- * says so in one line a program; with `MOTEMQ_TEST_REQUIRE=all` a missing program is a failure.
+ * says so in one line a program; with `MOTEMQ_TEST_REQUIRE=all` a missing program is a failure, with `none` a program
+ * counts as missing even where it is installed: the quick tier, which needs nothing but Node.
  */
 import { spawnSync } from 'node:child_process'
 import { accessSync, constants, existsSync } from 'node:fs'
@@ -9,6 +10,7 @@ import { describe } from 'vitest'
 
 /** Everything must be there, and the counts of the full tier apply. */
 export const requiresAll = process.env['MOTEMQ_TEST_REQUIRE'] === 'all'
+const requiresNone = process.env['MOTEMQ_TEST_REQUIRE'] === 'none'
 
 /** Debian's Python: a `python3` earlier in the path would not see Debian's modules. */
 export const PYTHON = '/usr/bin/python3'
@@ -54,6 +56,7 @@ function isExecutable(file: string): boolean {
 
 /** The program's path, or null. Looks into the `sbin` folders too. */
 export function findProgram(name: string): string | null {
+  if (requiresNone) return null
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
   for (const folder of folders) {
     const file = join(folder, name)
@@ -64,6 +67,7 @@ export function findProgram(name: string): string | null {
 
 /** `mosquitto_pub`, a file by its path, or a module of Debian's Python as `python3:paho.mqtt`. */
 export function isAvailable(program: string): boolean {
+  if (requiresNone) return false
   if (program.startsWith('/')) return existsSync(program)
   const [name = '', module] = program.split(':')
   if (module === undefined) return findProgram(name) !== null

@@ -13,7 +13,7 @@ export default class SummaryReporter implements Reporter {
       }
     }
     for (const [program, count] of skipped) {
-      process.stdout.write(`${program} is not installed: skipped tests: ${count}\n`)
+      process.stdout.write(`skipped tests that need ${program}: ${count}\n`)
     }
   }
 }
