@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 /** One project a kind of test, each with its own time limit; `vitest run --project unit` while coding. */
@@ -25,10 +26,12 @@ export default defineConfig({
   test: {
     reporters: ['default', './test/support/summary-reporter.ts'],
     pool: 'forks',
-    maxWorkers: 2,
+    // Half of the files wait most of their time, for timers, disks and peers: more of them than processors.
+    maxWorkers: Math.ceil(availableParallelism() * 1.5),
     setupFiles: ['./test/support/fast-check.ts'],
     projects: [
-      project('unit', 30_000),
+      // They leave nothing behind: a worker loads the sources once for all of them.
+      project('unit', 30_000, { isolate: false }),
       project('contract', 30_000),
       project('protocol', 30_000),
       project('integration', 60_000),
