@@ -99,7 +99,7 @@ describe('field tables', () => {
     ])
     const table = rawTable(entry)
     expect(readTable(table, 0, table.length)).toEqual([
-      ['a', { type: 'x', value: Buffer.from([0xc3, 0x28]) }]
+      ['a', { type: 'x', value: Buffer.from([0xc3, 0x28]), isLongString: true }]
     ])
   })
 
