@@ -15,6 +15,7 @@ import type { Broker } from './broker.ts'
 import { endUnused } from './end-exchange.ts'
 import { lookupExchange } from './exchanges.ts'
 import { checkOwner, lookupQueue } from './queues.ts'
+import { queueClockOf } from './queue-clock.ts'
 import { checkDisk, may, quota, reserved } from './refusals.ts'
 
 export interface BindQueue {
@@ -111,6 +112,7 @@ function changeBinding(
   const isDurable = source.isDurable && target.isDurable
   if (isDurable) checkDisk(broker)
   const isChanged = broker.state.changeBinding(vhost, source, target, key, table, isBind)
+  if (isBind) queueClockOf(broker).routesChanged()
   if (!isDurable) {
     if (!isBind) endUnused(broker, vhost)
     return { ticket: 0 }

@@ -3,14 +3,14 @@
  * exchange. A bounded part of it a turn; bodies that lie on the disk are read first. A dead letter enters its
  * queues in the record that ends it in its old one: a crash finds it here or there.
  */
-import { type Death, type DeathReason, isCycle, recordDeath } from '../core/death.ts'
+import { DEATH_REASONS, type Death, type DeathReason, isCycle, recordDeath } from '../core/death.ts'
 import { NOTHING } from '../core/entries.ts'
 import type { Exchange } from '../core/exchange.ts'
 import { type FieldTable, fieldOf } from '../core/field-table.ts'
 import { Message } from '../core/message.ts'
 import type { MessageProperties } from '../core/properties.ts'
 import { COLD, type Queue, readyBytesOf, readyOf } from '../core/queue.ts'
-import { ENTRY_EXPIRES, ENTRY_STATE, UNACKED } from '../core/queue-entry.ts'
+import { ENTRY_EXPIRES, ENTRY_STATE, RELEASED, UNACKED } from '../core/queue-entry.ts'
 import { expiryIn } from '../core/records/message.ts'
 import type { Route } from '../core/route.ts'
 import type { Chunk } from '../core/chunk.ts'
@@ -19,8 +19,9 @@ import { DAMAGED, load, NOT_LOADED, view, viewed } from './bodies.ts'
 import type { Broker } from './broker.ts'
 import { afterIndexRead, ready, warm } from './deliver.ts'
 import { finish } from './finish.ts'
-import { armHeld, letFirstGo } from './held.ts'
-import { publishDead } from './publish.ts'
+import { armHeld, hold, keptOf, letFirstGo } from './held.ts'
+import type { KeptLetters } from './kept-letters.ts'
+import { publishDead, takesDead } from './publish.ts'
 import { queueClockOf } from './queue-clock.ts'
 import { DROPPED, discard, type QueueLife } from './queue-life.ts'
 import { propertiesOf, rewrite, routingKeyOf } from './rewrite.ts'
@@ -35,6 +36,13 @@ const DONE = 0
 const NO_MORE = 1
 /** A block is being read, or the disk takes nothing: it goes on later. */
 const WAITS = 2
+
+/** What became of a letter. */
+const SENT = 0
+/** The disk takes nothing now. */
+const NO_ROOM = 1
+/** Some queue has no place for it, or it has no route, and its queue keeps such (at-least-once). */
+const REFUSED = 2
 
 const letter = new Message()
 
@@ -66,6 +74,7 @@ function stepOf(life: QueueLife): number {
   if (life.dead.size > 0) return sendDead(life)
   if (life.isOver) return trimHead(life)
   if (life.isHeldDue) return letHeldGo(life)
+  if (life.kept !== null && life.kept.isTrying) return tryKept(life, life.kept)
   return life.isDue ? expireHead(life) : NO_MORE
 }
 
@@ -74,7 +83,8 @@ function sendRefused(life: QueueLife): number {
   const message = life.refused.shift()!
   queueClockOf(broker).refusedBytes -= message.source.length
   // Its publisher knows that it was refused: what cannot be kept now is lost.
-  if (!send(broker, queue, 0, message, 'maxlen')) broker.counters.dropFrom(queue, 'disk_alarm')
+  if (send(broker, queue, 0, message, 'maxlen') === NO_ROOM)
+    broker.counters.dropFrom(queue, 'disk_alarm')
   return DONE
 }
 
@@ -85,9 +95,14 @@ function sendDead(life: QueueLife): number {
     const found = view(broker, queue.segment, queue.offset)
     if (found === NOT_LOADED) return loadBody(life, sequence)
     if (found === DAMAGED) giveUp(broker, queue, sequence)
-    else if (!send(broker, queue, sequence, broker.stored, life.reasons.peek()!)) {
-      life.retry()
-      return WAITS
+    else {
+      const reason = life.reasons.peek()!
+      const outcome = send(broker, queue, sequence, broker.stored, reason)
+      if (outcome === NO_ROOM) {
+        life.retry()
+        return WAITS
+      }
+      if (outcome === REFUSED) keepLetter(life, sequence, reason)
     }
   }
   life.dead.shift()
@@ -107,6 +122,51 @@ function trimHead(life: QueueLife): number {
   if (sequence === COLD) return warmHead(life, head)
   if (sequence === NOTHING) life.isOver = false
   else discard(broker, head, sequence, 'maxlen', true)
+  return DONE
+}
+
+/** Nobody took it: it stays where it died, and is tried again. */
+function keepLetter(life: QueueLife, sequence: number, reason: DeathReason): void {
+  const { broker, queue } = life
+  hold(broker, queue, sequence, 0, 1 + DEATH_REASONS.indexOf(reason), 0)
+  const kept = keptOf(life)
+  if (!kept.isTrying && !kept.deadline.isSet) queueClockOf(broker).keep(kept, kept.backoffMs)
+}
+
+/** Tries the next of the dead letters that nobody took. */
+function tryKept(life: QueueLife, kept: KeptLetters): number {
+  const { broker, queue } = life
+  const { letters } = queue
+  if (letters === null || !letters.after(0, kept.sequence)) return endRound(life, kept, true)
+  const { sequence, flags: why } = letters
+  const chunk = queue.coldChunkOf(sequence)
+  if (chunk !== null) {
+    queue.coldChunk = chunk
+    return warmHead(life, queue)
+  }
+  const isThere = queue.find(sequence) && (queue.flags & ENTRY_STATE) === RELEASED
+  const found = isThere ? view(broker, queue.segment, queue.offset) : DAMAGED
+  if (found === NOT_LOADED) return loadBody(life, sequence)
+  if (found === DAMAGED) {
+    broker.state.forgetLetter(queue, sequence)
+    if (isThere) giveUp(broker, queue, sequence)
+    return DONE
+  }
+  const outcome = send(broker, queue, sequence, broker.stored, DEATH_REASONS[why - 1]!)
+  if (outcome === NO_ROOM) return endRound(life, kept, false)
+  if (outcome === REFUSED) {
+    return kept.refused(sequence) ? DONE : endRound(life, kept, false)
+  }
+  kept.sent()
+  broker.state.forgetLetter(queue, sequence)
+  return DONE
+}
+
+function endRound(life: QueueLife, kept: KeptLetters, isAll: boolean): number {
+  kept.end(isAll)
+  const clock = queueClockOf(life.broker)
+  if (life.queue.letters === null) clock.forget(kept)
+  else clock.keep(kept, kept.backoffMs)
   return DONE
 }
 
@@ -200,8 +260,8 @@ class LifeWaiter implements BlockWaiter {
 }
 
 /**
- * Publishes a message that died in a queue to its dead letter exchange; it is in that queue no more. Sequence
- * 0: it never was. False: the disk takes nothing now.
+ * Publishes a message that died in a queue to its dead letter exchange; unless it is `NO_ROOM` or `REFUSED`, it is in
+ * that queue no more. Sequence 0: it never was.
  */
 function send(
   broker: Broker,
@@ -209,40 +269,42 @@ function send(
   sequence: number,
   message: Message,
   reason: DeathReason
-): boolean {
+): number {
   const vhost = broker.state.vhost(queue.vhost)!
   const { deadLetterExchange } = queue.options
+  const keeps = queue.options.keepsLetters && sequence > 0
   const exchange = deadLetterExchange === null ? undefined : vhost.exchanges.get(deadLetterExchange)
   if (exchange === undefined) {
+    if (keeps) return REFUSED
     if (sequence > 0) finish(broker, queue, sequence)
     broker.counters.dropFrom(queue, DROPPED[reason])
-    return true
+    return SENT
   }
   const deaths = write(broker, queue, message, reason, exchange)
   const route = routeOf(broker, queue, exchange)
   const needsDisk = route.hasDurableQueue || route.hasLastingSession
   const bytes = letter.payloadEnd - letter.payloadStart
-  if (needsDisk && (broker.refusal !== 0 || !broker.journal.hasRoomFor(bytes))) return false
+  if (needsDisk && (broker.refusal !== 0 || !broker.journal.hasRoomFor(bytes))) return NO_ROOM
+  const isOver = (name: string): boolean => reason !== 'rejected' && isCycle(deaths, name)
+  if (keeps && !takesDead(broker, letter, route, isOver)) {
+    letter.source = EMPTY
+    return REFUSED
+  }
   const isKept = queue.isDurable && sequence > 0
   letter.recordEnds = isKept ? LEAVING : 0
   leaving.queueId = queue.id
   leaving.sequence = sequence
   leaving.time = 0
-  const isOut = publishDead(
-    broker,
-    letter,
-    route,
-    name => reason !== 'rejected' && isCycle(deaths, name)
-  )
+  const isOut = publishDead(broker, letter, route, isOver)
   if (isOut) broker.counters.deadLettered[reason]++
   else broker.counters.dropFrom(queue, DROPPED[reason])
   const isRecorded = isKept && letter.recordEnds !== LEAVING
   letter.recordEnds = 0
   letter.source = EMPTY
-  if (sequence === 0) return true
+  if (sequence === 0) return SENT
   if (isRecorded) broker.state.settleEntry(queue, sequence)
   else finish(broker, queue, sequence)
-  return true
+  return SENT
 }
 
 /** The letter in AMQP's form, with its deaths in its headers. */

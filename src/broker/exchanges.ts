@@ -14,6 +14,7 @@ import { endExchange } from './end-exchange.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
 import { ALTERNATE, isExchangeArgument, routingKind } from './exchange-types.ts'
 import { governExchange } from './policies.ts'
+import { queueClockOf } from './queue-clock.ts'
 import { checkDisk, checkJournal, may, notFound, precondition, reserved } from './refusals.ts'
 import { attachDelay } from './release-delayed.ts'
 
@@ -63,6 +64,7 @@ export function declareExchange(
   })
   broker.state.addExchange(vhost.name, exchange)
   governExchange(vhost, exchange)
+  queueClockOf(broker).routesChanged()
   if (exchange.delay !== null) attachDelay(broker, exchange.delay)
   if (!request.durable) return { exchange, ticket: 0 }
   writeExchange(broker.writer, vhost.name, exchange)

@@ -21,6 +21,7 @@ import { Deadline } from '../lib/deadline-heap.ts'
 import { append } from './append.ts'
 import { VIEWED, view, viewed } from './bodies.ts'
 import type { Broker, Timed } from './broker.ts'
+import { KeptLetters } from './kept-letters.ts'
 import { queueClockOf } from './queue-clock.ts'
 import { discard, headChanged, lifeOf, manyOf, type QueueLife } from './queue-life.ts'
 
@@ -154,4 +155,11 @@ export function wakeHeld(broker: Broker, queue: Queue): void {
     }
   }
   if (held !== null) armHeld(lifeOf(broker, queue))
+  if (letters !== null) queueClockOf(broker).keep(keptOf(lifeOf(broker, queue)), 0)
+}
+
+/** Made when the first of its dead letters is not taken. */
+export function keptOf(life: QueueLife): KeptLetters {
+  life.kept ??= new KeptLetters(() => life.schedule())
+  return life.kept
 }

@@ -9,6 +9,7 @@ import type { Vhost } from '../core/vhost.ts'
 import { AWAITED } from '../journal/journal.ts'
 import { append } from './append.ts'
 import type { Broker } from './broker.ts'
+import { queueClockOf } from './queue-clock.ts'
 import { optionsChanged } from './queue-life.ts'
 
 /** Of each kind, in a virtual host: each is asked about each queue that is declared. */
@@ -59,6 +60,7 @@ export function applyPolicies(broker: Broker, vhost: Vhost): void {
     governQueue(vhost, queue)
     if (queue.options !== before) optionsChanged(broker, queue)
   }
+  queueClockOf(broker).routesChanged()
 }
 
 /** Gives a queue the options that hold under the policies of its virtual host. */

@@ -25,7 +25,7 @@ import { connectionOf, type Publisher } from './consumer.ts'
 import { giveDirect, isAttended } from './group-member.ts'
 import { PAYLOAD_RECEIVED } from './counters.ts'
 import { held, holdBack } from './hold-back.ts'
-import { makeRoom } from './overflow.ts'
+import { isFull, makeRoom } from './overflow.ts'
 import { levelFor } from './priority.ts'
 import { discardRefused, trimSoon } from './queue-life.ts'
 import { propertiesOf, rewrite } from './rewrite.ts'
@@ -231,6 +231,31 @@ export function publishDead(
   if (route.delayed !== null && holdBack(broker, message, route.delayed)) isOut = true
   store(broker, message, null, null, false)
   return isOut
+}
+
+/**
+ * Whether a dead letter that may not be lost has a way out, and every queue on it a place: it goes to all of them, or
+ * to none yet. For each queue as `addQueue` would judge.
+ */
+export function takesDead(
+  broker: Broker,
+  message: Message,
+  route: Route,
+  isCycle: (queue: string) => boolean
+): boolean {
+  const bytes = message.payloadEnd - message.payloadStart
+  let isOut = route.sessions.length + route.groups.length > 0
+  for (const queue of route.queues) {
+    if (isCycle(queue.name)) continue
+    const { isBounded, overflow, messagesMax, bytesMax } = queue.options
+    const refuses = isBounded && overflow !== 'drop-head'
+    if (refuses && isFull(queue, bytes, messagesMax, bytesMax)) return false
+    if (!queue.isDurable && lacksMemory(broker, bytes)) return false
+    isOut = true
+  }
+  if (route.delayed === null) return isOut
+  const { delays } = broker.state
+  return delays.count + route.delayed.stores.length <= broker.limits.delayedMessagesMax
 }
 
 /** A large message may be refused where small ones still find room: what waits for room holds all behind it. */

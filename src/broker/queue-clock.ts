@@ -1,6 +1,7 @@
 /** When something is due in a queue: one timer for all of them, on store time (journal.md §3). */
-import { type Deadline, DeadlineHeap } from '../lib/deadline-heap.ts'
+import { Deadline, DeadlineHeap } from '../lib/deadline-heap.ts'
 import type { Broker, Timed } from './broker.ts'
+import type { KeptLetters } from './kept-letters.ts'
 
 /** Deadlines that are looked at in one turn. */
 const DUE_A_TURN = 512
@@ -9,7 +10,14 @@ const DEAD_A_TURN = 4_096
 /** A timer is set for no longer: store time may run ahead of it. */
 const TIMER_MS_MAX = 60_000
 
+/** Changes of what is routed where are waited for: many come together. */
+const CHANGES_MS = 50
+
 class QueueClock {
+  /** Of queues that have dead letters which nobody took. */
+  readonly kept: Set<KeptLetters>
+  /** Set when what is routed where has changed. */
+  readonly #changed: Deadline<Timed>
   /** Of copies of refused messages that wait for their turn. */
   refusedBytes: number
   readonly #broker: Broker
@@ -21,6 +29,8 @@ class QueueClock {
   #rest: number
 
   constructor(broker: Broker) {
+    this.kept = new Set()
+    this.#changed = new Deadline<Timed>({ onDue: () => this.#tryKept() })
     this.refusedBytes = 0
     this.#broker = broker
     this.#heap = new DeadlineHeap()
@@ -41,6 +51,27 @@ class QueueClock {
   clear(deadline: Deadline<Timed>): void {
     this.#heap.clear(deadline)
     if (this.#heap.size === 0) this.stop()
+  }
+
+  /** Some of the letters that nobody took are there again, or still: they are tried after this. */
+  keep(kept: KeptLetters, ms: number): void {
+    this.kept.add(kept)
+    this.set(kept.deadline, this.#broker.nowMs + ms)
+  }
+
+  forget(kept: KeptLetters): void {
+    if (!this.kept.delete(kept)) return
+    this.clear(kept.deadline)
+  }
+
+  /** An exchange, a binding, a queue or a policy has come or gone: somebody may take the letters now. */
+  routesChanged(): void {
+    if (this.kept.size === 0 || this.#changed.isSet) return
+    this.set(this.#changed, this.#broker.nowMs + CHANGES_MS)
+  }
+
+  #tryKept(): void {
+    for (const kept of this.kept) kept.changed()
   }
 
   /** Up to `count` of the messages that may still leave in this turn. */

@@ -15,6 +15,7 @@ import { Fifo } from '../lib/fifo.ts'
 import type { Broker, Timed } from './broker.ts'
 import { endQueue } from './end-queue.ts'
 import { finish } from './finish.ts'
+import type { KeptLetters } from './kept-letters.ts'
 import { queueClockOf } from './queue-clock.ts'
 import type { Consumers } from './queue-consumers.ts'
 
@@ -51,8 +52,8 @@ export class QueueLife implements Timed, Life {
   isOver: boolean
   /** Some of those held may be due now. */
   isHeldDue: boolean
-  /** Dead letters that nobody took, and when they are tried again. Null: there never were any. */
-  kept: object | null
+  /** When dead letters that nobody took are tried again. Null: there never were any. */
+  kept: KeptLetters | null
   /** The head is to be looked at now. */
   isDue: boolean
   isScheduled: boolean
@@ -114,6 +115,7 @@ export class QueueLife implements Timed, Life {
     clock.clear(this.head)
     if (this.due !== null) clock.clear(this.due)
     this.isHeldDue = false
+    if (this.kept !== null) clock.forget(this.kept)
     if (this.lease !== null) clock.clear(this.lease)
     while (this.refused.size > 0) clock.refusedBytes -= this.refused.shift()!.source.length
     this.dead.clear()

@@ -22,6 +22,7 @@ import { endQueue } from './end-queue.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
 import { governQueue } from './policies.ts'
 import { isSharedName, sharedQueueNamed } from './group-takers.ts'
+import { queueClockOf } from './queue-clock.ts'
 import { used } from './queue-life.ts'
 import {
   checkDisk,
@@ -103,6 +104,7 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
   governQueue(vhost, queue)
   broker.state.addQueue(queue)
   used(broker, queue)
+  queueClockOf(broker).routesChanged()
   broker.events.emit('queueDeclared', { vhost: vhost.name, name: ownName })
   let ticket = 0
   if (options.isDurable) {

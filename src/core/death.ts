@@ -6,7 +6,9 @@
 import { type FieldTable, type FieldValue, fieldOf, integerOf } from './field-table.ts'
 import type { Header, MessageProperties } from './properties.ts'
 
-export type DeathReason = 'expired' | 'rejected' | 'maxlen' | 'delivery_limit'
+/** Records name them by their places: new ones come behind. */
+export const DEATH_REASONS = ['expired', 'rejected', 'maxlen', 'delivery_limit'] as const
+export type DeathReason = (typeof DEATH_REASONS)[number]
 
 export interface Death {
   readonly queue: string

@@ -15,10 +15,19 @@ const TABLES: FieldTable[] = [
   ]
 ]
 
+/** Its dead letters go to `full`, and wait while that refuses them. */
+const KEEPS: FieldTable = [
+  ['x-overflow', { type: 'S', value: 'reject-publish' }],
+  ['x-dead-letter-exchange', { type: 'S', value: '' }],
+  ['x-dead-letter-routing-key', { type: 'S', value: 'full' }],
+  ['x-dead-letter-strategy', { type: 'S', value: 'at-least-once' }]
+]
+
 /** For a queue of this name; `b` is any number. */
 export function tableOf(name: string, b: number): FieldTable {
   if (name === 'levels')
     return [['x-max-priority', { type: 'I', value: 3 }], ...TABLES[b % TABLES.length]!]
   if (name === 's') return TABLES[3]!
+  if (name === 'r') return KEEPS
   return name === 'full' ? TABLES[b % TABLES.length]! : []
 }
