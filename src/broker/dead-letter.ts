@@ -74,7 +74,8 @@ function stepOf(life: QueueLife): number {
   if (life.dead.size > 0) return sendDead(life)
   if (life.isOver) return trimHead(life)
   if (life.isHeldDue) return letHeldGo(life)
-  if (life.kept !== null && life.kept.isTrying) return tryKept(life, life.kept)
+  const { kept } = life
+  if (kept?.isTrying) return tryKept(life, kept)
   return life.isDue ? expireHead(life) : NO_MORE
 }
 
