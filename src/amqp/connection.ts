@@ -54,10 +54,12 @@ export const CLOSING = 6
 export const CLOSED = 7
 /** The login failed: the connection ends soon, and nothing is read or said until then. */
 export const REFUSED = 8
+/** close-ok was sent: it is the client who ends the socket now. */
+export const LEAVING = 9
 
 /** What a failed login costs a client that is told nothing (RabbitMQ's `SILENT_CLOSE_DELAY`). */
 const SILENT_CLOSE_MS = 3_000
-/** How long a peer may take to answer connection.close. */
+/** How long a peer may take to answer connection.close, or to end its socket after close-ok. */
 const CLOSE_OK_MS = 30_000
 /** Some peers count a frame's head and end as none of frame-max (amqp-semantics.md §2.2). */
 const FRAME_TOLERANCE_BYTES = 8
@@ -98,7 +100,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
   private lastChannel: AmqpChannel | null
   private readonly waking: WakeList
   private readonly gate: PublishGate
-  private stateMs: number
+  stateMs: number
   /** Runs while the client can be heard: what it says is not held. */
   private heardMs: number
   private isTornDown: boolean
@@ -267,7 +269,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     if (this.state === AUTHENTICATING || this.state === REFUSED) return HOLD
     if (this.state === CLOSED) return end + 1
     if (type === FRAME_HEARTBEAT && channel === 0 && start === end) return end + 1
-    if (this.state === CLOSING && (type !== FRAME_METHOD || channel !== 0)) return end + 1
+    if (this.state >= CLOSING && (type !== FRAME_METHOD || channel !== 0)) return end + 1
     if (type !== FRAME_METHOD) throw unexpectedFrame(type, end - start, 'on channel 0')
     if (channel !== 0) {
       throw new AmqpError(REPLY.commandInvalid, 'a channel before the connection is open')
@@ -471,6 +473,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     }
     if (this.state === REFUSED && this.stateMs >= SILENT_CLOSE_MS) this.end('login refused')
     if (this.state === CLOSING && this.stateMs >= CLOSE_OK_MS) this.end('no close-ok')
+    if (this.state === LEAVING && this.stateMs >= CLOSE_OK_MS) this.end('closed by the client')
     if (this.state !== RUNNING) return
     const isHeard = !this.isHeld && !this.socket.isUnread
     if (isHeard) {

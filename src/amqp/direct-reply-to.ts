@@ -17,6 +17,8 @@ import { AmqpError, REPLY } from './reply-codes.ts'
 export const REPLY_QUEUE = 'amq.rabbitmq.reply-to'
 const NAME_PREFIX = `${REPLY_QUEUE}.`
 const NAME_RANDOM_BYTES = 16
+/** RabbitMQ's names have two parts, the last of which ends in `==`; programs may look for them. */
+const NAME_PARTS = 'g1.'
 
 class DirectReplyConsumer implements ReplyConsumer {
   readonly channel: AmqpChannel
@@ -29,7 +31,7 @@ class DirectReplyConsumer implements ReplyConsumer {
     const { broker } = channel.connection
     this.channel = channel
     this.tag = tag
-    this.name = NAME_PREFIX + broker.random(NAME_RANDOM_BYTES).toString('base64url')
+    this.name = NAME_PREFIX + NAME_PARTS + broker.random(NAME_RANDOM_BYTES).toString('base64')
     const bytes = Buffer.from(tag)
     this.tagBytes = Buffer.concat([Buffer.from([bytes.length]), bytes])
   }

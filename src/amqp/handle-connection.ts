@@ -7,7 +7,9 @@ import {
   AWAIT_OPEN,
   AWAIT_START_OK,
   AWAIT_TUNE_OK,
-  CLOSING
+  CLOSING,
+  LEAVING,
+  RUNNING
 } from './connection.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 import { type Login, readLogin } from './sasl.ts'
@@ -33,6 +35,7 @@ export function handleConnectionMethod(
     handleClose(connection)
     return
   }
+  if (connection.state === LEAVING) return
   const at = start + 4
   switch (connection.state) {
     case AWAIT_START_OK:
@@ -67,11 +70,19 @@ function handleWhileClosing(connection: AmqpConnection, id: number): void {
   if (id === CONNECTION.closeOk.id || id === CONNECTION.close.id) connection.end('closed by us')
 }
 
+/**
+ * The client ends the socket when it has read close-ok (§1.4.2.9), as with RabbitMQ: an end of ours might be noticed
+ * before close-ok is worked on, and would then be told as an error. A stranger is not waited for.
+ */
 function handleClose(connection: AmqpConnection): void {
+  const isStranger = connection.state < RUNNING
   // Exclusive queues are gone when the client reads close-ok.
   connection.tearDown()
   connection.writeFrame(encodeMethod(CONNECTION.closeOk, 0, {}))
-  connection.end('closed by the client')
+  if (connection.state === LEAVING) return
+  connection.state = LEAVING
+  connection.stateMs = 0
+  if (isStranger) connection.end('closed by the client')
 }
 
 function handleStartOk(connection: AmqpConnection, buffer: Buffer, at: number, end: number): void {

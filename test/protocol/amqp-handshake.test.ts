@@ -360,6 +360,28 @@ describe('connection.close', () => {
     const other = await gateway.connect()
     other.method(QUEUE.declare, 1, { ...EMPTY_QUEUE, queue: 'mine', passive: true })
     expect((await other.expect(CHANNEL.close)).replyCode).toBe(404)
+    client.socket.end()
+    await client.ended()
+  })
+
+  it('leaves the end of the socket to the client: another close is answered, the rest thrown away', async () => {
+    const client = await gateway.connect()
+    const values = { replyCode: 200, replyText: 'bye', classId: 0, methodId: 0 }
+    await client.call(CONNECTION.close, values, CONNECTION.closeOk, 0)
+    client.send(...publishFrames('', 'q', Buffer.from('x')), rawFrame(8, 0, Buffer.alloc(0)))
+    await client.call(CONNECTION.close, values, CONNECTION.closeOk, 0)
+    gateway.pass(29)
+    await client.call(CONNECTION.close, values, CONNECTION.closeOk, 0)
+    gateway.pass(1)
+    await client.ended()
+  })
+
+  it('before the login is over ends the socket', async () => {
+    const client = await gateway.dial()
+    client.send(PROTOCOL_HEADER)
+    await client.expect(CONNECTION.start, 0)
+    const values = { replyCode: 200, replyText: 'bye', classId: 0, methodId: 0 }
+    await client.call(CONNECTION.close, values, CONNECTION.closeOk, 0)
     await client.ended()
   })
 
