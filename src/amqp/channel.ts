@@ -6,8 +6,7 @@ import type { Logger } from 'pino'
 import type { Broker } from '../broker/broker.ts'
 import type { Publisher } from '../broker/consumer.ts'
 import { cancel } from '../broker/consumers.ts'
-import { ready } from '../broker/deliver.ts'
-import { putBack, reject, requeue, settle } from '../broker/settle.ts'
+import { allBack, putBack, reject, requeue, settle } from '../broker/settle.ts'
 import type { Exchange } from '../core/exchange.ts'
 import type { Message } from '../core/message.ts'
 import type { Principal } from '../core/principal.ts'
@@ -348,7 +347,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   }
 
   private endFinishing(): void {
-    for (const queue of this.returned) ready(this.connection.broker, queue)
+    for (const queue of this.returned) allBack(this.connection.broker, queue)
     this.returned.clear()
     this.isFinishing = false
     this.wakeAll()

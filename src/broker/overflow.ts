@@ -53,6 +53,13 @@ export function isFull(
   return bytesMax >= 0 && readyBytesOf(queue) + heldBytesOf(queue) + bytes > bytesMax
 }
 
+/** What went back may make more than the queue is to hold: the oldest leave, before somebody takes them. */
+export function trimReturned(broker: Broker, queue: Queue): void {
+  const { isBounded, messagesMax, bytesMax } = queue.options
+  // The bound is what may be there before one more comes: here none does.
+  if (isBounded) makeRoom(broker, queue, 0, messagesMax < 0 ? -1 : messagesMax + 1, bytesMax)
+}
+
 /** The oldest are on the disk. False: they are being read, and what comes meanwhile stands above the bound. */
 function readOldest(
   broker: Broker,
@@ -101,7 +108,7 @@ class OldestWaiter implements BlockWaiter {
     this.#chunk.isLoading = false
     if (queue.isDeleted) return
     afterIndexRead(this.#broker, this.#head, this.#chunk, segment, offset, ok)
-    // The bound is what may be there before one more comes: here none does.
+    // As above: none comes.
     const messagesMax = this.#messagesMax < 0 ? -1 : this.#messagesMax + 1
     makeRoom(this.#broker, queue, 0, messagesMax, this.#bytesMax)
   }

@@ -9,6 +9,7 @@ import type { Broker } from './broker.ts'
 import { ready } from './deliver.ts'
 import { finish } from './finish.ts'
 import { countOf, holdReturned, noteReturned } from './held.ts'
+import { trimReturned } from './overflow.ts'
 import { deliveriesOf, discard, headChanged } from './queue-life.ts'
 
 /** PUBACK, PUBCOMP, basic.ack. False: it was not open. */
@@ -54,7 +55,7 @@ export function inboundTicket(session: Session, packetId: number): number {
   return session.inbound?.get(packetId) ?? -1
 }
 
-/** One of several that go back: call `ready` when all have, else the first overtakes those that lay before it. */
+/** One of several that go back: call `allBack` when all have, else the first overtakes those that lay before it. */
 export function putBack(broker: Broker, queue: Queue, sequence: number, isFailure = true): boolean {
   const { levels } = queue
   if (levels === null) return putBackOne(broker, queue, sequence, isFailure)
@@ -75,12 +76,18 @@ function putBackOne(broker: Broker, queue: Queue, sequence: number, isFailure: b
   return true
 }
 
+/** All that go back to this queue have. */
+export function allBack(broker: Broker, queue: Queue): void {
+  trimReturned(broker, queue)
+  ready(broker, queue)
+}
+
 /**
  * Back to its original place, and to be delivered again. `isFailure`: it was rejected, or its consumer is gone; else
  * it was only handed back. That is for those queues that delay one or the other.
  */
 export function requeue(broker: Broker, queue: Queue, sequence: number, isFailure = true): void {
-  if (putBack(broker, queue, sequence, isFailure)) ready(broker, queue)
+  if (putBack(broker, queue, sequence, isFailure)) allBack(broker, queue)
 }
 
 /** It came back more often than its queue allows (x-delivery-limit), and leaves that now. */

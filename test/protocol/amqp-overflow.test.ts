@@ -15,6 +15,7 @@ beforeEach(async () => {
   ;({ gateway, client } = await startAmqp())
 })
 
+const NACK = { multiple: false, requeue: true }
 const DEAD = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'd' }
 
 async function publishAll(...bodies: string[]): Promise<void> {
@@ -61,6 +62,22 @@ describe('drop-head', () => {
     expect(dropped()).toBe(0)
     await publishAll('3')
     expect(dropped()).toBe(1)
+  })
+
+  it.each([
+    ['each by itself', false],
+    ['all of the channel', true]
+  ])('takes what goes back, %s, when the queue has filled up meanwhile', async (_how, isAll) => {
+    await declare(client, 'q', { 'x-max-length': 2, ...DEAD })
+    await declare(client, 'd')
+    await publishAll('1', '2')
+    const tags = [(await get(client, 'q', false))!.tag, (await get(client, 'q', false))!.tag]
+    await publishAll('3', '4')
+    if (isAll) client.method(BASIC.recoverAsync, 1, { requeue: true })
+    else for (const deliveryTag of tags) client.method(BASIC.nack, 1, { ...NACK, deliveryTag })
+    expect(await bodiesIn('q')).toEqual(['3', '4'])
+    await nothingMoreLater(client)
+    expect(await bodiesIn('d')).toEqual(['1', '2'])
   })
 
   it('bounds the bytes of the bodies alone', async () => {
