@@ -10,7 +10,16 @@ import { run, type Running, start } from '../support/run.ts'
 const SOURCE = join(import.meta.dirname, '..', 'support', 'java', 'Rounds.java')
 /** The client's own threads and heap are small: so are these. */
 const FLAGS = ['-Xshare:auto', '-XX:TieredStopAtLevel=1', '-Xmx64m']
-const ROUNDS = ['workQueue', 'confirms', 'refusals', 'acknowledgements', 'alternate', 'deadLetters']
+const ROUNDS = [
+  'workQueue',
+  'confirms',
+  'refusals',
+  'acknowledgements',
+  'alternate',
+  'deadLetters',
+  'priorities',
+  'delayed'
+]
 
 const CLIENT = '/usr/share/java/amqp-client.jar'
 const JARS = [CLIENT, '/usr/share/java/slf4j-api.jar', '/usr/share/java/slf4j-nop.jar']
@@ -37,7 +46,7 @@ requireProgram(isAvailable('javac') ? CLIENT : 'javac')('the Java client', () =>
     return start('java', words, { timeoutMs: 120_000 })
   }
 
-  it('does its rounds: work queue, confirms, refusals, acknowledgements, alternate exchange, dead letters, delays', async () => {
+  it('does its rounds: work queue, confirms, refusals, acknowledgements, alternate exchange, dead letters, priorities, delays', async () => {
     const { code, stdout, stderr } = await rounds(...ROUNDS).result
     expect(stderr).toBe('')
     expect(stdout.trim().split('\n')).toEqual(ROUNDS)

@@ -13,7 +13,9 @@ const PATTERNS = [
   'routing',
   'topics',
   'rpc',
-  'confirms'
+  'confirms_single',
+  'confirms_batch',
+  'confirms_asynchronous'
 ]
 
 let program: Program
@@ -37,7 +39,16 @@ requireProgram('python3:pika')('pika', () => {
 
 requireProgram('python3:kombu')('kombu', () => {
   it('declares, publishes, consumes and gives back', async () => {
-    expect(await run(PYTHON, [join(SUPPORT, 'amqp_kombu.py'), port()])).toBe('ok\n')
+    expect(await run(PYTHON, [join(SUPPORT, 'amqp_kombu.py'), port(), 'rounds'])).toBe('ok\n')
+  })
+
+  it('goes on with its consumers, producers and simple queues when the broker is killed', async () => {
+    const running = start(PYTHON, [join(SUPPORT, 'amqp_kombu.py'), port(), 'reconnects'])
+    await running.saw('kill it')
+    await program.kill()
+    await program.restart()
+    const { code, stdout, stderr } = await running.result
+    expect({ code, stdout, stderr }).toMatchObject({ code: 0, stdout: 'kill it\nok\n' })
   })
 })
 

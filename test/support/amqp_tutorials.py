@@ -196,49 +196,82 @@ def rpc():
     connection.close()
 
 
-def confirms():
-    """7: each publish waited for; then many, told as they come."""
+def confirms_single():
+    """7: each publish is waited for."""
     connection = connect()
     channel = connection.channel()
-    queue = declared(channel, "confirmed", durable=True)
+    queue = declared(channel, "confirmed.single", durable=True)
     channel.confirm_delivery()
     for i in range(20):
         channel.basic_publish("", queue, str(i).encode(), pika.BasicProperties(delivery_mode=2))
     connection.close()
+    same_count(queue, 20)
 
+
+def confirms_batch():
+    """7: a hundred at once are waited for, then the next."""
+    tags = publish_in_batches("confirmed.batch", batches=5, size=100)
+    assert tags == [100, 200, 300, 400, 500], tags
+
+
+def confirms_asynchronous():
+    """7: told as they come."""
+    publish_in_batches("confirmed.asynchronous", batches=1, size=500)
+
+
+def publish_in_batches(queue, batches, size):
+    """A batch begins when the one before it is confirmed whole; returns the last tag of each."""
+    connection = connect()
+    declared(connection.channel(), queue, durable=True)
+    connection.close()
     open_tags = set()
-    told = []
+    ends = []
 
     def on_open(opened):
         opened.channel(on_open_callback=on_channel)
 
     def on_channel(opened):
+        def publish():
+            first = size * len(ends) + 1
+            for tag in range(first, first + size):
+                open_tags.add(tag)
+                opened.basic_publish("", queue, b"x", pika.BasicProperties(delivery_mode=2))
+
+        def on_told(frame):
+            assert isinstance(frame.method, pika.spec.Basic.Ack), frame
+            tag = frame.method.delivery_tag
+            settled = {each for each in open_tags if each <= tag} if frame.method.multiple else {tag}
+            assert settled and settled <= open_tags, (tag, settled)
+            open_tags.difference_update(settled)
+            if open_tags:
+                return
+            ends.append(max(settled))
+            if len(ends) == batches:
+                asynchronous.close()
+            else:
+                publish()
+
         opened.confirm_delivery(on_told)
-        for tag in range(1, 501):
-            open_tags.add(tag)
-            opened.basic_publish("", queue, b"x", pika.BasicProperties(delivery_mode=2))
+        publish()
 
-    def on_told(frame):
-        assert isinstance(frame.method, pika.spec.Basic.Ack), frame
-        tag = frame.method.delivery_tag
-        told.append(tag)
-        settled = {each for each in open_tags if each <= tag} if frame.method.multiple else {tag}
-        assert settled and settled <= open_tags, (tag, settled)
-        open_tags.difference_update(settled)
-        if not open_tags:
-            asynchronous.close()
-
-    def on_close(closed, _reason):
+    def on_close(closed, reason):
+        failures.extend([] if reason.reply_code == 200 else [reason])
         closed.ioloop.stop()
 
+    failures = []
     asynchronous = pika.SelectConnection(
         PARAMETERS, on_open_callback=on_open, on_close_callback=on_close
     )
     asynchronous.ioloop.start()
+    assert not failures and not open_tags, (failures, open_tags)
+    same_count(queue, batches * size)
+    return ends
+
+
+def same_count(queue, wanted):
     connection = connect()
-    assert not open_tags and told
     count = connection.channel().queue_declare(queue, passive=True).method.message_count
-    assert count == 520, count
+    assert count == wanted, count
     connection.close()
 
 
