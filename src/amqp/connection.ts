@@ -472,8 +472,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
       return
     }
     if (this.state === REFUSED && this.stateMs >= SILENT_CLOSE_MS) this.end('login refused')
-    if (this.state === CLOSING && this.stateMs >= CLOSE_OK_MS) this.end('no close-ok')
-    if (this.state === LEAVING && this.stateMs >= CLOSE_OK_MS) this.end('closed by the client')
+    if (this.state >= CLOSING && this.stateMs >= CLOSE_OK_MS) this.end('no end from the client')
     if (this.state !== RUNNING) return
     const isHeard = !this.isHeld && !this.socket.isUnread
     if (isHeard) {
