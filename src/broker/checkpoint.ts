@@ -5,9 +5,11 @@
  * goes during the pass has records of its own.
  */
 import type { Binding, Exchange } from '../core/exchange.ts'
+import type { KeyCache, QueueKeys } from '../core/deduplication.ts'
 import type { DelayStore } from '../core/delay-store.ts'
 import type { Move } from '../core/move.ts'
 import { isUpperLevel, type PriorityLevels, type Queue } from '../core/queue.ts'
+import { KEYS_IN_RECORD, writeCacheKeys, writeQueueKeys } from '../core/records/deduplication.ts'
 import { writeDelays } from '../core/records/delay.ts'
 import {
   writeBinding,
@@ -80,6 +82,7 @@ export class Checkpoint {
     for (const vhost of [...state.vhosts.values()]) {
       if (state.vhost(vhost.name) === vhost) yield* this.#vhost(vhost)
     }
+    for (const cache of [...state.deduplication.caches.values()]) yield* this.#cache(cache)
     for (const store of [...state.delays.stores.values()]) yield* this.#delays(store)
     for (const queue of [...state.queues.values()]) {
       if (queue.isDeleted || !queue.isDurable || isUpperLevel(queue)) continue
@@ -96,6 +99,8 @@ export class Checkpoint {
       if (session !== undefined) yield* this.#session(session)
       yield* this.#entries(queue)
       if (queue.levels !== null) yield* this.#levels(queue.levels)
+      const keys = state.deduplication.queues.get(queue.id)
+      if (keys !== undefined) yield* this.#queueKeys(queue.id, keys)
     }
     for (const session of [...state.sessions.values()]) {
       if (session.queue.isDeleted || session.will === null || session.isLasting) continue
@@ -158,6 +163,32 @@ export class Checkpoint {
       dueAt = store.dueAt
       sequence = store.sequence
       this.#append(KIND.delays)
+      yield
+    }
+  }
+
+  /** What an exchange remembers. Keys that come or go meanwhile are passed or left out by the map's own iterator. */
+  *#cache(cache: KeyCache): Generator<void, void, void> {
+    const { deduplication } = this.#broker.state
+    const keys = cache.keys.entries()
+    const below = cache.nextSequence
+    for (let isMore = cache.isLasting; isMore; ) {
+      if (deduplication.caches.get(cache.id) !== cache) return
+      isMore = writeCacheKeys(this.#broker.writer, cache, keys, below)
+      this.#append(KIND.keys)
+      yield
+    }
+  }
+
+  *#queueKeys(id: number, owner: QueueKeys): Generator<void, void, void> {
+    const { deduplication } = this.#broker.state
+    const keys = owner.keys.entries()
+    // Those that come meanwhile stand in records of their own.
+    let left = owner.size
+    for (let isMore = true; isMore && left > 0; left -= KEYS_IN_RECORD) {
+      if (deduplication.queues.get(id) !== owner) return
+      isMore = writeQueueKeys(this.#broker.writer, id, owner, keys)
+      this.#append(KIND.keys)
       yield
     }
   }

@@ -126,5 +126,6 @@ const UNWANTED: ReadonlySet<DropReason> = new Set([
   'purged',
   'rejected',
   'delivery_limit',
-  'queue_deleted'
+  'queue_deleted',
+  'deduplicated'
 ])

@@ -1,4 +1,5 @@
 /** Exchanges: declared and deleted by AMQP clients and the admin API; refusals and tickets as in queues.ts. */
+import { DEDUPLICATION_TYPE, KeyCache } from '../core/deduplication.ts'
 import { DelayStore } from '../core/delay-store.ts'
 import { BrokerError } from '../core/errors.ts'
 import { DELAYED_TYPE, Exchange } from '../core/exchange.ts'
@@ -12,7 +13,12 @@ import { append } from './append.ts'
 import type { Broker } from './broker.ts'
 import { endExchange } from './end-exchange.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
-import { ALTERNATE, isExchangeArgument, routingKind } from './exchange-types.ts'
+import {
+  ALTERNATE,
+  checkCacheArguments,
+  isExchangeArgument,
+  routingKind
+} from './exchange-types.ts'
 import { governExchange } from './policies.ts'
 import { queueClockOf } from './queue-clock.ts'
 import { checkDisk, checkJournal, may, notFound, precondition, reserved } from './refusals.ts'
@@ -51,6 +57,9 @@ export function declareExchange(
     return { exchange: existing, ticket: existing.isDurable ? broker.definedTicket : 0 }
   }
   if (name.startsWith('amq.')) throw reserved('exchange', name, vhost)
+  if (request.kind === DEDUPLICATION_TYPE) {
+    checkCacheArguments(request.arguments, broker.limits.deduplicationKeysMax)
+  }
   checkAlternate(vhost, request)
   if (request.durable) checkDisk(broker)
   const exchange = new Exchange({
@@ -60,7 +69,8 @@ export function declareExchange(
     isAutoDelete: request.autoDelete,
     isInternal: request.internal,
     arguments: request.arguments,
-    delay: request.kind === DELAYED_TYPE ? newDelayStore(broker, vhost, request) : null
+    delay: request.kind === DELAYED_TYPE ? newDelayStore(broker, vhost, request) : null,
+    cache: request.kind === DEDUPLICATION_TYPE ? newCache(broker, vhost, request) : null
   })
   broker.state.addExchange(vhost.name, exchange)
   governExchange(vhost, exchange)
@@ -73,6 +83,11 @@ export function declareExchange(
 
 function newDelayStore(broker: Broker, vhost: Vhost, request: DeclareExchange): DelayStore {
   return new DelayStore(broker.state.nextId, vhost.name, request.name, request.durable)
+}
+
+function newCache(broker: Broker, vhost: Vhost, request: DeclareExchange): KeyCache {
+  const { name, durable, arguments: table } = request
+  return new KeyCache(broker.state.nextId, vhost.name, name, durable, table)
 }
 
 /** What nobody may read must not leak through an alternate, nor reach where the user may not write. */

@@ -11,10 +11,12 @@ import {
   writeDestination,
   writeMessage
 } from '../core/records/message.ts'
-import type { Delayed } from '../core/route.ts'
+import type { Detour } from '../core/route.ts'
 import { AWAITED, LAZY } from '../journal/journal.ts'
 import type { Broker } from './broker.ts'
+import { writeMarks } from './deduplicate.ts'
 import { rebuild } from './rewrite.ts'
+import { targets } from './targets.ts'
 
 /** What lets a store's messages go; it hangs on the store. */
 export interface Armed {
@@ -35,7 +37,7 @@ export function endDelay(broker: Broker, store: DelayStore): void {
 export const held = { ticket: 0 }
 
 /** Keeps a message until it is due, once for all stores that delay it. False: some store has no room. */
-export function holdBack(broker: Broker, message: Message, delayed: Delayed): boolean {
+export function holdBack(broker: Broker, message: Message, delayed: Detour): boolean {
   const delayMs = delayOf(delayed.headers)
   const dueAt = Math.min(Math.floor(broker.nowMs) + delayMs, Number.MAX_SAFE_INTEGER)
   const copy = rebuild(broker, message, withDelayDone(delayed.headers))
@@ -76,11 +78,13 @@ function keep(
   const place = isDurable || isMemoryFull ? journal : slabs
   const flags = entryFlags(message.qos, false, false, message.expiresAt > 0)
   // `begin` may change `buffer`: it comes first.
-  const begin = place.begin(messageBytesMax(message) + stores.length * DESTINATION_BYTES_MAX)
+  const placesBytes = stores.length * DESTINATION_BYTES_MAX + targets.bytesMax
+  const begin = place.begin(messageBytesMax(message) + placesBytes)
   let at = writeMessage(place.buffer, begin, message, 0, 0, '')
   for (const { id, nextSequence } of stores) {
     at = writeDestination(place.buffer, at, id, nextSequence, flags, !isDurable, null, dueAt)
   }
+  if (isDurable && !targets.isPlain) at = writeMarks(place.buffer, at, false)
   const isAwaited = isDurable && message.isAwaited
   if (place === slabs) slabs.end(at)
   else {
@@ -90,6 +94,8 @@ function keep(
   const { segment, offset } = place
   const entry = flags | (stores.length << ENTRY_SHARE_SHIFT)
   if (isAwaited) held.ticket = journal.ticket
+  if (isDurable)
+    for (const { cache } of targets.marks) if (cache !== null) cache.ticket = journal.ticket
   for (const store of stores) {
     delays.insert(store, dueAt, store.nextSequence, segment, offset, payloadBytes, entry)
     ;(store.attached as Armed).arm()

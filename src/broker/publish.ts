@@ -16,21 +16,23 @@ import type { Queue } from '../core/queue.ts'
 import { ENTRY_COUNT_SHIFT, ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
 import { replyToIn } from '../core/reply-address.ts'
 import { entryFlags, messageBytesMax } from '../core/records/message.ts'
-import { type Route, type SessionTarget, withoutNoLocal } from '../core/route.ts'
+import { type Detour, type Route, type SessionTarget, withoutNoLocal } from '../core/route.ts'
 import type { Session } from '../core/session.ts'
 import type { SharedGroup } from '../core/shared-group.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import { connectionOf, type Publisher } from './consumer.ts'
-import { giveDirect, isAttended } from './group-member.ts'
 import { PAYLOAD_RECEIVED } from './counters.ts'
+import { countUnmatched, markCaches, markLast, newKeyIn, ticketOfFirst } from './deduplicate.ts'
+import { giveDirect, isAttended } from './group-member.ts'
 import { held, holdBack } from './hold-back.ts'
 import { isFull, makeRoom } from './overflow.ts'
 import { levelFor } from './priority.ts'
 import { discardRefused, trimSoon } from './queue-life.ts'
 import { propertiesOf, rewrite } from './rewrite.ts'
 import { routeKey, routeTopic, topicOf } from './routing.ts'
-import { store, targets } from './store.ts'
+import { store } from './store.ts'
+import { targets } from './targets.ts'
 
 const DOLLAR = 36
 /** Below it no record gets a file of its own, however small the disk. */
@@ -191,23 +193,39 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
       ? !addAll(broker, message, route, lasts)
       : !addQueue(broker, message, route.only, lasts)
   const retains = lasts && isRetained(message)
-  if (!broker.matched && !retains) broker.counters.drop('no_match')
+  if (!broker.matched && !retains) countUnmatched(broker, route.detour)
   // Refused: the publisher's packet identifier is free again, nothing of it may stay.
   const ticket = store(broker, message, publisher, isRejected ? null : inbound, retains)
   if (isRejected) return -ERROR_CODES.queueFull
-  return route.only !== null || route.delayed === null ? ticket : Math.max(ticket, held.ticket)
+  if (route.only !== null || route.detour === null) return ticket
+  return ticketBehind(message, route.detour, ticket)
+}
+
+/** Also of what was held back, or was a duplicate. */
+function ticketBehind(message: Message, detour: Detour, ticket: number): number {
+  const ofFirst = message.isAwaited ? ticketOfFirst(detour) : 0
+  return Math.max(ticket, ofFirst, detour.stores.length > 0 ? held.ticket : 0)
 }
 
 /** False: some queue refuses it. */
 function addAll(broker: Broker, message: Message, route: Route, lasts: boolean): boolean {
   for (const target of route.sessions) addSession(broker, message, target, lasts)
   if (route.isToSessions) return true
-  let isTaken = route.delayed === null || holdBack(broker, message, route.delayed)
+  let isTaken = true
   for (const queue of route.queues) {
     if (!addQueue(broker, message, queue, lasts)) isTaken = false
   }
   for (const group of route.groups) addGroup(broker, message, group, lasts)
-  return isTaken
+  if (route.detour === null || route.count === 0) return isTaken
+  return addDetour(broker, message, route.detour, isTaken)
+}
+
+/** The exchanges on the way remember what was taken by all; what they delay goes into their stores. */
+function addDetour(broker: Broker, message: Message, detour: Detour, isTaken: boolean): boolean {
+  if (isTaken) markCaches(broker, detour)
+  if (detour.stores.length === 0 || holdBack(broker, message, detour)) return isTaken
+  if (isTaken) targets.unmarkCaches()
+  return false
 }
 
 /**
@@ -228,9 +246,14 @@ export function publishDead(
     if (!isCycle(queue.name) && addQueue(broker, message, queue, lasts)) isOut = true
   }
   for (const group of route.groups) addGroup(broker, message, group, lasts)
-  if (route.delayed !== null && holdBack(broker, message, route.delayed)) isOut = true
+  const { detour } = route
+  if (detour !== null && (isOut || detour.stores.length > 0)) {
+    if (addDetour(broker, message, detour, true) && detour.stores.length > 0) isOut = true
+  }
   store(broker, message, null, null, false)
-  return isOut
+  if (isOut || detour === null || detour.refusedBy.length === 0) return isOut
+  countUnmatched(broker, detour)
+  return true
 }
 
 /**
@@ -253,9 +276,13 @@ export function takesDead(
     if (!queue.isDurable && lacksMemory(broker, bytes)) return false
     isOut = true
   }
-  if (route.delayed === null) return isOut
+  const { detour } = route
+  if (detour === null || detour.stores.length === 0) {
+    // A letter that was there before is no letter that nobody wants.
+    return isOut || (detour !== null && detour.refusedBy.length > 0)
+  }
   const { delays } = broker.state
-  return delays.count + route.delayed.stores.length <= broker.limits.delayedMessagesMax
+  return delays.count + detour.stores.length <= broker.limits.delayedMessagesMax
 }
 
 /** A large message may be refused where small ones still find room: what waits for room holds all behind it. */
@@ -396,6 +423,7 @@ function addGroup(broker: Broker, message: Message, group: SharedGroup, lasts: b
 /** False: the queue refuses it. */
 function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean): boolean {
   const { options } = queue
+  let key: string | null = ''
   if (queue.isDurable && !lasts) {
     broker.counters.dropFrom(queue, broker.journal.failed ? 'journal_failed' : 'disk_alarm')
     return true
@@ -405,7 +433,9 @@ function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean
     broker.counters.dropFrom(queue, 'memory')
     return true
   }
-  if (options.isBounded) {
+  if (options.isGuarded) {
+    if (options.deduplicates) key = newKeyIn(broker, message, queue)
+    if (key === null) return true
     if (!makeRoom(broker, queue, bytes, options.messagesMax, options.bytesMax)) {
       if (options.overflow === 'reject-publish-dlx' && options.deadLetterExchange !== null) {
         discardRefused(broker, queue, message)
@@ -426,5 +456,6 @@ function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean
     null
   )
   if (messageTtlMs >= 0) targets.timeLast(broker.nowMs + messageTtlMs)
+  if (key !== '') markLast(key)
   return true
 }

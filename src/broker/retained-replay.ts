@@ -19,7 +19,8 @@ import type { Broker, TurnTask } from './broker.ts'
 import { connectionOf, DELIVER_RETAIN, type SessionConnection } from './consumer.ts'
 import { makeRoom } from './overflow.ts'
 import { mayRead } from './routing.ts'
-import { store, targets } from './store.ts'
+import { store } from './store.ts'
+import { targets } from './targets.ts'
 
 /** Topics of one replay in one turn. */
 const PIECE = 64

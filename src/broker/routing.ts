@@ -5,7 +5,7 @@ import { FORM_AMQP, FORM_MQTT, type Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
 import { HASHED_PROPERTIES, PROPERTY_PREFIX } from '../core/pick-binding.ts'
 import type { Queue } from '../core/queue.ts'
-import { compileRoute, Route } from '../core/route.ts'
+import { compileRoute, type Detour, Route } from '../core/route.ts'
 import { Routes, routeAll } from '../core/route-all.ts'
 import type { Session, Subscription } from '../core/session.ts'
 import type { SharedGroup } from '../core/shared-group.ts'
@@ -13,6 +13,7 @@ import { isMqttTopic, swapSeparators } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import { connectionOf } from './consumer.ts'
+import { keyIn, keyTtlIn } from './deduplicate.ts'
 import { headersOf, propertiesIn } from './rewrite.ts'
 
 const found = new Routes()
@@ -157,6 +158,10 @@ function compile(
   moreKeys: readonly string[] | null
 ): Route {
   found.clear()
+  if (headers !== null && headers.length > 0) {
+    found.key = keyIn(headers)
+    found.nowMs = broker.nowMs
+  }
   routeAll(exchange, key, headers, found, moreKeys)
   let subscriptions = found.subscriptions as unknown as (Subscription | SharedGroup)[]
   if (subscriptions.length > 0 && !isMqttTopic(topic, broker.limits)) {
@@ -164,19 +169,29 @@ function compile(
     subscriptions = []
   }
   const queues = (found.queues as unknown as Queue[]).slice()
-  const delayed =
-    found.delays.length === 0
-      ? null
-      : { stores: found.delays.slice(), headers: withoutProperties(headers ?? []) }
   const route = compileRoute(
     subscriptions,
     queues,
     exchange.version,
     session => mayRead(broker, vhost, session, topic),
-    delayed
+    detourOf(headers ?? [])
   )
   found.clear()
   return route
+}
+
+/** Of the route that was found; null: nothing on it asks for more than to be routed. */
+function detourOf(headers: FieldTable): Detour | null {
+  const { delays, key, newIn, refusedBy } = found
+  if (delays.length + newIn.length + refusedBy.length === 0) return null
+  return {
+    stores: delays.slice(),
+    headers: withoutProperties(headers),
+    key,
+    keyTtlMs: keyTtlIn(headers),
+    newIn: newIn.slice(),
+    refusedBy: refusedBy.slice()
+  }
 }
 
 /** Reading is judged when the route is made; a change of permissions forgets all routes. */

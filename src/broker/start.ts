@@ -34,6 +34,7 @@ export function startBroker(broker: Broker): void {
   for (const vhost of broker.vhosts.values()) {
     if (vhost.policies.size + vhost.operatorPolicies.size > 0) applyPolicies(broker, vhost)
   }
+  broker.state.deduplication.restore(broker.limits.deduplicationKeysMax)
   for (const session of broker.state.sessions.values()) wake(broker, session)
   wakeGroups(broker)
   wakeOrphans(broker)

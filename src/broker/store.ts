@@ -3,7 +3,6 @@ import type { Message } from '../core/message.ts'
 import type { Queue } from '../core/queue.ts'
 import { ENTRY_EXPIRES, ENTRY_QOS, ENTRY_QOS_SHIFT, shareFlags } from '../core/queue-entry.ts'
 import {
-  DESTINATION_BYTES_MAX,
   messageBytesMax,
   SETTLED_BYTES_MAX,
   writeDestination,
@@ -16,57 +15,11 @@ import type { Session } from '../core/session.ts'
 import { AWAITED, LAZY } from '../journal/journal.ts'
 import type { Broker } from './broker.ts'
 import type { Publisher } from './consumer.ts'
+import { rememberMarks, writeMarks } from './deduplicate.ts'
 import { deliverNew } from './deliver.ts'
 import { noteExpiring } from './queue-life.ts'
 import { GROWTH_NOTED, noteGrown } from './spill.ts'
-
-/** The queues that take the message at hand. One object, filled anew for each message. */
-export class Targets {
-  count = 0
-  readonly queues: Queue[] = []
-  readonly flags: number[] = []
-  readonly sequences: number[] = []
-  readonly identifiers: (readonly number[] | null)[] = []
-  /** Some of them have a time of their own (see `timeLast`): only then are these true. */
-  hasTimes = false
-  readonly times: number[] = []
-  /** Some of them last. */
-  isDurable = false
-  bytesMax = 0
-
-  clear(): void {
-    this.count = 0
-    this.isDurable = false
-    this.bytesMax = 0
-    this.hasTimes = false
-  }
-
-  add(
-    queue: Queue,
-    flags: number,
-    isDurable: boolean,
-    identifiers: readonly number[] | null
-  ): void {
-    const at = this.count++
-    this.queues[at] = queue
-    this.flags[at] = flags
-    this.identifiers[at] = identifiers
-    if (this.hasTimes) this.times[at] = 0
-    if (isDurable) this.isDurable = true
-    this.bytesMax += DESTINATION_BYTES_MAX + (identifiers === null ? 0 : identifiers.length * 5)
-  }
-
-  /** The store time of the one added last: its expiry there. */
-  timeLast(time: number): void {
-    if (!this.hasTimes) {
-      this.hasTimes = true
-      for (let i = 0; i < this.count; i++) this.times[i] = 0
-    }
-    this.times[this.count - 1] = time
-  }
-}
-
-export const targets = new Targets()
+import { targets } from './targets.ts'
 
 /**
  * `recordEnds` of a message that leaves the entry `leaving`: the record that stores it ends that. `time`: when it was
@@ -89,6 +42,7 @@ export function store(
   const count = targets.count
   const keepsInbound = inbound?.isLasting
   if (count === 0 && !isRetained) {
+    if (!targets.isPlain) return storeNothing(broker, message, inbound)
     return inbound === null ? 0 : keepInbound(broker, inbound, message.packetId)
   }
   const isJournaled = targets.isDurable || isRetained || keepsInbound
@@ -105,6 +59,13 @@ export function store(
     if ((targets.flags[i]! & ENTRY_EXPIRES) !== 0) noteExpiry(broker, queue, message, i)
   }
   return ticket
+}
+
+/** No queue takes it, but its key is to be remembered, or it is a duplicate. */
+function storeNothing(broker: Broker, message: Message, inbound: Session | null): number {
+  rememberMarks(broker, 0)
+  const ticket = inbound === null ? 0 : keepInbound(broker, inbound, message.packetId)
+  return message.isAwaited ? Math.max(ticket, targets.waitFor) : ticket
 }
 
 /** An inbound QoS 2 message that nobody keeps: its identifier must be known until PUBREL all the same. */
@@ -142,7 +103,7 @@ function journalMessage(
   const inboundId = inbound === null ? message.recordEnds : inbound.id
   message.recordEnds = 0
   let at = writeMessage(journal.buffer, begin, message, inboundId, retainedSequence, vhost)
-  at = writeTargets(journal.buffer, at)
+  at = writeTargets(broker, journal.buffer, at, true)
   if (inboundId < 0) at = writeLeaving(journal.buffer, at)
   journal.end(KIND.message, at, message.isAwaited ? AWAITED : LAZY)
   return journal
@@ -160,16 +121,17 @@ function slabMessage(broker: Broker, message: Message) {
     // `begin` may change `buffer`: it comes first.
     const open = journal.begin(bytesMax)
     const at = writeMessage(journal.buffer, open, message, 0, 0, '')
-    journal.end(KIND.transient, writeTargets(journal.buffer, at), LAZY)
+    journal.end(KIND.transient, writeTargets(broker, journal.buffer, at, false), LAZY)
     return journal
   }
   const begin = slabs.begin(bytesMax)
   const at = writeMessage(slabs.buffer, begin, message, 0, 0, '')
-  slabs.end(writeTargets(slabs.buffer, at))
+  slabs.end(writeTargets(broker, slabs.buffer, at, false))
   return slabs
 }
 
-function writeTargets(buffer: Buffer, at: number): number {
+function writeTargets(broker: Broker, buffer: Buffer, at: number, lasts: boolean): number {
+  if (!targets.isPlain) return writeAll(broker, buffer, at, lasts)
   for (let i = 0; i < targets.count; i++) {
     const queue = targets.queues[i]!
     const sequence = queue.nextSequence
@@ -181,10 +143,27 @@ function writeTargets(buffer: Buffer, at: number): number {
       sequence,
       targets.flags[i]!,
       !queue.isDurable,
-      targets.identifiers[i]!,
-      targets.hasTimes ? targets.times[i]! : 0
+      targets.identifiers[i]!
     )
   }
+  return at
+}
+
+/** Where some have times of their own, or keys are remembered. */
+function writeAll(broker: Broker, buffer: Buffer, at: number, lasts: boolean): number {
+  for (let i = 0; i < targets.count; i++) {
+    const queue = targets.queues[i]!
+    const sequence = queue.nextSequence
+    const time = targets.hasTimes ? targets.times[i]! : 0
+    targets.sequences[i] = sequence
+    const isTransient = !queue.isDurable
+    const ids = targets.identifiers[i]!
+    const flags = targets.flags[i]!
+    at = writeDestination(buffer, at, queue.id, sequence, flags, isTransient, ids, time)
+  }
+  if (lasts) at = writeMarks(buffer, at, true)
+  // The record's ticket is the next.
+  rememberMarks(broker, lasts ? broker.journal.ticket + 1 : 0)
   return at
 }
 

@@ -118,6 +118,11 @@ const LIMITS = {
     'most delayed messages, of all exchanges together; more are refused',
     0
   ),
+  deduplicationKeysMax: count(
+    1_000_000,
+    'most deduplication keys, of all exchanges and queues; the oldest are forgotten',
+    1
+  ),
   sharedMembersMax: count(1_000, 'most sessions of a shared subscription'),
   inflightMax: count(1_000, 'most open deliveries to an MQTT client', 1, 65_535),
   receiveMaximum: count(1_000, 'receive maximum announced to MQTT 5 clients', 1, 65_535),

@@ -16,6 +16,7 @@ export function removeVhost(state: State, vhost: Vhost): void {
   for (const exchange of vhost.exchanges.values()) {
     exchange.detach()
     if (exchange.delay !== null) state.delays.remove(exchange.delay)
+    if (exchange.cache !== null) state.deduplication.end(exchange.cache.id)
   }
   // Whoever still walks over it finds nothing.
   vhost.exchanges.clear()

@@ -76,6 +76,7 @@ export const DROP_REASONS = [
   'session_ended',
   'retained_quota',
   'damaged',
+  'deduplicated',
   'memory'
 ] as const
 export type DropReason = (typeof DROP_REASONS)[number]

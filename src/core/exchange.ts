@@ -13,6 +13,7 @@
 import { ArraySet } from '../lib/array-set.ts'
 import { assert } from '../lib/assert.ts'
 import { HeadersMatch, headerMap, tableIdentity } from './binding-arguments.ts'
+import { DEDUPLICATION_TYPE, type KeyCache } from './deduplication.ts'
 import { delayOf } from './delay.ts'
 import type { DelayStore } from './delay-store.ts'
 import { EMPTY_TABLE, type FieldTable, fieldOf } from './field-table.ts'
@@ -102,6 +103,8 @@ export interface ExchangeOptions {
   readonly arguments?: FieldTable
   /** It is of type `x-delayed-message`, and routes as `kind` says what is due. */
   readonly delay?: DelayStore | null
+  /** It is of type `x-message-deduplication`. */
+  readonly cache?: KeyCache | null
 }
 
 export class Exchange {
@@ -114,6 +117,8 @@ export class Exchange {
   readonly arguments: FieldTable
   /** What it holds back until it is due; null but for type `x-delayed-message`. */
   readonly delay: DelayStore | null
+  /** What it has let pass; null but for type `x-message-deduplication`. */
+  readonly cache: KeyCache | null
   /** Topic exchanges: bindings and subscriptions by filter. Written only through bind and subscribe. */
   readonly trie: TopicTrie<TopicTarget>
   /** Changed: routes through this exchange that somebody cached may be wrong. */
@@ -151,6 +156,7 @@ export class Exchange {
     this.isInternal = options.isInternal ?? false
     this.arguments = options.arguments ?? EMPTY_TABLE
     this.delay = options.delay ?? null
+    this.cache = options.cache ?? null
     this.trie = new TopicTrie()
     this.version = 0
     this.onExactChange = null
@@ -170,6 +176,7 @@ export class Exchange {
 
   /** As clients declare it; `kind` is how it routes. */
   get type(): string {
+    if (this.cache !== null) return DEDUPLICATION_TYPE
     return this.delay === null ? this.kind : DELAYED_TYPE
   }
 
@@ -194,7 +201,8 @@ export class Exchange {
 
   /** This exchange itself looks at them. */
   get looksAtHeaders(): boolean {
-    if (this.kind === 'headers' || this.kind === RANDOM || this.delay !== null) return true
+    if (this.kind === 'headers' || this.kind === RANDOM) return true
+    if (this.delay !== null || this.cache !== null) return true
     return this.kind === CONSISTENT_HASH && !hashesKey(this.arguments)
   }
 

@@ -28,6 +28,8 @@ export interface Limits {
   sharedMessagesMax: number
   /** Of all exchanges that delay: each takes 32 to 50 bytes of memory. */
   delayedMessagesMax: number
+  /** Of all exchanges and queues that refuse duplicates. */
+  deduplicationKeysMax: number
   sharedBytesMax: number
   /** Sessions of one shared subscription. */
   sharedMembersMax: number
@@ -86,6 +88,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   willBytesMax: 16 * MIB,
   sharedMessagesMax: 100_000,
   delayedMessagesMax: 2_000_000,
+  deduplicationKeysMax: 1_000_000,
   sharedBytesMax: 64 * MIB,
   sharedMembersMax: 1_000,
   inflightMax: 1_000,

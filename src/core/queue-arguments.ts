@@ -126,7 +126,6 @@ const CHECKS: ReadonlyMap<string, Check> = new Map<string, Check>([
 
 /** They would change what happens to messages, and are not served yet: none is ignored in silence. */
 const NOT_SERVED: ReadonlySet<string> = new Set([
-  'x-message-deduplication',
   'x-cache-size',
   'x-cache-ttl',
   'x-deduplication-header'

@@ -56,6 +56,8 @@ export interface QueueOptions extends QueueSettings {
   readonly isBounded: boolean
   /** A dead letter that nobody takes stays: at-least-once, which needs a queue that refuses when it is full. */
   readonly keepsLetters: boolean
+  /** A new message is looked at: the queue has a bound, or refuses duplicates. */
+  readonly isGuarded: boolean
   /** x-queue-type. */
   readonly type: QueueType
   /** Consumers are told how often a message came back: with a limit, with delayed retry, or a quorum queue. */
@@ -66,12 +68,6 @@ export interface QueueOptions extends QueueSettings {
   readonly hasSingleActiveConsumer: boolean
   /** x-message-deduplication. */
   readonly deduplicates: boolean
-  /** x-cache-size: identifiers that are remembered; -1: the broker's default. */
-  readonly deduplicationSize: number
-  /** x-cache-ttl: how long they are; -1: until others push them out. */
-  readonly deduplicationTtlMs: number
-  /** x-deduplication-header; null: the default's name. */
-  readonly deduplicationHeader: string | null
 }
 
 export interface QueueFlags {
@@ -98,6 +94,7 @@ function read(flags: QueueFlags, table: FieldTable): QueueOptions {
   const bytesMax = numberIn(table, 'x-max-length-bytes', -1)
   const overflow = textIn(table, 'x-overflow')
   const deliveryLimit = numberIn(table, 'x-delivery-limit', -1)
+  const deduplicates = isTrueIn(table, 'x-message-deduplication')
   const isQuorum = textIn(table, 'x-queue-type') === 'quorum'
   const retryMinMs = numberIn(table, 'x-delayed-retry-min', -1)
   const settings = {
@@ -120,6 +117,7 @@ function read(flags: QueueFlags, table: FieldTable): QueueOptions {
     messagesMax,
     bytesMax,
     isBounded: messagesMax >= 0 || bytesMax >= 0,
+    isGuarded: messagesMax >= 0 || bytesMax >= 0 || deduplicates,
     messageTtlMs: numberIn(table, 'x-message-ttl', -1),
     expiresMs: numberIn(table, 'x-expires', 0),
     deadLetterKey: textIn(table, 'x-dead-letter-routing-key'),
@@ -133,10 +131,7 @@ function read(flags: QueueFlags, table: FieldTable): QueueOptions {
     type: isQuorum ? 'quorum' : 'classic',
     priorityMax: numberIn(table, 'x-max-priority', 0),
     hasSingleActiveConsumer: isTrueIn(table, 'x-single-active-consumer'),
-    deduplicates: isTrueIn(table, 'x-message-deduplication'),
-    deduplicationSize: numberIn(table, 'x-cache-size', -1),
-    deduplicationTtlMs: numberIn(table, 'x-cache-ttl', -1),
-    deduplicationHeader: textIn(table, 'x-deduplication-header')
+    deduplicates
   }
 }
 
@@ -146,9 +141,11 @@ export function withSettings(
   settings: Partial<QueueSettings>
 ): QueueOptions {
   const merged = { ...declared, ...settings, declared }
+  const isBounded = merged.messagesMax >= 0 || merged.bytesMax >= 0
   return {
     ...merged,
-    isBounded: merged.messagesMax >= 0 || merged.bytesMax >= 0,
+    isBounded,
+    isGuarded: isBounded || merged.deduplicates,
     keepsLetters: keepsLetters(merged),
     countsDeliveries: countsDeliveries(merged)
   }

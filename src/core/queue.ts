@@ -332,6 +332,7 @@ export class Queue extends ColdEntries {
 
   /** A chunk that may go cold: full, all ready, neither at the head nor the tail. Null when none. */
   coolable(): Chunk | null {
+    if (this.options.deduplicates) return null
     const chunks = this.chunks
     for (let i = chunks.length - 3; i >= 2; i--) {
       const chunk = chunks[i]!
@@ -342,7 +343,9 @@ export class Queue extends ColdEntries {
     return null
   }
 
+  /** What became of an entry before its chunk went cold shows no more: a queue that refuses duplicates must know it. */
   isCoolable(chunk: Chunk): boolean {
+    if (this.options.deduplicates) return false
     return chunk.words !== null && chunk.live > 0 && isCoolable(chunk, this.moves)
   }
 

@@ -1,4 +1,5 @@
 /** From the exchange that a message is published to, through all exchanges behind it, to its queues. */
+import type { KeyCache } from './deduplication.ts'
 import type { DelayStore } from './delay-store.ts'
 import type { Binding, Exchange, QueueTarget, TopicTarget } from './exchange.ts'
 import type { FieldTable } from './field-table.ts'
@@ -16,6 +17,13 @@ export class Routes {
   readonly subscriptions: TopicTarget[]
   /** Each exchange on the way that holds the message back. */
   readonly delays: DelayStore[]
+  /** The message's deduplication key, '' without one. */
+  key: string
+  nowMs: number
+  /** Each exchange on the way that has not seen the key yet. */
+  readonly newIn: KeyCache[]
+  /** Each that has, and let it go no further. */
+  readonly refusedBy: KeyCache[]
   /** Scratch of `routeAll`. */
   readonly matched: TopicTarget[]
   readonly visited: Set<Exchange>
@@ -26,6 +34,10 @@ export class Routes {
     this.queues = []
     this.subscriptions = []
     this.delays = []
+    this.key = ''
+    this.nowMs = 0
+    this.newIn = []
+    this.refusedBy = []
     this.matched = []
     this.visited = new Set()
     this.queueSet = new Set()
@@ -40,12 +52,24 @@ export class Routes {
     this.queues.length = 0
     this.subscriptions.length = 0
     this.delays.length = 0
+    this.key = ''
+    this.newIn.length = 0
+    this.refusedBy.length = 0
     if (this.queueSet.size !== 0) this.queueSet.clear()
     if (this.subscriptionSet.size !== 0) this.subscriptionSet.clear()
   }
 
   addQueue(queue: QueueTarget): void {
     addOnce(this.queues, this.queueSet, queue)
+  }
+
+  /** False: a duplicate. */
+  passes(cache: KeyCache): boolean {
+    if (this.key === '') return true
+    const isDuplicate = cache.has(this.key, this.nowMs)
+    if (isDuplicate) this.refusedBy.push(cache)
+    else this.newIn.push(cache)
+    return !isDuplicate
   }
 
   addSubscription(subscription: TopicTarget): void {
@@ -77,7 +101,9 @@ export function routeAll(
     current.isPassed = true
     const isSwapped = (current.kind === 'topic') !== isTopicForm
     matched.length = 0
-    current.collect(isSwapped ? swapSeparators(key) : key, headers, matched)
+    if (current.cache === null || out.passes(current.cache)) {
+      current.collect(isSwapped ? swapSeparators(key) : key, headers, matched)
+    }
     if (moreKeys !== null && (current.kind === 'direct' || current.kind === 'topic')) {
       for (const more of moreKeys) {
         current.collect(isSwapped ? swapSeparators(more) : more, headers, matched)

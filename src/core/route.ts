@@ -5,6 +5,7 @@
  * (design.md §2).
  */
 import { SHARED_GROUP } from './target-kinds.ts'
+import type { KeyCache } from './deduplication.ts'
 import type { DelayStore } from './delay-store.ts'
 import type { FieldTable } from './field-table.ts'
 import type { Queue } from './queue.ts'
@@ -37,10 +38,18 @@ export class SessionTarget {
   }
 }
 
-/** What holds a message back, and the message's headers. Such a route is one message's own. */
-export interface Delayed {
+/** What only some exchanges on the way ask for. Such a route is one message's own. */
+export interface Detour {
+  /** What holds the message back. */
   readonly stores: readonly DelayStore[]
   readonly headers: FieldTable
+  /** Its deduplication key, '' without one, and how long that is remembered; -1: as each exchange says. */
+  readonly key: string
+  readonly keyTtlMs: number
+  /** Exchanges that will remember the key. */
+  readonly newIn: readonly KeyCache[]
+  /** Exchanges to which it is a duplicate. */
+  readonly refusedBy: readonly KeyCache[]
 }
 
 export class Route {
@@ -49,10 +58,10 @@ export class Route {
   readonly sessions: readonly SessionTarget[]
   readonly queues: readonly Queue[]
   readonly groups: readonly SharedGroup[]
-  readonly delayed: Delayed | null
+  readonly detour: Detour | null
   /** Destinations in all. */
   readonly count: number
-  /** No queues, no groups, nothing delayed. */
+  /** No queues, no groups, no detour. */
   readonly isToSessions: boolean
   /** Version of the exchanges when it was compiled. */
   readonly version: number
@@ -66,21 +75,21 @@ export class Route {
     queues: readonly Queue[],
     version: number,
     groups: readonly SharedGroup[] = NO_GROUPS,
-    delayed: Delayed | null = null
+    detour: Detour | null = null
   ) {
     const isOne = queues.length === 1 && sessions.length === 0 && groups.length === 0
-    this.only = isOne && delayed === null ? queues[0]! : null
+    this.only = isOne && detour === null ? queues[0]! : null
     // Remembered for long: a copy holds no room for more.
     this.sessions = sessions.length === 0 ? NO_SESSIONS : sessions.slice()
     this.queues = queues.length === 0 ? NO_QUEUES : queues
     this.groups = groups
-    this.delayed = delayed
-    this.count = sessions.length + queues.length + groups.length + (delayed?.stores.length ?? 0)
-    this.isToSessions = queues.length === 0 && groups.length === 0 && delayed === null
+    this.detour = detour
+    this.count = sessions.length + queues.length + groups.length + (detour?.stores.length ?? 0)
+    this.isToSessions = queues.length === 0 && groups.length === 0 && detour === null
     this.version = version
     this.hasDurableQueue =
       queues.some(queue => queue.isDurable) ||
-      (delayed?.stores.some(store => store.isDurable) ?? false)
+      (detour?.stores.some(store => store.isDurable) ?? false)
     this.hasLastingSession =
       sessions.some(target => target.session.isLasting && target.qos > 0) ||
       groups.some(group => group.queue.isDurable)
@@ -104,7 +113,7 @@ export function compileRoute(
   queues: Queue[],
   version: number,
   mayRead: (session: Session) => boolean,
-  delayed: Delayed | null = null
+  detour: Detour | null = null
 ): Route {
   const targets: SessionTarget[] = []
   const groups: SharedGroup[] = []
@@ -127,7 +136,7 @@ export function compileRoute(
     if (list.some(subscription => subscription.noLocal)) target.noLocal = list
     targets.push(target)
   }
-  return new Route(targets, queues, version, groups.length === 0 ? NO_GROUPS : groups, delayed)
+  return new Route(targets, queues, version, groups.length === 0 ? NO_GROUPS : groups, detour)
 }
 
 /** What the publisher's own session gets: its matches without no local. Null: nothing. */

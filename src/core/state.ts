@@ -3,6 +3,7 @@
  * record says is applied in one way only (journal.md §3). Nothing here decides: limits, clocks and
  * permissions are asked before, by the broker, and the outcome is what gets recorded.
  */
+import { Deduplication, type KeyCache } from './deduplication.ts'
 import type { DelayStore } from './delay-store.ts'
 import { Delays } from './delays.ts'
 import { InboundIds } from './inbound-ids.ts'
@@ -37,6 +38,7 @@ export class State extends QueueContents {
   /** Shared groups, by their queue's id. */
   readonly groups: Map<number, SharedGroup>
   readonly delays: Delays
+  readonly deduplication: Deduplication
   readonly users: Map<string, User>
   readonly orphanWills: Map<number, OrphanWill>
   /** The next id of a queue or session: never used twice, also over restarts. */
@@ -50,6 +52,7 @@ export class State extends QueueContents {
     this.sessions = new Map()
     this.groups = new Map()
     this.delays = new Delays(liveness)
+    this.deduplication = new Deduplication()
     this.users = new Map()
     this.orphanWills = new Map()
     this.nextId = 1
@@ -72,6 +75,11 @@ export class State extends QueueContents {
   delayOf(id: number): DelayStore | null {
     if (id >= this.nextId) this.nextId = id + 1
     return this.delays.stores.get(id) ?? null
+  }
+
+  cacheOf(id: number): KeyCache | null {
+    if (id >= this.nextId) this.nextId = id + 1
+    return this.deduplication.caches.get(id) ?? null
   }
 
   /** Enters a queue under its id, and under its name unless it is a session's. */
@@ -107,6 +115,7 @@ export class State extends QueueContents {
       }
     }
     this.releaseAll(queue)
+    if (queue.options.deduplicates) this.deduplication.end(queue.id)
     if (queue.levels === null) return
     for (const level of queue.levels.used) {
       if (level === queue) continue
@@ -324,7 +333,11 @@ export class State extends QueueContents {
 
   addExchange(vhostName: string, exchange: Exchange): void {
     this.vhosts.get(vhostName)?.addExchange(exchange)
-    const { delay } = exchange
+    const { delay, cache } = exchange
+    if (cache !== null) {
+      if (cache.id >= this.nextId) this.nextId = cache.id + 1
+      this.deduplication.caches.set(cache.id, cache)
+    }
     if (delay === null) return
     if (delay.id >= this.nextId) this.nextId = delay.id + 1
     this.delays.stores.set(delay.id, delay)
@@ -342,6 +355,7 @@ export class State extends QueueContents {
     }
     vhost.deleteExchange(exchange)
     if (exchange.delay !== null) this.delays.remove(exchange.delay)
+    if (exchange.cache !== null) this.deduplication.end(exchange.cache.id)
   }
 }
 

@@ -41,14 +41,15 @@ import {
 import { tableOf } from '../support/queue-tables.ts'
 import { moveVhost } from '../support/vhost-moves.ts'
 
-import { DELAYED, delayed } from '../support/routing.ts'
+import { DELAYED, delayed, keyed, ONCE } from '../support/routing.ts'
 const CLIENTS = ['a', 'b', 'c']
 const TOPICS = ['t', 't/u', 't/u/v', 'w', 'w/x']
 const FILTERS = ['t', 't/#', '+/u', 'w', 'w/x', '#', 't/u/v']
 const SHARED = ['$share/g/t/#', '$share/g/w', '$share/h/t/#']
-const QUEUES = ['q', 'r', 's', 'full', 'levels']
-const EXCHANGES = ['d', 'f', 'x', 'later']
-const KINDS = ['direct', 'fanout', 'topic', 'x-delayed-message']
+const QUEUES = ['q', 'r', 's', 'full', 'levels', 'once']
+const EXCHANGES = ['d', 'f', 'x', 'later', 'dedup']
+const KINDS = ['direct', 'fanout', 'topic', 'x-delayed-message', 'x-message-deduplication']
+const TABLES = [[], [], [], DELAYED, ONCE]
 const KEYS = ['t.u', 't.#', 'k', '#']
 const OPEN_MAX = 40
 
@@ -319,7 +320,7 @@ const VERBS = {
         durable: b % 4 !== 0,
         autoDelete: b % 3 === 0,
         internal: false,
-        arguments: pick(KINDS, a) === 'x-delayed-message' ? DELAYED : [],
+        arguments: pick(TABLES, a),
         principal: null
       })
     })
@@ -368,7 +369,9 @@ const VERBS = {
         key,
         run.payload(count === 300 ? 7 : count === 40 ? 5 : b),
         b % 2 === 0,
-        a % 3 === 0 || count > 1 ? null : delayed((b % 9) * 7_000 + left),
+        a % 3 === 0 || count === 300
+          ? null
+          : [...delayed(count > 1 ? 0 : (b % 9) * 7_000 + left), ...keyed(`${(a + left) % 97}`)],
         (b + (count === 300 ? left >> 6 : left)) % 5
       )
     }
@@ -467,7 +470,11 @@ const PRELUDE = [
   ['bind', 0, 1],
   ['declareExchange', 2, 1],
   ['declareExchange', 3, 1],
-  ['bind', 0, 9]
+  ['bind', 0, 9],
+  ['declareExchange', 4, 1],
+  ['bind', 0, 5],
+  ['declare', 5, 1],
+  ['bind', 5, 5]
 ] as const
 
 describe('a replay of the log', () => {

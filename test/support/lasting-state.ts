@@ -160,6 +160,7 @@ export async function lastingState(broker: Broker): Promise<string[]> {
   for (const store of state.delays.stores.values()) {
     if (store.isDurable) await delayLines(broker, store, lines)
   }
+  keyLines(broker, lines)
   for (const session of state.sessions.values()) sessionLines(session, lines)
   groupLines(broker, lines)
   for (const { sessionId, clientId, user, will } of state.orphanWills.values()) {
@@ -182,6 +183,25 @@ export async function lastingState(broker: Broker): Promise<string[]> {
     for (const exchange of vhost.exchanges.values()) exchangeLines(exchange, lines)
   }
   return lines.sort()
+}
+
+/** What would be known as a duplicate now. */
+function keyLines(broker: Broker, lines: string[]): void {
+  const { deduplication, queues } = broker.state
+  for (const { id, isLasting, floor, keys, nextSequence } of deduplication.caches.values()) {
+    if (!isLasting) continue
+    lines.push(`keys ${id} ${nextSequence}`)
+    for (const [key, { sequence, expiresAt }] of keys) {
+      const isKnown = sequence >= floor && (expiresAt === 0 || expiresAt > broker.nowMs)
+      if (isKnown) lines.push(`key ${id} ${sequence} ${key} ${expiresAt}`)
+    }
+  }
+  for (const [id, owner] of deduplication.queues) {
+    if (queues.get(id)?.isDurable !== true) continue
+    for (const [key, name] of owner.keys) {
+      if (owner.isOpen(name)) lines.push(`key of queue ${id} ${name} ${key}`)
+    }
+  }
 }
 
 async function delayLines(broker: Broker, store: DelayStore, lines: string[]): Promise<void> {

@@ -25,6 +25,10 @@ const KEEPS: FieldTable = [
 
 /** For a queue of this name; `b` is any number. */
 export function tableOf(name: string, b: number): FieldTable {
+  if (name === 'once') {
+    const priorities: FieldTable = b % 2 === 0 ? [] : [['x-max-priority', { type: 'I', value: 3 }]]
+    return [['x-message-deduplication', { type: 't', value: true }], ...priorities]
+  }
   if (name === 'levels')
     return [['x-max-priority', { type: 'I', value: 3 }], ...TABLES[b % TABLES.length]!]
   if (name === 's') return TABLES[3]!

@@ -12,6 +12,13 @@ export const DELAYED: FieldTable = [
   ['x-delayed-type', text('fanout')],
   ['alternate-exchange', text('f')]
 ]
+/** Of one that lets no key pass twice. */
+export const ONCE: FieldTable = [
+  ['x-cache-size', int(20)],
+  ['x-cache-ttl', int(60_000)],
+  ['x-cache-persistence', text('disk')]
+]
+export const keyed = (key: string): FieldTable => [['x-deduplication-header', text(key)]]
 export const delayed = (ms: number): FieldTable => [['x-delay', int(ms)]]
 
 /** Named like its kind unless told otherwise. */

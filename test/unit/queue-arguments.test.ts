@@ -95,9 +95,7 @@ test('every argument that changes what happens to messages has its field', () =>
     deliveryLimit: 3,
     consumerTimeoutMs: 1_800_000,
     type: 'quorum',
-    deduplicates: true,
-    deduplicationSize: 100,
-    deduplicationTtlMs: 1_000
+    deduplicates: true
   })
 })
 

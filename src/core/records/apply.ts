@@ -3,6 +3,7 @@ import { BytesError, BytesReader } from '../../lib/bytes-reader.ts'
 import { BrokerError } from '../errors.ts'
 import { Message } from '../message.ts'
 import type { State } from '../state.ts'
+import * as deduplication from './deduplication.ts'
 import * as delays from './delay.ts'
 import * as definitions from './definitions.ts'
 import * as held from './held.ts'
@@ -65,6 +66,7 @@ const COLD: Readonly<Record<number, (state: State, reader: BytesReader) => boole
   [KIND.unbind]: (state, reader) => definitions.applyBinding(state, reader, false),
   [KIND.delays]: delays.applyDelays,
   [KIND.delayEnd]: delays.applyDelayEnd,
+  [KIND.keys]: deduplication.applyKeys,
   [KIND.session]: sessions.applySession,
   [KIND.sessionEnd]: sessions.applySessionEnd,
   [KIND.subscribe]: sessions.applySubscribe,

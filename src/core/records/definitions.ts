@@ -1,6 +1,7 @@
 /** Records of queues, exchanges and bindings: as declared, and as a checkpoint repeats them. */
 import type { ByteWriter } from '../../lib/byte-writer.ts'
 import type { BytesReader } from '../../lib/bytes-reader.ts'
+import { KeyCache } from '../deduplication.ts'
 import { DelayStore } from '../delay-store.ts'
 import { EXCHANGE_KINDS, Exchange } from '../exchange.ts'
 import type { FieldTable } from '../field-table.ts'
@@ -83,16 +84,26 @@ export function applyQueueDelete(state: State, reader: BytesReader): boolean {
 
 /** Of an exchange: it is of type `x-delayed-message`, and its store's id stands at the end. */
 const DELAYS = 4
+/** It is of type `x-message-deduplication`; the id of its cache stands at the end, and which number is next. */
+const DEDUPLICATES = 8
 
 export function writeExchange(writer: ByteWriter, vhost: string, exchange: Exchange): void {
   writer.shortString(vhost)
   writer.shortString(exchange.name)
   writer.u8(EXCHANGE_KINDS.indexOf(exchange.kind))
-  const { delay } = exchange
+  const { delay, cache } = exchange
   writer.u8(
-    (exchange.isAutoDelete ? 1 : 0) | (exchange.isInternal ? 2 : 0) | (delay === null ? 0 : DELAYS)
+    (exchange.isAutoDelete ? 1 : 0) |
+      (exchange.isInternal ? 2 : 0) |
+      (delay === null ? 0 : DELAYS) |
+      (cache === null ? 0 : DEDUPLICATES)
   )
   writeTable(writer, exchange.arguments)
+  if (cache !== null) {
+    writer.varint(cache.id)
+    writer.varint(cache.nextSequence)
+    writer.varint(cache.floor)
+  }
   if (delay === null) return
   writer.varint(delay.id)
   writer.varint(delay.nextSequence)
@@ -105,12 +116,21 @@ export function applyExchange(state: State, reader: BytesReader): boolean {
   const flags = reader.u8()
   const table = readTable(reader)
   const owner = state.vhost(vhost)
+  const cacheId = (flags & DEDUPLICATES) === 0 ? 0 : reader.varint()
+  const nextKey = cacheId === 0 ? 0 : reader.varint()
+  const floor = cacheId === 0 ? 0 : reader.varint()
   const delayId = (flags & DELAYS) === 0 ? 0 : reader.varint()
   const nextSequence = delayId === 0 ? 0 : reader.varint()
   if (kind === undefined || owner === null) return false
   const known = owner.exchanges.get(name)
   const delay = delayId === 0 ? null : (known?.delay ?? new DelayStore(delayId, vhost, name, true))
   if (delay !== null && nextSequence > delay.nextSequence) delay.nextSequence = nextSequence
+  const cache =
+    cacheId === 0 ? null : (known?.cache ?? new KeyCache(cacheId, vhost, name, true, table))
+  if (cache !== null) {
+    cache.nextSequence = Math.max(cache.nextSequence, nextKey)
+    cache.floor = Math.max(cache.floor, floor)
+  }
   if (known !== undefined) return true
   const exchange = new Exchange({
     name,
@@ -119,7 +139,8 @@ export function applyExchange(state: State, reader: BytesReader): boolean {
     isAutoDelete: (flags & 1) !== 0,
     isInternal: (flags & 2) !== 0,
     arguments: table,
-    delay
+    delay,
+    cache
   })
   state.addExchange(vhost, exchange)
   return true

@@ -56,6 +56,8 @@ export const KIND = {
   vhostEnd: 51,
   policy: 52,
   policyEnd: 53,
+  /** Deduplication keys of an exchange or a queue, at a checkpoint. */
+  keys: 54,
   counters: 56,
   /** How often an entry of a queue was delivered. */
   returned: 57,

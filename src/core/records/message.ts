@@ -24,6 +24,16 @@ import {
 } from '../queue-entry.ts'
 import { RetainedSlot } from '../retained.ts'
 import type { State } from '../state.ts'
+import { applyMark } from './deduplication.ts'
+import {
+  TO_HAS_IDS,
+  TO_HAS_TIME,
+  TO_QOS,
+  TO_REMEMBERS,
+  TO_RETAIN,
+  TO_SETTLES,
+  TO_TRANSIENT
+} from './destination.ts'
 
 const QOS = 3
 const RETAIN = 4
@@ -32,17 +42,6 @@ const EXPIRES = 16
 const INBOUND = 32
 const RETAINED = 64
 const EXCHANGE = 128
-
-/** Flags of a destination. */
-const TO_QOS = 3
-const TO_RETAIN = 4
-const TO_HAS_IDS = 8
-/** Its queue does not survive a restart. */
-const TO_TRANSIENT = 16
-/** A store time of its own: see `DestinationReader.time`. */
-const TO_HAS_TIME = 32
-/** It is no destination: the entry that it names is finished. */
-const TO_SETTLES = 64
 
 /** The exchange that is not written out: MQTT's. */
 const USUAL_EXCHANGE = 'amq.topic'
@@ -269,6 +268,11 @@ export class DestinationReader {
   time = 0
   /** No destination: this entry is finished. */
   isSettled = false
+  /** No destination: a deduplication key; with the four below. Then `isSettled` is true, too. */
+  isMark = false
+  key = ''
+  ttlMs = 0
+  floor = 0
   #buffer: Buffer = EMPTY
   #at = 0
   #end = 0
@@ -306,15 +310,31 @@ export class DestinationReader {
       }
       this.identifiers = identifiers
     }
-    this.isSettled = (flags & TO_SETTLES) !== 0
+    this.isMark = (flags & TO_REMEMBERS) !== 0
+    this.isSettled = (flags & (TO_SETTLES | TO_REMEMBERS)) !== 0
     this.time = 0
     if ((flags & TO_HAS_TIME) !== 0) {
       if (at + 8 > end) return false
       this.time = buffer.readDoubleBE(at)
       at += 8
     }
+    if (this.isMark) at = this.#readMark(at)
     this.#at = at
-    return true
+    return at >= 0
+  }
+
+  /** -1: it is cut off. */
+  #readMark(at: number): number {
+    const buffer = this.#buffer
+    const end = this.#end
+    this.ttlMs = this.time > 0 ? varint.read(buffer, at, end) : 0
+    if (this.time > 0) at = varint.at
+    if (at < 0) return -1
+    this.floor = varint.read(buffer, at, end)
+    at = varint.at
+    if (at < 0 || at >= end || at + 1 + buffer[at]! > end) return -1
+    this.key = buffer.toString('utf8', at + 1, at + 1 + buffer[at]!)
+    return at + 1 + buffer[at]!
   }
 
   /** How many destinations there are. */
@@ -339,7 +359,9 @@ export function identifiersOf(
   queueId: number
 ): number[] | null {
   reader.open(buffer, message.payloadEnd, end)
-  while (reader.next()) if (reader.queueId === queueId) return reader.identifiers
+  while (reader.next()) {
+    if (reader.queueId === queueId && !reader.isSettled) return reader.identifiers
+  }
   return null
 }
 
@@ -401,6 +423,10 @@ export function applyMessage(
   const expires = message.expiresAt > 0 ? ENTRY_EXPIRES : 0
   reader.open(buffer, from, end)
   while (reader.next()) {
+    if (reader.isMark) {
+      if (!applyMark(state, reader)) isKnown = false
+      continue
+    }
     const queue = state.queueOf(reader.queueId)
     // A queue that did not last then may last by now: what it held in those days is gone all the same.
     if (reader.isTransient) continue
