@@ -52,15 +52,7 @@ export async function initCerts(input: LoadInput, flags: CertsFlags): Promise<vo
   if (isFirst) makeAuthority(folder, now)
   const hosts = hostsOfMachine(flags.host ?? [])
   const { pem, publicKey } = newKey()
-  const cert = certify(
-    folder,
-    'server',
-    hosts[0]!,
-    hosts,
-    publicKey,
-    now,
-    daysOf(flags, SERVER_DAYS)
-  )
+  const cert = certifyServer(folder, hosts, publicKey, now, flags)
   folder.write([
     [folder.serverKey, pem],
     [folder.serverCert, cert]
@@ -182,16 +174,7 @@ function renewOne(folder: CertsFolder, one: Kept, now: Date, flags: CertsFlags):
   const isServer = one.file === folder.serverCert
   if (isServer) {
     const hosts = [...new Set([...hostsIn(one), ...hostsOfMachine(flags.host ?? [])])]
-    const cert = certify(
-      folder,
-      'server',
-      hosts[0]!,
-      hosts,
-      publicKey,
-      now,
-      daysOf(flags, SERVER_DAYS)
-    )
-    folder.write([[one.file, cert]])
+    folder.write([[one.file, certifyServer(folder, hosts, publicKey, now, flags)]])
     return
   }
   const cert = certify(folder, 'device', one.name, [], publicKey, now, daysOf(flags, DEVICE_DAYS))
@@ -242,6 +225,17 @@ function makeAuthority(folder: CertsFolder, now: Date): void {
     [folder.caKey, pem],
     [folder.caCert, toPem('CERTIFICATE', cert)]
   ])
+}
+
+function certifyServer(
+  folder: CertsFolder,
+  hosts: readonly string[],
+  publicKey: KeyObject,
+  now: Date,
+  flags: CertsFlags
+): string {
+  const days = daysOf(flags, SERVER_DAYS)
+  return certify(folder, 'server', hosts[0]!, hosts, publicKey, now, days)
 }
 
 /** A certificate in PEM; none outlives its authority. */

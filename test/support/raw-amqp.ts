@@ -1,6 +1,7 @@
 /** An AMQP client of bytes: it sends whatever a test wants, and hands out what comes, frame by frame. */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { RawInput } from './raw-input.ts'
 import {
   type ArgumentsOf,
   BASIC,
@@ -51,10 +52,7 @@ const CAPABILITIES = [
 
 export class RawAmqp {
   readonly socket: Socket
-  /** Set when the peer ended or reset the connection. */
-  isEnded = false
-  #bytes: Buffer = Buffer.alloc(0)
-  #wake: (() => void) | null = null
+  readonly #input: RawInput
 
   static async dial(port: number): Promise<RawAmqp> {
     const socket = connect({ host: '127.0.0.1', port, noDelay: true })
@@ -65,18 +63,12 @@ export class RawAmqp {
 
   constructor(socket: Socket) {
     this.socket = socket
-    socket.on('data', chunk => {
-      this.#bytes = Buffer.concat([this.#bytes, chunk])
-      this.#wake?.()
-    })
-    const end = (): void => {
-      this.isEnded = true
-      this.#wake?.()
-    }
-    socket.on('end', end)
-    socket.on('close', end)
-    // A reset is one of the ends that tests wait for.
-    socket.on('error', end)
+    this.#input = new RawInput(socket)
+  }
+
+  /** The peer ended or reset the connection. */
+  get isEnded(): boolean {
+    return this.#input.isClosed
   }
 
   send(...parts: (Buffer | string)[]): void {
@@ -93,10 +85,8 @@ export class RawAmqp {
 
   /** The next `count` bytes; fewer when the peer ended before. */
   async bytes(count: number): Promise<Buffer> {
-    while (this.#bytes.length < count && !this.isEnded) await this.#more()
-    const taken = this.#bytes.subarray(0, count)
-    this.#bytes = this.#bytes.subarray(taken.length)
-    return taken
+    while (this.#input.bytes.length < count && !this.isEnded) await this.#input.more()
+    return this.#input.take(count)
   }
 
   /** The next frame; null when the peer ended the connection. */
@@ -111,8 +101,8 @@ export class RawAmqp {
 
   /** The id of the method that comes next, which stays to be read. */
   async peek(): Promise<number> {
-    while (this.#bytes.length < 11 && !this.isEnded) await this.#more()
-    return this.#bytes.length < 11 ? 0 : this.#bytes.readUInt32BE(7)
+    while (this.#input.bytes.length < 11 && !this.isEnded) await this.#input.more()
+    return this.#input.bytes.length < 11 ? 0 : this.#input.bytes.readUInt32BE(7)
   }
 
   /** The next frame must be this method; heartbeats are passed over. Returns its arguments. */
@@ -201,18 +191,11 @@ export class RawAmqp {
 
   /** Waits until the peer ends the connection; what it still sends is thrown away. */
   async ended(): Promise<void> {
-    while (!this.isEnded) await this.#more()
+    while (!this.isEnded) await this.#input.more()
   }
 
   destroy(): void {
     this.socket.destroy()
-  }
-
-  async #more(): Promise<void> {
-    await new Promise<void>(resolve => {
-      this.#wake = resolve
-    })
-    this.#wake = null
   }
 }
 

@@ -1,9 +1,8 @@
 /** An MQTT client of bytes: sends what it is told, and hands out the packets that come, one by one. */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { RawInput } from './raw-input.ts'
 import mqttPacket, { type IConnectPacket, type Packet } from 'mqtt-packet'
-
-const TIMEOUT_MS = 5_000
 
 export type Bytes = string | number[] | Uint8Array
 
@@ -60,22 +59,11 @@ function withoutReasonString(whole: Buffer): Buffer {
 export class RawMqtt {
   readonly socket: Socket
   version: 4 | 5 = 4
-  #input = Buffer.alloc(0)
-  #isClosed = false
-  #wake: () => void = () => undefined
+  readonly #input: RawInput
 
   private constructor(socket: Socket) {
     this.socket = socket
-    socket.on('data', chunk => {
-      this.#input = Buffer.concat([this.#input, chunk])
-      this.#wake()
-    })
-    // A reset ends it as an end does.
-    socket.on('error', () => undefined)
-    socket.on('close', () => {
-      this.#isClosed = true
-      this.#wake()
-    })
+    this.#input = new RawInput(socket)
   }
 
   static async dial(port: number): Promise<RawMqtt> {
@@ -151,39 +139,28 @@ export class RawMqtt {
   }
 
   async #nextOrEnd(): Promise<Buffer | null> {
-    const deadline = Date.now() + TIMEOUT_MS
+    const input = this.#input
     for (;;) {
       const packet = this.#take()
       if (packet !== null) return packet
-      if (this.#isClosed) {
-        if (this.#input.length > 0) throw new Error(`cut: ${this.#input.toString('hex')}`)
+      if (input.isClosed) {
+        if (input.bytes.length > 0) throw new Error(`cut: ${input.bytes.toString('hex')}`)
         return null
       }
-      await this.#more(deadline - Date.now())
+      await input.more()
     }
   }
 
   #take(): Buffer | null {
+    const { bytes } = this.#input
     let length = 0
-    for (let at = 1; at < Math.min(this.#input.length, 5); at++) {
-      const byte = this.#input[at]!
+    for (let at = 1; at < Math.min(bytes.length, 5); at++) {
+      const byte = bytes[at]!
       length += (byte & 127) * 128 ** (at - 1)
       if (byte > 127) continue
       const end = at + 1 + length
-      if (this.#input.length < end) return null
-      const packet = this.#input.subarray(0, end)
-      this.#input = this.#input.subarray(end)
-      return packet
+      return bytes.length < end ? null : this.#input.take(end)
     }
     return null
-  }
-
-  async #more(ms: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    await new Promise<void>((resolve, reject) => {
-      this.#wake = resolve
-      timer = setTimeout(() => reject(new Error('nothing came')), Math.max(ms, 0))
-    })
-    clearTimeout(timer)
   }
 }

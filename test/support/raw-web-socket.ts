@@ -1,8 +1,8 @@
 /** A WebSocket client of bytes (RFC 6455): sends frames as wrong as it is told, and hands out the frames that come. */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { RawInput } from './raw-input.ts'
 
-const TIMEOUT_MS = 5_000
 const NOTHING = Buffer.alloc(0)
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
 /** What the key must be answered with (RFC 6455 §1.3). */
@@ -73,23 +73,13 @@ export class RawWebSocket {
   status = 0
   /** Names in lower case. */
   readonly headers = new Map<string, string>()
-  #input = Buffer.alloc(0)
-  #isClosed = false
-  #wake: () => void = () => undefined
+  readonly #input: RawInput
   /** Of binary messages, not yet taken. */
   #bytes = Buffer.alloc(0)
 
   private constructor(socket: Socket) {
     this.socket = socket
-    socket.on('data', chunk => {
-      this.#input = Buffer.concat([this.#input, chunk])
-      this.#wake()
-    })
-    socket.on('error', () => undefined)
-    socket.on('close', () => {
-      this.#isClosed = true
-      this.#wake()
-    })
+    this.#input = new RawInput(socket)
   }
 
   static async open(part: Partial<Upgrade> & { port: number }): Promise<RawWebSocket> {
@@ -130,8 +120,8 @@ export class RawWebSocket {
     for (;;) {
       const found = this.#takeFrame()
       if (found !== null) return found
-      if (this.#isClosed) return null
-      await this.#more()
+      if (this.#input.isClosed) return null
+      await this.#input.more()
     }
   }
 
@@ -165,7 +155,7 @@ export class RawWebSocket {
 
   /** Resolves when the other end has closed. */
   async closed(): Promise<void> {
-    while (!this.#isClosed) await this.#more()
+    while (!this.#input.isClosed) await this.#input.more()
   }
 
   destroy(): void {
@@ -174,12 +164,12 @@ export class RawWebSocket {
 
   async #readHead(): Promise<void> {
     let end = -1
-    while ((end = this.#input.indexOf('\r\n\r\n')) === -1) {
-      if (this.#isClosed) return
-      await this.#more()
+    while ((end = this.#input.bytes.indexOf('\r\n\r\n')) === -1) {
+      if (this.#input.isClosed) return
+      await this.#input.more()
     }
-    const [first = '', ...lines] = this.#input.toString('latin1', 0, end).split('\r\n')
-    this.#input = this.#input.subarray(end + 4)
+    const [first = '', ...lines] = this.#input.bytes.toString('latin1', 0, end).split('\r\n')
+    this.#input.take(end + 4)
     this.status = Number(first.split(' ')[1])
     for (const line of lines) {
       const [name = '', value = ''] = line.split(': ')
@@ -188,7 +178,7 @@ export class RawWebSocket {
   }
 
   #takeFrame(): Frame | null {
-    const input = this.#input
+    const input = this.#input.bytes
     if (input.length < 2) return null
     let length = input[1]! & 127
     let at = 2
@@ -203,16 +193,7 @@ export class RawWebSocket {
     }
     if (input.length < at + length) return null
     const payload = input.subarray(at, at + length)
-    this.#input = input.subarray(at + length)
+    this.#input.take(at + length)
     return { opcode: input[0]! & 15, isFinal: input[0]! > 127, payload }
-  }
-
-  async #more(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    await new Promise<void>((resolve, reject) => {
-      this.#wake = resolve
-      timer = setTimeout(() => reject(new Error('nothing came')), TIMEOUT_MS)
-    })
-    clearTimeout(timer)
   }
 }

@@ -4,7 +4,6 @@ import { decodeProperties, encodeProperties } from '../../src/amqp/properties.ts
 import type { Broker } from '../../src/broker/broker.ts'
 import { Compaction } from '../../src/broker/compaction.ts'
 import { bindQueue } from '../../src/broker/bindings.ts'
-import { declareQueue } from '../../src/broker/queues.ts'
 import { get } from '../../src/broker/get.ts'
 import { queueClockOf } from '../../src/broker/queue-clock.ts'
 import { reject } from '../../src/broker/settle.ts'
@@ -16,6 +15,7 @@ import { decodeProperties as decodeMqtt } from '../../src/mqtt/properties.ts'
 import { subscribe } from '../../src/broker/sessions.ts'
 import { table } from '../support/amqp-dead.ts'
 import { Backend, Client, openRig, type Rig, turns } from '../support/broker-rig.ts'
+import { declaredQueue } from '../support/declared-queue.ts'
 import { chargedBytes, differences, lastingState, liveBytes } from '../support/lasting-state.ts'
 
 let rig: Rig
@@ -39,9 +39,7 @@ afterEach(async () => {
 const DEAD = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'd' }
 
 function declare(name: string, args: Record<string, string | number> = {}, durable = true): Queue {
-  const flags = { passive: false, durable, exclusive: false, autoDelete: false }
-  const rest = { principal: null, owner: null, arguments: table(args) }
-  return declareQueue(rig.broker, rig.vhost, { name, ...flags, ...rest }).queue
+  return declaredQueue(rig, name, { durable, arguments: table(args) })
 }
 
 function ready(name: string): number {

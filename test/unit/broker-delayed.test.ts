@@ -1,12 +1,11 @@
 /** Delayed messages over restarts, crashes and wrong clocks, and when the disk takes nothing. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { bindQueue } from '../../src/broker/bindings.ts'
 import { declareExchange } from '../../src/broker/exchanges.ts'
-import { declareQueue } from '../../src/broker/queues.ts'
 import { ERROR_CODES } from '../../src/core/errors.ts'
 import type { DelayStore } from '../../src/core/delay-store.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
 import { Backend, openRig, type Rig, turns, Worker } from '../support/broker-rig.ts'
+import { bindTo, declaredQueue } from '../support/declared-queue.ts'
 import { chargedBytes, lastingState, liveBytes } from '../support/lasting-state.ts'
 import { consume } from '../../src/broker/consumers.ts'
 import { text } from '../support/routing.ts'
@@ -51,10 +50,8 @@ function declare(name: string, durable: boolean): void {
 }
 
 function queue(name: string, from: string, durable = true): void {
-  const rest = { arguments: [], principal: null, owner: null }
-  const flags = { passive: false, durable, exclusive: false, autoDelete: false }
-  declareQueue(rig.broker, rig.vhost, { name, ...flags, ...rest })
-  bindQueue(rig.broker, rig.vhost, { queue: name, exchange: from, key: '', ...rest })
+  declaredQueue(rig, name, { durable })
+  bindTo(rig, name, from, '')
 }
 
 const delay = (ms: number): FieldTable => [['x-delay', { type: 'l', value: BigInt(ms) }]]

@@ -1,13 +1,14 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { bindExchange, bindQueue } from '../../src/broker/bindings.ts'
+import { bindExchange } from '../../src/broker/bindings.ts'
 import {
   type DeclareExchange,
   declareExchange,
   deleteExchange
 } from '../../src/broker/exchanges.ts'
-import { declareQueue, deleteQueue } from '../../src/broker/queues.ts'
+import { deleteQueue } from '../../src/broker/queues.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
 import { Backend, openRig, type Rig } from '../support/broker-rig.ts'
+import { bindTo, declaredQueue } from '../support/declared-queue.ts'
 import { text } from '../support/routing.ts'
 
 let rig: Rig
@@ -35,18 +36,8 @@ function exchange(name: string, fields: Partial<DeclareExchange> = {}): void {
 }
 
 function queue(name: string, from: string, key = '', table: FieldTable = []): void {
-  declareQueue(rig.broker, rig.vhost, {
-    name,
-    passive: false,
-    durable: true,
-    exclusive: false,
-    autoDelete: false,
-    arguments: [],
-    principal: null,
-    owner: null
-  })
-  const rest = { arguments: table, principal: null, owner: null }
-  bindQueue(rig.broker, rig.vhost, { queue: name, exchange: from, key, ...rest })
+  declaredQueue(rig, name)
+  bindTo(rig, name, from, key, table)
 }
 
 const ready = (name: string): number => rig.queue(name).readyCount

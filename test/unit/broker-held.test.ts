@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { decodeProperties, encodeProperties } from '../../src/amqp/properties.ts'
 import type { Broker } from '../../src/broker/broker.ts'
-import { declareQueue, deleteQueue, purgeQueue } from '../../src/broker/queues.ts'
+import { deleteQueue, purgeQueue } from '../../src/broker/queues.ts'
 import { get } from '../../src/broker/get.ts'
 import { setPolicy } from '../../src/broker/policies.ts'
 import { requeue, settle } from '../../src/broker/settle.ts'
@@ -13,6 +13,7 @@ import { FORM_AMQP, type Message } from '../../src/core/message.ts'
 import { type Queue, unackedOf } from '../../src/core/queue.ts'
 import { table } from '../support/amqp-dead.ts'
 import { Backend, openRig, type Rig } from '../support/broker-rig.ts'
+import { declaredQueue } from '../support/declared-queue.ts'
 
 let rig: Rig
 let backend: Backend
@@ -39,9 +40,7 @@ const RETRY = {
 }
 
 function declare(name: string, args: Record<string, string | number> = {}): Queue {
-  const flags = { passive: false, durable: true, exclusive: false, autoDelete: false }
-  return declareQueue(rig.broker, rig.vhost, { name, ...flags, ...WHO, arguments: table(args) })
-    .queue
+  return declaredQueue(rig, name, { arguments: table(args) })
 }
 
 async function again(how: 'crash' | 'restart' = 'crash'): Promise<void> {

@@ -1,5 +1,4 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { declareQueue } from '../../src/broker/queues.ts'
 import { ready } from '../../src/broker/deliver.ts'
 import { subscribe } from '../../src/broker/sessions.ts'
 import { settle } from '../../src/broker/settle.ts'
@@ -7,6 +6,7 @@ import { cool } from '../../src/broker/spill.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
 import type { Queue } from '../../src/core/queue.ts'
 import { Backend, Client, openRig, type Rig, turns } from '../support/broker-rig.ts'
+import { declaredQueue } from '../support/declared-queue.ts'
 
 let rig: Rig
 
@@ -106,16 +106,7 @@ describe('a bounded queue', () => {
       journalLimits: { segmentBytes: 1024 * 1024, cacheBytes: 1024 * 1024 }
     })
     const table: FieldTable = [['x-max-length', { type: 'I', value: 10_000 }]]
-    const { queue } = declareQueue(rig.broker, rig.vhost, {
-      name: 'q',
-      passive: false,
-      durable: true,
-      exclusive: false,
-      autoDelete: false,
-      arguments: table,
-      principal: null,
-      owner: null
-    })
+    const queue = declaredQueue(rig, 'q', { arguments: table })
     const backend = new Backend(rig)
     for (let i = 0; i < 40_000; i++) {
       backend.publish('', 'q', `${i}`)

@@ -12,6 +12,7 @@ import { ERROR_CODES } from '../../src/core/errors.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
 import { type Queue, readyOf, unackedOf } from '../../src/core/queue.ts'
 import { Backend, openRig, type Rig, turns, Worker } from '../support/broker-rig.ts'
+import { declaredQueue } from '../support/declared-queue.ts'
 import { chargedBytes, liveBytes } from '../support/lasting-state.ts'
 
 let rig: Rig
@@ -31,16 +32,8 @@ async function open(options: Parameters<typeof openRig>[0] = {}): Promise<void> 
 }
 
 function declare(max: number, more: FieldTable = [], durable = true, name = 'q'): Queue {
-  return declareQueue(rig.broker, rig.vhost, {
-    name,
-    passive: false,
-    durable,
-    exclusive: false,
-    autoDelete: false,
-    arguments: [['x-max-priority', { type: 'I', value: max }], ...more],
-    principal: null,
-    owner: null
-  }).queue
+  const table: FieldTable = [['x-max-priority', { type: 'I', value: max }], ...more]
+  return declaredQueue(rig, name, { durable, arguments: table })
 }
 
 /** Each word is a payload; the digits behind its letter are its priority. */

@@ -18,6 +18,7 @@ import { ERROR_CODES } from '../../src/core/errors.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
 import { COLD, type Queue } from '../../src/core/queue.ts'
 import { Backend, Client, openRig, type Rig, turns, Worker } from '../support/broker-rig.ts'
+import { bindTo, declaredQueue } from '../support/declared-queue.ts'
 import { chargedBytes, liveBytes } from '../support/lasting-state.ts'
 
 let rig: Rig
@@ -37,22 +38,11 @@ async function open(options: Parameters<typeof openRig>[0] = {}): Promise<void> 
 }
 
 function declare(name: string, fields: Partial<DeclareQueue> = {}): Queue {
-  return declareQueue(rig.broker, rig.vhost, {
-    name,
-    passive: false,
-    durable: true,
-    exclusive: false,
-    autoDelete: false,
-    arguments: [],
-    principal: null,
-    owner: null,
-    ...fields
-  }).queue
+  return declaredQueue(rig, name, fields)
 }
 
 function bind(queue: string, exchange: string, key: string): void {
-  const rest = { arguments: [], principal: null, owner: null }
-  bindQueue(rig.broker, rig.vhost, { queue, exchange, key, ...rest })
+  bindTo(rig, queue, exchange, key)
 }
 
 function consumer(queue: Queue, credit?: number, noAck = false): Worker {

@@ -3,13 +3,13 @@ import { describe, expect, it } from 'vitest'
 import type { Broker } from '../../src/broker/broker.ts'
 import type { Consumer } from '../../src/broker/consumer.ts'
 import { consume } from '../../src/broker/consumers.ts'
-import { declareQueue } from '../../src/broker/queues.ts'
 import { ready } from '../../src/broker/deliver.ts'
 import { publishTo } from '../../src/broker/publish.ts'
 import { Consumers } from '../../src/broker/queue-consumers.ts'
 import { FORM_AMQP } from '../../src/core/message.ts'
 import type { Queue } from '../../src/core/queue.ts'
 import { Backend, messageOf, openRig, turns, Worker } from '../support/broker-rig.ts'
+import { declaredQueue } from '../support/declared-queue.ts'
 
 class Taker implements Consumer {
   readonly noAck = false
@@ -87,16 +87,7 @@ describe('the consumers of a queue', () => {
 
   it('share the messages evenly when every other one has expired', async () => {
     const rig = await openRig()
-    const queue = declareQueue(rig.broker, rig.vhost, {
-      name: 'q',
-      passive: false,
-      durable: true,
-      exclusive: false,
-      autoDelete: false,
-      arguments: [],
-      principal: null,
-      owner: null
-    }).queue
+    const queue = declaredQueue(rig, 'q')
     const publisher = new Backend(rig)
     for (let i = 0; i < 8; i++) {
       const message = messageOf('q', `${i}`)
