@@ -7,6 +7,8 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { suggest } from '../lib/suggest.ts'
+import type { BridgeOption } from './bridge-option.ts'
+import { bridgeWithPaths, readBridges } from './bridges.ts'
 import {
   defaultListeners,
   isOrigin,
@@ -94,6 +96,7 @@ export async function loadOptions(input: LoadInput): Promise<LoadedOptions> {
       ? listener
       : { ...listener, tls: withPaths(listener.tls, input.directory) }
   )
+  options.bridges = options.bridges.map(bridge => bridgeWithPaths(bridge, input.directory))
   const sources = new Map([...found].map(([key, entry]) => [key, entry.source]))
   return { options, sources, files, warnings }
 }
@@ -223,6 +226,8 @@ function readList(
       return readTopicRules(yaml, node)
     case 'queues':
       return readQueues(yaml, node)
+    case 'bridges':
+      return readBridges(yaml, node)
     case 'texts':
       return readTexts(yaml, node, path)
     default:
@@ -236,7 +241,8 @@ function checkTwice(found: Map<string, Found>, mistakes: Mistakes): void {
     listeners: identityOf,
     users: (user: UserOption) => `user ${shown(user.name)}`,
     queues: (queue: QueueOption) => `queue ${shown(queue.name)} of vhost ${shown(queue.vhost)}`,
-    topics: () => null
+    topics: () => null,
+    bridges: (bridge: BridgeOption) => `bridge ${shown(bridge.name)}`
   }
   for (const [key, idOf] of Object.entries(identify)) {
     const entry = found.get(key)!

@@ -6,6 +6,7 @@
  * `MOTEMQ_LOG_LEVEL`. Numbers carry their unit in the name; wherever one is asked for, a text with a
  * unit (`10s`, `64 MiB`) is taken as well.
  */
+import type { BridgeOption } from './bridge-option.ts'
 import type { ListenerOption } from './listener-url.ts'
 import { IDENTITIES, TLS_VERSIONS } from './tls-option.ts'
 import type { QueueOption, TopicRuleOption, UserOption } from './structures.ts'
@@ -23,6 +24,9 @@ export type OptionKind =
   | 'users'
   | 'topics'
   | 'queues'
+  | 'bridges'
+
+const FILE_ONLY: ReadonlySet<OptionKind> = new Set(['users', 'topics', 'queues', 'bridges'])
 
 export class Option<V> {
   readonly kind: OptionKind
@@ -46,9 +50,9 @@ export class Option<V> {
     this.max = bounds.max ?? Number.MAX_SAFE_INTEGER
   }
 
-  /** Users, rules and queues are written in a file only. */
+  /** Users, rules, queues and bridges are written in a file only. */
   get isFileOnly(): boolean {
-    return this.kind === 'users' || this.kind === 'topics' || this.kind === 'queues'
+    return FILE_ONLY.has(this.kind)
   }
 }
 
@@ -227,7 +231,12 @@ export const OPTIONS = {
   limits: LIMITS,
   topics: new Option<readonly TopicRuleOption[]>('topics', [], 'topic rules of every user'),
   users: new Option<readonly UserOption[]>('users', [], 'users, beside those of `motemq users`'),
-  queues: new Option<readonly QueueOption[]>('queues', [], 'queues declared at the start')
+  queues: new Option<readonly QueueOption[]>('queues', [], 'queues declared at the start'),
+  bridges: new Option<readonly BridgeOption[]>(
+    'bridges',
+    [],
+    'far sides that messages are carried on to'
+  )
 } as const
 
 export interface OptionGroup {

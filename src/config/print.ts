@@ -1,4 +1,5 @@
 /** The effective options as text: each with its value and where it came from. Secrets are left out. */
+import type { BridgeOption } from './bridge-option.ts'
 import type { ListenerOption } from './listener-url.ts'
 import type { LoadedOptions } from './load.ts'
 import { NAMED_OPTIONS } from './options.ts'
@@ -50,6 +51,10 @@ function comment(line: string, source: string): string {
 function printable(key: string, item: unknown): unknown {
   if (key === 'listeners') {
     return printableListener(item as ListenerOption)
+  }
+  if (key === 'bridges') {
+    const { password, ...rest } = item as BridgeOption
+    return password === '' ? rest : { ...rest, password: '(hidden)' }
   }
   if (key === 'users') {
     const { name, tags, topics, resources, passwordHash } = item as UserOption

@@ -7,6 +7,7 @@ const LIVE: ReadonlySet<string> = new Set([
   'topics',
   'vhosts',
   'queues',
+  'bridges',
   'definitions',
   'log.level'
 ])
@@ -26,7 +27,7 @@ function textAt(options: Options, path: readonly string[]): string {
 
 /** What holds after a reload. */
 export function withLive(before: Options, next: Options): Options {
-  const { users, topics, vhosts, queues, definitions } = next
+  const { users, topics, vhosts, queues, bridges, definitions } = next
   const log = { ...before.log, level: next.log.level }
-  return { ...before, users, topics, vhosts, queues, definitions, log }
+  return { ...before, users, topics, vhosts, queues, bridges, definitions, log }
 }

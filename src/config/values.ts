@@ -2,6 +2,9 @@
 import type { Option } from './options.ts'
 import { shown } from './mistake.ts'
 
+/** What says how a value is read. */
+type Form = Pick<Option<unknown>, 'kind' | 'choices' | 'min' | 'max'>
+
 export type Parsed<V> =
   | { readonly ok: true; readonly value: V }
   | { readonly ok: false; readonly why: string }
@@ -28,7 +31,7 @@ const TIME_UNITS_MS: Readonly<Record<string, number>> = {
 }
 
 /** Reads a single value. Lists and structures are read by `structures.ts` and `listener-url.ts`. */
-export function parseValue(option: Option<unknown>, raw: unknown): Parsed<unknown> {
+export function parseValue(option: Form, raw: unknown): Parsed<unknown> {
   switch (option.kind) {
     case 'text':
       return parseText(raw)
@@ -66,6 +69,7 @@ export function parseValue(option: Option<unknown>, raw: unknown): Parsed<unknow
     case 'users':
     case 'topics':
     case 'queues':
+    case 'bridges':
       throw new TypeError(`${option.kind} is a list`)
   }
 }
@@ -109,7 +113,7 @@ function parseSeconds(raw: unknown): Parsed<number> {
   return parsed.ok && hasUnit ? good(parsed.value / 1000) : parsed
 }
 
-function bounded(option: Option<unknown>, parsed: Parsed<number>): Parsed<number> {
+function bounded(option: Form, parsed: Parsed<number>): Parsed<number> {
   if (!parsed.ok) return parsed
   const value = parsed.value
   if (!Number.isInteger(value)) return bad(`${value} is not whole`)
