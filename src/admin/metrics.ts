@@ -1,4 +1,5 @@
 /** `/metrics`: Prometheus' text exposition format 0.0.4. Names: `motemq_`, the unit, `_total` for counters. */
+import type { BridgeState, BridgeStatus } from '../broker/bridges.ts'
 import type { BrokerStats, QueueStats, StatsSource } from '../broker/stats.ts'
 import type { Route } from './router.ts'
 
@@ -65,6 +66,7 @@ export function writeMetrics(
   writeTraffic(text, stats)
   writeState(text, stats)
   writeQueues(text, queues)
+  if (stats.bridges.length > 0) writeBridges(text, stats.bridges)
   writeJournal(text, stats)
   writeProcess(text, stats)
   return text.toString()
@@ -162,6 +164,50 @@ function writeQueues(text: MetricsText, queues: readonly QueueStats[]): void {
     text.family(name, 'gauge', help)
     for (const queue of queues) {
       text.sample(name, queue[key], { vhost: queue.vhost, queue: queue.name })
+    }
+  }
+}
+
+const BRIDGE_STATES: readonly BridgeState[] = [
+  'connecting',
+  'running',
+  'stalled',
+  'backing-off',
+  'failed-config',
+  'paused'
+]
+
+function writeBridges(text: MetricsText, bridges: readonly BridgeStatus[]): void {
+  text.family('bridge_state', 'gauge', '1 for the state that a bridge is in.')
+  for (const { name, state } of bridges) {
+    for (const each of BRIDGE_STATES) {
+      text.sample('bridge_state', each === state ? 1 : 0, { bridge: name, state: each })
+    }
+  }
+  const families = [
+    ['bridge_messages', 'gauge', 'Messages that the far side has not confirmed.', 'messages'],
+    ['bridge_bytes', 'gauge', 'Bytes of them.', 'bytes'],
+    ['bridge_unconfirmed', 'gauge', 'Of them, those on their way.', 'unconfirmed'],
+    ['bridge_oldest_seconds', 'gauge', 'How long the oldest waits, at least.', 'oldestSeconds'],
+    ['bridge_sent_total', 'counter', 'Messages sent.', 'sentTotal'],
+    ['bridge_confirmed_total', 'counter', 'Messages confirmed.', 'confirmedTotal'],
+    ['bridge_refused_total', 'counter', 'Refusals by the far side.', 'refusedTotal'],
+    ['bridge_retried_total', 'counter', 'Messages sent again.', 'retriedTotal'],
+    [
+      'bridge_dead_lettered_total',
+      'counter',
+      'Messages given to a dead letter queue.',
+      'deadLetteredTotal'
+    ]
+  ] as const
+  for (const [name, type, help, key] of families) {
+    text.family(name, type, help)
+    for (const bridge of bridges) text.sample(name, bridge[key] ?? 0, { bridge: bridge.name })
+  }
+  text.family('bridge_dropped_total', 'counter', 'Messages given up, by reason.')
+  for (const { name, droppedTotal } of bridges) {
+    for (const [reason, count] of Object.entries(droppedTotal)) {
+      text.sample('bridge_dropped_total', count, { bridge: name, reason })
     }
   }
 }

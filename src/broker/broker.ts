@@ -20,6 +20,7 @@ import type { Journal } from '../journal/journal.ts'
 import { ByteWriter } from '../lib/byte-writer.ts'
 import type { Clock } from '../lib/clock.ts'
 import { DeadlineHeap } from '../lib/deadline-heap.ts'
+import type { BridgeControl } from './bridges.ts'
 import type { Publisher } from './consumer.ts'
 import { Counters } from './counters.ts'
 import { BrokerEvents } from './events.ts'
@@ -102,6 +103,8 @@ export class Broker implements Liveness {
   ticker: NodeJS.Timeout | null
   /** Says what there is below `$SYS`; null while that is off. */
   sys: SysReplays | null
+  /** What carries messages on; null while nothing is configured. */
+  bridges: BridgeControl | null
   /** What `view` reads a stored message into: true until it is asked again. */
   readonly stored: Message
   readonly writer: ByteWriter
@@ -146,6 +149,7 @@ export class Broker implements Liveness {
     this.isStopping = false
     this.ticker = null
     this.sys = null
+    this.bridges = null
     this.stored = new Message()
     this.writer = new ByteWriter()
     this.definedTicket = 0

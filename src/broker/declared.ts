@@ -7,6 +7,9 @@ import type { Broker } from './broker.ts'
 import { bindQueue } from './bindings.ts'
 import { declareQueue } from './queues.ts'
 
+/** What queues of bridges begin with. */
+export const BRIDGE_PREFIX = 'bridge.'
+
 export interface DeclaredQueueOption {
   readonly name: string
   readonly vhost: string
@@ -48,6 +51,27 @@ export function declareConfigured(broker: Broker, queues: readonly DeclaredQueue
       })
     }
   }
+}
+
+/**
+ * A queue that was in the file once stays; a line says that it is no longer there. Returns whether there are queues of
+ * bridges: those are the business of bridge/bridges.ts.
+ */
+export function noteUndeclared(broker: Broker, queues: readonly DeclaredQueueOption[]): boolean {
+  let hasBridges = false
+  const named = new Set(queues.map(queue => `${queue.vhost}\0${queue.name}`))
+  for (const vhost of broker.vhosts.values()) {
+    for (const queue of vhost.queues.values()) {
+      if (!queue.options.isConfigured || named.has(`${vhost.name}\0${queue.name}`)) continue
+      if (queue.name.startsWith(BRIDGE_PREFIX)) {
+        hasBridges = true
+        continue
+      }
+      const fields = { vhost: vhost.name, queue: queue.name }
+      broker.log.info(fields, 'this queue is no longer in the config file; it stays')
+    }
+  }
+  return hasBridges
 }
 
 function tableOf(values: Readonly<Record<string, string | number | boolean>>): FieldTable {

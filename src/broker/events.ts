@@ -9,6 +9,8 @@ export interface BrokerEventMap {
   queueDeleted: [{ vhost: string; name: string }]
   vhostCreated: [{ name: string }]
   vhostDeleted: [{ name: string }]
+  /** Null: there is no such bridge any more. */
+  bridgeState: [{ name: string; isUp: boolean | null }]
   diskLevel: [{ level: string }]
   journalFailed: [{ message: string }]
 }

@@ -59,6 +59,7 @@ export class Report implements StatsSource {
       deadLetteredTotal: counters.deadLettered,
       ...sums,
       delayed: this.#delayed(),
+      bridges: broker.bridges?.list() ?? [],
       retained: sumOver(state.vhosts.values(), ({ retained }) => retained.count),
       retainedBytes: sumOver(state.vhosts.values(), ({ retained }) => retained.bytes),
       journal: journal.stats,

@@ -4,6 +4,7 @@
  */
 import type { DeathReason } from '../core/death.ts'
 import type { DropReason } from '../core/errors.ts'
+import type { BridgeStatus } from './bridges.ts'
 import type { DiskLevel, JournalStats } from '../journal/journal.ts'
 
 export type Protocol = 'mqtt' | 'amqp'
@@ -79,6 +80,7 @@ export interface BrokerStats extends Traffic {
   readonly journalFailed: boolean
   readonly diskLevel: DiskLevel
   readonly loopLagP99Ms: number
+  readonly bridges: readonly BridgeStatus[]
 }
 
 /** Implemented by the broker (with what the server adds). */

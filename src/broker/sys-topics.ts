@@ -8,7 +8,9 @@ import { FORM_MQTT, Message } from '../core/message.ts'
 import type { Session, Subscription } from '../core/session.ts'
 import { filterMatches, hasWildcard } from '../core/topic.ts'
 import type { Vhost } from '../core/vhost.ts'
+import { bridgePayload, bridgeTopic } from './bridges.ts'
 import type { Broker } from './broker.ts'
+import type { BrokerEventMap } from './events.ts'
 import { ClientStates } from './client-states.ts'
 import { connectionOf, type SessionConnection } from './consumer.ts'
 import { giveDirect } from './group-member.ts'
@@ -65,6 +67,7 @@ export class SysTopics {
     if (this.#clients !== null) {
       this.#clients.onChange = (topic, payload) => this.#publishAll(topic, payload)
     }
+    this.#broker.events.on('bridgeState', this.#onBridge)
     this.#timer = setInterval(() => this.tick(), this.#options.intervalSeconds * MS_A_SECOND)
     this.#timer.unref()
   }
@@ -74,6 +77,7 @@ export class SysTopics {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#timer = null
     this.#clients?.close()
+    this.#broker.events.off('bridgeState', this.#onBridge)
   }
 
   /** One interval is over: what has changed is published to whoever subscribes. */
@@ -101,6 +105,10 @@ export class SysTopics {
   *#matching(filter: string): Generator<SysValue> {
     for (const value of this.#values()) {
       if (matches(filter, value.topic)) yield value
+    }
+    for (const { name, state } of this.#broker.bridges?.list() ?? []) {
+      const topic = bridgeTopic(name)
+      if (matches(filter, topic)) yield { topic, payload: bridgePayload(state) }
     }
     if (this.#clients === null) return
     for (const value of this.#clients.values()) {
@@ -134,6 +142,11 @@ export class SysTopics {
       heapBytesMax: this.#heapMax,
       clientsMax: this.#clientsMax
     })
+  }
+
+  readonly #onBridge = ({ name, isUp }: BrokerEventMap['bridgeState'][0]): void => {
+    const payload = isUp === null ? '' : isUp ? '1' : '0'
+    this.#publishAll(bridgeTopic(name), payload)
   }
 
   #publishAll(topic: string, payload: string): void {

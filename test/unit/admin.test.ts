@@ -67,6 +67,7 @@ const STATS: BrokerStats = {
   },
   journalFailed: false,
   diskLevel: 'yellow',
+  bridges: [],
   loopLagP99Ms: 2.5
 }
 
