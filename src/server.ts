@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
+import { bridgeRoutes } from './admin/bridges.ts'
 import { drainRoutes } from './admin/drain.ts'
 import { healthRoutes } from './admin/health.ts'
 import { AdminServer } from './admin/http.ts'
@@ -18,8 +19,9 @@ import { AmqpServer } from './amqp/server.ts'
 import { Hasher } from './auth/password.ts'
 import { UserAuthenticator } from './auth/user-authenticator.ts'
 import { makeUser, StoredUsers } from './auth/users.ts'
+import type { Bridges } from './bridge/bridges.ts'
 import { Broker } from './broker/broker.ts'
-import { declareConfigured } from './broker/declared.ts'
+import { declareConfigured, noteUndeclared } from './broker/declared.ts'
 import { Owner } from './broker/owner.ts'
 import { MemoryAlarm, memoryShare } from './broker/memory-alarm.ts'
 import { Report } from './broker/report.ts'
@@ -34,6 +36,7 @@ import { takesIdentities, tlsOfListeners } from './config/tls.ts'
 import { configuredVhosts, entryVhosts } from './config/vhost-names.ts'
 import type { Principal } from './core/principal.ts'
 import { realDisk } from './journal/disk.ts'
+import { readIdentity } from './journal/identity.ts'
 import type { Journal, Recovery } from './journal/journal.ts'
 import { openJournal } from './journal/log.ts'
 import { systemClock } from './lib/clock.ts'
@@ -163,6 +166,7 @@ class Server implements RunningServer {
   readonly #report: Report
   readonly #sys: SysTopics
   readonly #memory: MemoryAlarm
+  #bridges: Bridges | null = null
   #listeners: readonly Listener[] = []
   #adminSocket: { close(): Promise<void> } | null = null
   #isServing = false
@@ -260,7 +264,8 @@ class Server implements RunningServer {
     if (all.length > 0) throw new StartRefusedError(all)
     for (const warning of warnings) this.#log.warn(warning)
     declareConfigured(this.broker, options.queues)
-    this.#noteUndeclared()
+    const hasOldBridges = noteUndeclared(this.broker, options.queues)
+    await this.#configureBridges(options, hasOldBridges)
     await this.#journal.flush()
     this.#lag.start()
     this.#sys.start()
@@ -283,7 +288,8 @@ class Server implements RunningServer {
           vhosts: this.#vhosts,
           rabbitVersion: options.amqp.version
         }),
-        ...drainRoutes(this.#mqtt)
+        ...drainRoutes(this.#mqtt),
+        ...bridgeRoutes(this.broker)
       ],
       onBug: this.#onBug
     })
@@ -306,6 +312,7 @@ class Server implements RunningServer {
     for (const name of next.vhosts) putVhost(this.broker, name)
     declareConfigured(this.broker, next.queues)
     this.#options = withLive(before, next)
+    await this.#configureBridges(next, false)
     this.#vhosts.configure(configuredVhosts(this.#options))
     this.#store.configure(next.users, next.topics.length > 0)
     if (definitions !== null) {
@@ -315,6 +322,17 @@ class Server implements RunningServer {
     this.reloadTls()
     await this.#journal.flush()
     return needsRestart(before, next)
+  }
+
+  async #configureBridges(options: Options, hasOld: boolean): Promise<void> {
+    if (this.#bridges === null) {
+      if (options.bridges.length === 0 && !hasOld) return
+      // Imported here: a broker without bridges does without them.
+      const { openBridges } = await import('./bridge/open-bridges.ts')
+      const store = await readIdentity(realDisk, options.data, 'store')
+      this.#bridges = openBridges(this.broker, (store as Buffer).toString('hex'))
+    }
+    this.#bridges.configure(options.bridges)
   }
 
   /** Reads certificates and keys; a sentence for each that cannot be used. */
@@ -341,6 +359,7 @@ class Server implements RunningServer {
 
   async #stop(): Promise<void> {
     this.#isServing = false
+    await this.#bridges?.close()
     for (const listener of this.#listeners) listener.close()
     this.#lobby.close()
     this.#tls?.close()
@@ -452,18 +471,6 @@ class Server implements RunningServer {
       )
     }
     return refusals
-  }
-
-  /** A queue that was in the file once stays; a line says that it is no longer there. */
-  #noteUndeclared(): void {
-    const named = new Set(this.#options.queues.map(queue => `${queue.vhost}\0${queue.name}`))
-    for (const vhost of this.broker.vhosts.values()) {
-      for (const queue of vhost.queues.values()) {
-        if (!queue.options.isConfigured || named.has(`${vhost.name}\0${queue.name}`)) continue
-        const fields = { vhost: vhost.name, queue: queue.name }
-        this.#log.info(fields, 'this queue is no longer in the config file; it stays')
-      }
-    }
   }
 
   #counts() {

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { suggest } from '../lib/suggest.ts'
 import { VERSION } from '../lib/version.ts'
+import { addBridges } from './bridge-flags.ts'
 import { addCerts } from './certs-flags.ts'
 import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, endingOf, printLines } from './exit.ts'
 import { addDataFlags, addOptionFlags, readFlags } from './flags.ts'
@@ -85,6 +86,7 @@ function makeProgram(): Command {
   addPermissions(program)
   addPolicies(program)
   addDefinitions(program)
+  addBridges(program)
   addDrain(program)
   addConfig(program)
   addDemo(program)
