@@ -55,12 +55,31 @@ export function isCycle(deaths: readonly FieldTable[], queue: string): boolean {
   return false
 }
 
+/**
+ * One table for each queue and reason. RabbitMQ before 3.5 wrote one for each death, without a count: such ones are
+ * counted, as RabbitMQ does, so that a history does not grow without end.
+ */
 function deathsOf(headers: FieldTable): FieldTable[] {
   const value = fieldOf(headers, DEATHS)
   if (value?.type !== 'A') return []
+  const counts = new Map<string, number>()
   const deaths: FieldTable[] = []
-  for (const item of value.value) if (item.type === 'F') deaths.push(item.value)
-  return deaths
+  for (const item of value.value) {
+    if (item.type !== 'F') continue
+    const count = (counts.get(keyOf(item.value)) ?? 0) + 1
+    counts.set(keyOf(item.value), count)
+    if (count === 1) deaths.push(item.value)
+  }
+  return deaths.map(table => withCount(table, counts.get(keyOf(table))!))
+}
+
+function keyOf(table: FieldTable): string {
+  return `${textIn(table, 'queue')}\0${textIn(table, 'reason')}`
+}
+
+function withCount(table: FieldTable, count: number): FieldTable {
+  if (fieldOf(table, 'count') !== null) return table
+  return [['count', { type: 'l', value: BigInt(count) }], ...table]
 }
 
 function isOf(table: FieldTable, queue: string, reason: string): boolean {

@@ -1,7 +1,7 @@
 /** The headers of dead letters: RabbitMQ 3.10 wrote the orders and types that stand here. */
 import { describe, expect, it } from 'vitest'
 import { type Death, isCycle, recordDeath } from '../../src/core/death.ts'
-import type { FieldTable, FieldValue } from '../../src/core/field-table.ts'
+import { type FieldTable, type FieldValue, fieldOf } from '../../src/core/field-table.ts'
 import { MessageProperties } from '../../src/core/properties.ts'
 
 const DEATH: Death = {
@@ -52,6 +52,23 @@ describe('the headers of a dead letter', () => {
       1_700_000_000n
     ])
     expect([field(1, 'count'), field(1, 'queue')]).toEqual([1n, 'r'])
+  })
+
+  it('count what a RabbitMQ before 3.5 wrote once for each death', () => {
+    const legacy = (queue: string, random: string): FieldTable => [
+      ['reason', { type: 'S', value: 'expired' }],
+      ['queue', { type: 'S', value: queue }],
+      ['random', { type: 'S', value: random }]
+    ]
+    const properties = new MessageProperties()
+    const old = [legacy('a', '1'), legacy('b', '2'), legacy('a', '3'), legacy('a', '4')]
+    properties.headers = [
+      ['x-death', { type: 'A', value: old.map(value => ({ type: 'F', value })) }]
+    ]
+    const deaths = recordDeath(properties, { ...DEATH, queue: 'b' })
+    const line = (table: FieldTable): string =>
+      ['queue', 'count', 'random'].map(name => fieldOf(table, name)?.value).join(' ')
+    expect(deaths.map(line)).toEqual(['b 2 2', 'a 3 1'])
   })
 
   it('forget what is older than a hundred deaths', () => {
