@@ -15,18 +15,32 @@ requireProgram('python3:celery')('Celery', () => {
   let folder: string
   const workers: Running[] = []
 
+  /** Chords need results that stay. */
+  let backend = 'rpc://'
+
   function environment(): Record<string, string> {
     return {
       CELERY_BROKER: `amqp://guest:guest@127.0.0.1:${program.port('amqp')}//`,
-      CELERY_BACKEND: 'rpc://',
+      CELERY_BACKEND: backend,
       CELERY_FOLDER: folder,
       PYTHONPATH: SUPPORT,
       PYTHONDONTWRITEBYTECODE: '1'
     }
   }
 
-  async function startWorker(name: string): Promise<Running> {
-    const words = ['-m', 'celery', '-A', 'amqp_celery', 'worker', '-c', '2']
+  async function startWorker(name: string, processes: string): Promise<Running> {
+    const words = [
+      '-m',
+      'celery',
+      '-A',
+      'amqp_celery',
+      'worker',
+      '-c',
+      processes,
+      '-E',
+      '-Q',
+      'celery'
+    ]
     const worker = start(PYTHON, [...words, '-n', `${name}@test`, '-l', 'INFO'], {
       timeoutMs: 120_000,
       env: environment(),
@@ -47,7 +61,7 @@ requireProgram('python3:celery')('Celery', () => {
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'motemq-celery-'))
     program = await Program.start({ listen: ['amqp://127.0.0.1:0'] })
-    await startWorker('first')
+    await startWorker('first', '2')
   })
 
   afterAll(async () => {
@@ -66,13 +80,31 @@ requireProgram('python3:celery')('Celery', () => {
 
   it('controls its workers', async () => {
     await step('controls')
+    const words = ['-m', 'celery', '-A', 'amqp_celery', 'inspect', 'ping']
+    const options = { timeoutMs: 60_000, env: environment() }
+    const { stdout } = await start(PYTHON, words, options).result
+    expect(stdout).toContain('first@test: OK')
+    expect(stdout).toContain('1 node online.')
+  })
+
+  it('tells what becomes of its tasks as events', async () => {
+    await step('events')
   })
 
   it('gives the task of a worker that was killed to another one', async () => {
     await step('slow')
     workers[0]!.kill()
-    await startWorker('second')
+    backend = `file://${folder}`
+    await startWorker('second', '1')
     await step('slow_done')
+  })
+
+  it('does the urgent tasks first', async () => {
+    await step('priorities')
+  })
+
+  it("does a chord's body when all of its header is done", async () => {
+    await step('chords')
   })
 
   it('does every task although the broker is killed and starts again', async () => {
