@@ -7,15 +7,16 @@ import { type FieldTable, fieldOf, fieldTypeName } from '../core/field-table.ts'
 import { FORM_AMQP, type Message } from '../core/message.ts'
 import { mayResource, mayTopic } from '../core/permissions.ts'
 import { responseTopicIn } from '../core/reply-address.ts'
-import { swapSeparators } from '../core/topic.ts'
+import { isMqttTopic, swapSeparators } from '../core/topic.ts'
 import { MQTT_EXCHANGE } from '../core/vhost.ts'
 import type { AmqpChannel, ChannelConnection } from './channel.ts'
 import { findContent, found } from './codec/content.ts'
-import { syntaxError } from './codec/field-table.ts'
+import { RETAIN_HEADER, syntaxError } from './codec/field-table.ts'
 import { handReply, isReplyKey, isReplyQueue, withOwnReplyTo } from './direct-reply-to.ts'
 import { writeReturn } from './outbound.ts'
 import { accessRefused } from './explain.ts'
 import {
+  asksToRetain,
   decodeProperties,
   encodeProperties,
   parseExpiration,
@@ -125,6 +126,7 @@ function publishMessage(
   message.exchange = exchangeName
   readProperties(message, connection)
   let exchange = writableExchange(channel, exchangeName)
+  if (scanned.hasRetain) takeRetain(connection, message)
   if (scanned.replyToStart >= 0) nameReplyTo(channel, message)
   let isReply = false
   if (exchangeName === '' && message.key.startsWith(RESERVED_PREFIX)) {
@@ -205,6 +207,7 @@ function stage(
     key: message.key,
     isMandatory,
     isReply,
+    retain: message.retain,
     headers,
     moreKeys,
     qos: message.qos,
@@ -311,6 +314,19 @@ function badExpiration(text: string): string {
   if (!isNumber) return `invalid expiration '${text}': no_integer`
   if (rest !== '') return `invalid expiration '${text}': {leftover_string,"${rest}"}`
   return `invalid expiration '${text}': {value_negative,${digits}}`
+}
+
+/**
+ * `x-mqtt-retain`: as RETAIN over MQTT, where MQTT's exchange is published to under a key that is a topic. An empty body
+ * takes away what is retained.
+ */
+function takeRetain({ broker }: ChannelConnection, message: Message): void {
+  if (message.exchange !== MQTT_EXCHANGE) return
+  const headers = readHeaders(message.source, scanned.headersStart, scanned.headersEnd)
+  const value = fieldOf(headers, RETAIN_HEADER)
+  if (value === null || !asksToRetain(value)) return
+  if (isMqttTopic(swapSeparators(message.key), broker.limits)) message.retain = true
+  else broker.counters.drop('topic_not_mqtt')
 }
 
 /** The exchange, if it is there and the channel may publish to it; the last answer is remembered. */

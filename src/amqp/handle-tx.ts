@@ -74,17 +74,26 @@ function checkRoom(channel: AmqpChannel, tx: Transaction): void {
   const needs = new Map<Queue, Needs>()
   let needsDisk = false
   let bytes = 0
+  let retained = 0
   for (const staged of tx.publishes) {
     const { exchange, key, headers, moreKeys } = staged
     if (vhost.exchanges.get(exchange.name) !== exchange) continue
     const route = routeKey(broker, vhost, exchange, key, headers, moreKeys)
-    if (route.hasDurableQueue || route.hasLastingSession) needsDisk = true
+    if (route.hasDurableQueue || route.hasLastingSession || staged.retain) needsDisk = true
+    if (staged.retain) retained += staged.bytes.length
     bytes += staged.bytes.length
     for (const queue of route.queues) {
       if (queue.options.isBounded && queue.options.overflow !== 'drop-head') {
         need(needs, queue, staged.bytes.length - staged.propertiesEnd)
       }
     }
+  }
+  // Each counts as one more: what it replaces is not looked for.
+  if (retained > 0 && vhost.retained.bytes + retained > broker.limits.retainedBytesMax) {
+    throw new AmqpError(
+      REPLY.preconditionFailed,
+      'transaction refused: no room for retained messages'
+    )
   }
   if (needsDisk && broker.refusal !== 0) throw refused(broker.refusal)
   if (needsDisk && !broker.journal.hasRoomFor(bytes)) throw refused(ERROR_CODES.diskAlarm)

@@ -12,6 +12,7 @@ import { swapSeparators } from '../core/topic.ts'
 import {
   checked,
   checkTable,
+  RETAIN_HEADER,
   readTable,
   syntaxError,
   tableBytes,
@@ -54,6 +55,8 @@ export const scanned = {
   headersEnd: -1,
   /** The headers have CC or BCC. */
   hasCopies: false,
+  /** The headers have `RETAIN_HEADER`. */
+  hasRetain: false,
   /** Its length byte. */
   replyToStart: -1,
   expirationStart: -1,
@@ -68,6 +71,7 @@ export function scanProperties(buffer: Buffer, at: number, end: number): void {
   scanned.priority = 0
   scanned.headersStart = -1
   scanned.hasCopies = false
+  scanned.hasRetain = false
   scanned.replyToStart = -1
   scanned.expirationStart = -1
   scanned.userIdStart = -1
@@ -85,6 +89,7 @@ export function scanProperties(buffer: Buffer, at: number, end: number): void {
     at = checkTable(buffer, at, end)
     scanned.headersEnd = at
     scanned.hasCopies = checked.hasCopies
+    scanned.hasRetain = checked.hasRetain
   }
   if (flags & HAS_DELIVERY_MODE && at < end) scanned.deliveryMode = buffer[at++]!
   if (flags & HAS_PRIORITY && at < end) scanned.priority = buffer[at++]!
@@ -239,8 +244,15 @@ function takeHeaders(properties: MessageProperties, table: FieldTable, flags: nu
     } else if (name === PAYLOAD_FORMAT_HEADER && isPayloadFormat(value)) {
       // Whoever publishes it again may write the number as another type.
       properties.payloadFormat = integerOf(value)!
-    } else properties.headers.push([name, value])
+    } else if (name !== RETAIN_HEADER || !asksToRetain(value)) {
+      properties.headers.push([name, value])
+    }
   }
+}
+
+/** True, or what a client says instead that has no booleans. */
+export function asksToRetain(value: FieldValue): boolean {
+  return value.value === true || value.value === 'true' || integerOf(value) === 1
 }
 
 function isPayloadFormat(value: FieldValue): boolean {

@@ -21,6 +21,7 @@ export interface StagedPublish {
   readonly isMandatory: boolean
   /** The key is that of a channel that awaits direct replies. */
   readonly isReply: boolean
+  readonly retain: boolean
   readonly headers: FieldTable | null
   /** CC and BCC. */
   readonly moreKeys: readonly string[] | null
@@ -98,7 +99,7 @@ export function openStaged(staged: StagedPublish, message: Message, nowMs: numbe
   message.renew()
   message.compose(bytes, staged.key, keyEnd, propertiesEnd)
   message.qos = staged.qos
-  message.retain = false
+  message.retain = staged.retain
   message.priority = staged.priority
   message.expiresAt = expiresInMs === 0 ? 0 : nowMs + expiresInMs
   message.exchange = staged.exchangeName

@@ -170,7 +170,7 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
   const needsDisk =
     route.hasDurableQueue ||
     (message.qos > 0 && route.hasLastingSession) ||
-    isRetained(message) ||
+    message.retain ||
     inbound?.isLasting
   const refusal = needsDisk ? refusalOf(broker, message) : broker.refusal
   const lasts = refusal === 0
@@ -181,9 +181,9 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
       broker.counters.drop(reason)
       return -refusal
     }
-    if (isRetained(message)) broker.counters.drop(reason)
+    if (message.retain) broker.counters.drop(reason)
   }
-  if (isRetained(message) && lasts && !hasRetainedRoom(broker, message, publisher)) {
+  if (message.retain && lasts && !hasRetainedRoom(broker, message, publisher)) {
     broker.counters.drop('retained_quota')
     return -ERROR_CODES.quotaExceeded
   }
@@ -192,7 +192,7 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
     route.only === null
       ? !addAll(broker, message, route, lasts)
       : !addQueue(broker, message, route.only, lasts)
-  const retains = lasts && isRetained(message)
+  const retains = lasts && message.retain
   if (!broker.matched && !retains) countUnmatched(broker, route.detour)
   // Refused: the publisher's packet identifier is free again, nothing of it may stay.
   const ticket = store(broker, message, publisher, isRejected ? null : inbound, retains)
@@ -292,11 +292,6 @@ function refusalOf(broker: Broker, message: Message): number {
   return broker.journal.hasRoomFor(messageBytesMax(message)) ? 0 : ERROR_CODES.diskAlarm
 }
 
-/** Only what a client publishes with RETAIN over MQTT takes a slot. */
-function isRetained(message: Message): boolean {
-  return message.retain && message.form === FORM_MQTT
-}
-
 function hasRetainedRoom(broker: Broker, message: Message, publisher: Publisher): boolean {
   const { retained } = publisher.vhost
   const bytes = message.payloadEnd - message.payloadStart
@@ -305,7 +300,7 @@ function hasRetainedRoom(broker: Broker, message: Message, publisher: Publisher)
   const hasPlace =
     retained.count < retainedMax && retained.tree.nodes < retainedMax * RETAINED_NODES_A_TOPIC
   if (hasPlace && retained.bytes + bytes <= retainedBytesMax) return true
-  const old = retained.get(message.key)
+  const old = retained.get(message.topicText())
   return old !== null && retained.bytes - old.bytes + bytes <= retainedBytesMax
 }
 

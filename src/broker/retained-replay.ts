@@ -7,7 +7,7 @@ import { ENTRY_QOS_SHIFT, ENTRY_RETAIN, UNACKED } from '../core/queue-entry.ts'
 import { entryFlags } from '../core/records/message.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeRetainedClear } from '../core/records/retained.ts'
-import type { Message } from '../core/message.ts'
+import { FORM_MQTT, type Message } from '../core/message.ts'
 import type { RetainedSlot } from '../core/retained.ts'
 import type { Session, Subscription } from '../core/session.ts'
 import type { TopicCursor, TopicEntry } from '../core/topic-tree.ts'
@@ -181,7 +181,7 @@ class RetainedReplay implements BlockWaiter, TurnTask {
       clearExpired(broker, this.#vhost, slot.topic)
       return OFFERED
     }
-    broker.stored.key = slot.topic
+    if (broker.stored.form === FORM_MQTT) broker.stored.key = slot.topic
     return this.#send(broker.stored)
   }
 

@@ -217,13 +217,14 @@ function retain(
 ): void {
   const bytes = message.payloadEnd - message.payloadStart
   const vhost = publisher.vhost.name
+  const topic = message.topicText()
   if (bytes === 0) {
-    broker.state.clearRetained(vhost, message.key)
+    broker.state.clearRetained(vhost, topic)
     return
   }
   const share = shareFlags(count + 1)
   const { retainedSequence } = broker.state
-  const slot = new RetainedSlot(message.key, segment, offset, bytes, share, retainedSequence)
+  const slot = new RetainedSlot(topic, segment, offset, bytes, share, retainedSequence)
   if (message.isAwaited) slot.ticket = broker.journal.ticket
   broker.state.setRetained(vhost, slot)
 }

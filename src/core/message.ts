@@ -5,6 +5,8 @@
  * encoded as the publisher's protocol wrote them, so that in = out costs nothing and loses nothing.
  */
 
+import { swapSeparators } from './topic.ts'
+
 export type MessageForm = 0 | 1
 /** Key with `/`; properties: MQTT 5 property bytes without their length, PUBLISH's only (MQTT-3.3.2.3). */
 export const FORM_MQTT: MessageForm = 0
@@ -94,6 +96,12 @@ export class Message {
   keyText(): string {
     if (this.key === '') this.key = this.source.toString('utf8', this.keyStart, this.keyEnd)
     return this.key
+  }
+
+  /** The key in topic form, as MQTT has it. */
+  topicText(): string {
+    const text = this.keyText()
+    return this.form === FORM_AMQP ? swapSeparators(text) : text
   }
 
   /** The same with bytes of its own, which outlive the turn. */

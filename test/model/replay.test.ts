@@ -363,6 +363,7 @@ const VERBS = {
     const key = exchange === '' ? pick(QUEUES, a) : pick(KEYS, a)
     const backend = new Backend(run.rig)
     const count = a % 6 === 0 ? 300 : a % 6 === 1 ? 40 : 1
+    backend.retain = exchange === 'amq.topic' && count === 1
     for (let left = count; left > 0; left--) {
       backend.publish(
         exchange,

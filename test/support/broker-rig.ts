@@ -438,6 +438,8 @@ export class Backend implements Publisher {
   readonly clientId = ''
   readonly vhost: Vhost
   readonly session = null
+  /** What it publishes is retained. */
+  retain = false
 
   constructor(rig: Rig, vhost = rig.vhost) {
     this.rig = rig
@@ -455,6 +457,7 @@ export class Backend implements Publisher {
   ): number {
     const message = headers === null ? messageOf(key, payload) : withHeaders(key, payload, headers)
     message.form = FORM_AMQP
+    message.retain = this.retain
     message.priority = priority
     if (expiresAt > 0) message.expiresAt = expiresAt
     message.qos = 1

@@ -46,8 +46,11 @@ for (const type of [T_INT64, T_INT64_OF_0_9_1, T_DOUBLE, T_TIMESTAMP]) SIZES[typ
 SIZES[T_DECIMAL] = 5
 for (const type of [T_STRING, T_BYTES, T_ARRAY, T_TABLE]) SIZES[type] = -1
 
-/** Whether the table that `checkTable` walked last has a `CC` or `BCC` at its top. */
-export const checked = { hasCopies: false }
+/** Headers of MQTT's RETAIN: see handle-publish.ts. */
+export const RETAIN_HEADER = 'x-mqtt-retain'
+
+/** Whether the table that `checkTable` walked last has a `CC` or `BCC`, or a `RETAIN_HEADER`, at its top. */
+export const checked = { hasCopies: false, hasRetain: false }
 
 /**
  * Checks the table that starts at `at` (its length included) and returns the offset behind it.
@@ -55,6 +58,7 @@ export const checked = { hasCopies: false }
  */
 export function checkTable(buffer: Buffer, at: number, end: number, depth = 0): number {
   checked.hasCopies = false
+  checked.hasRetain = false
   return checkItems(buffer, at, end, depth, true)
 }
 
@@ -72,7 +76,7 @@ function checkItems(
   at += 4
   while (at < stop) {
     if (isTable) {
-      if (depth === 0 && isCopies(buffer, at)) checked.hasCopies = true
+      if (depth === 0) noteName(buffer, at)
       at += 1 + buffer[at]!
     }
     if (at >= stop) throw syntaxError('field table cut short')
@@ -92,11 +96,22 @@ function checkItems(
   return stop
 }
 
-/** The name at `at` is `CC` or `BCC`. */
-function isCopies(buffer: Buffer, at: number): boolean {
+/** The name at `at`: is it one that the broker acts on? */
+function noteName(buffer: Buffer, at: number): void {
   const bytes = buffer[at]!
-  if (bytes === 3) return buffer[at + 1] === 0x42 && buffer[at + 2] === C && buffer[at + 3] === C
-  return bytes === 2 && buffer[at + 1] === C && buffer[at + 2] === C
+  if (bytes === 3) {
+    if (buffer[at + 1] === 0x42 && buffer[at + 2] === C && buffer[at + 3] === C) {
+      checked.hasCopies = true
+    }
+  } else if (bytes === 2) {
+    if (buffer[at + 1] === C && buffer[at + 2] === C) checked.hasCopies = true
+  } else if (bytes === RETAIN_HEADER.length && isRetainName(buffer, at + 1)) {
+    checked.hasRetain = true
+  }
+}
+
+function isRetainName(buffer: Buffer, at: number): boolean {
+  return buffer.toString('latin1', at, at + RETAIN_HEADER.length) === RETAIN_HEADER
 }
 
 /** Reads the table that starts at `at`, its length included. Throws 502 as `checkTable` does. */

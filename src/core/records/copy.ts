@@ -73,7 +73,7 @@ export function retainedAt(
   offset: number
 ): RetainedSlot | null {
   if (record.retainedSequence === 0) return null
-  const slot = state.vhost(record.vhost)?.retained.get(message.keyText()) ?? null
+  const slot = state.vhost(record.vhost)?.retained.get(message.topicText()) ?? null
   return slot !== null && slot.segment === segment && slot.offset === offset ? slot : null
 }
 

@@ -413,7 +413,7 @@ export function applyMessage(
     else isKnown = state.openInbound(record.sessionId, record.packetId, 0)
   }
   if (record.retainedSequence > 0) {
-    const topic = buffer.toString('utf8', message.keyStart, message.keyEnd)
+    const topic = message.topicText()
     // Also a value that was cleared took a number: none is used twice.
     state.retainedSequence = Math.max(state.retainedSequence, record.retainedSequence)
     if (bytes === 0) state.clearRetained(record.vhost, topic)
