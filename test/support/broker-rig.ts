@@ -395,13 +395,7 @@ export function messageOf(topic: string, payload: string | Buffer): Message {
   const key = Buffer.from(topic)
   const message = new Message()
   message.renew()
-  message.source = Buffer.concat([key, Buffer.from(payload)])
-  message.key = topic
-  message.keyEnd = key.length
-  message.propertiesStart = key.length
-  message.propertiesEnd = key.length
-  message.payloadStart = key.length
-  message.payloadEnd = message.source.length
+  message.compose(Buffer.concat([key, Buffer.from(payload)]), topic, key.length, key.length)
   message.form = FORM_MQTT
   return message
 }
