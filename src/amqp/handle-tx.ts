@@ -7,7 +7,8 @@ import { routeKey } from '../broker/routing.ts'
 import { beginTransaction, endTransaction } from '../broker/transaction.ts'
 import { ERROR_CODES } from '../core/errors.ts'
 import { FORM_AMQP } from '../core/message.ts'
-import type { Queue } from '../core/queue.ts'
+import { heldBytesOf, waitingOf } from '../core/held.ts'
+import { type Queue, readyBytesOf } from '../core/queue.ts'
 import type { AmqpChannel } from './channel.ts'
 import { encodeMethod, TX } from './codec/methods.ts'
 import { publishReply, publishRouted } from './handle-publish.ts'
@@ -108,8 +109,11 @@ function need(needs: Map<Queue, Needs>, queue: Queue, bytes: number): void {
   its.messages++
   its.bytes += bytes
   const { messagesMax, bytesMax } = queue.options
-  const isFull = messagesMax >= 0 && queue.readyCount + its.messages > messagesMax
-  if (isFull || (bytesMax >= 0 && queue.readyBytes + its.bytes > bytesMax)) {
+  const isFull = messagesMax >= 0 && waitingOf(queue) + its.messages > messagesMax
+  if (
+    isFull ||
+    (bytesMax >= 0 && readyBytesOf(queue) + heldBytesOf(queue) + its.bytes > bytesMax)
+  ) {
     throw new AmqpError(
       REPLY.preconditionFailed,
       `transaction refused: no room in queue '${queue.name}' in vhost '${queue.vhost}'`

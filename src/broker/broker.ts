@@ -86,7 +86,7 @@ export class Broker implements Liveness {
   /** Hands an answer to an AMQP channel that awaits it under this name. Null: there is no AMQP. */
   answerChannel: ((vhost: Vhost, name: string, message: Message) => boolean) | null
   /** One turn's work in the life of a queue: set at a start, see dead-letter.ts. */
-  bury: (life: Life) => void
+  bury: (life: Life, most: number) => number
   /** After publish: some queue, session or subscription matched. */
   matched: boolean
   /** Who publishes may be made to wait for the next turn. */
@@ -138,7 +138,7 @@ export class Broker implements Liveness {
     this.propertyDecoders = []
     this.propertyEncoders = []
     this.answerChannel = null
-    this.bury = () => undefined
+    this.bury = () => 0
     this.matched = false
     this.turns = new PublishTurns()
     this.refusal = 0

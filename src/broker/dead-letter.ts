@@ -28,9 +28,6 @@ import { propertiesOf, rewrite, routingKeyOf } from './rewrite.ts'
 import { routeKey } from './routing.ts'
 import { LEAVING, leaving } from './store.ts'
 
-/** Messages of one queue in one turn, however many queues there are: some milliseconds. */
-const BUDGET = 256
-
 /** What a step came to. */
 const DONE = 0
 const NO_MORE = 1
@@ -46,27 +43,25 @@ const REFUSED = 2
 
 const letter = new Message()
 
-/** One turn's work in a queue's life. */
-export function bury(life: QueueLife): void {
+/** At most so many steps of the work in a queue's life; returns how many it took. */
+export function bury(life: QueueLife, most: number): number {
   const { broker, queue } = life
-  if (life.isLoading || broker.isStopping) return
-  if (queue.isDurable && broker.journal.failed) return
-  // As many leave as publishers can make die in a turn.
-  const waiting = life.dead.size + life.refused.size
-  const budget = Math.max(BUDGET, queueClockOf(broker).takeRest(waiting))
-  for (let left = budget; left > 0; left--) {
+  if (life.isLoading || broker.isStopping) return 0
+  if (queue.isDurable && broker.journal.failed) return 0
+  for (let done = 0; done < most; done++) {
     const step = stepOf(life)
-    if (step === WAITS) return
+    if (step === WAITS) return done
     if (step === NO_MORE) {
       // Consumers that met an expired head stopped there. Asked for nothing they would ask for a look again.
       if (life.hasWorked) ready(broker, queue)
       life.hasWorked = false
-      return
+      return done
     }
     life.hasWorked = true
     broker.turns.deliveries++
   }
   life.schedule()
+  return most
 }
 
 function stepOf(life: QueueLife): number {
@@ -177,7 +172,11 @@ function letHeldGo(life: QueueLife): number {
   if (queue.held === null || queue.held.next > broker.nowMs) {
     life.isHeldDue = false
     armHeld(life)
-  } else letFirstGo(broker, queue)
+  } else {
+    letFirstGo(broker, queue)
+    // What came meanwhile may have taken its place.
+    life.isOver = queue.options.isBounded
+  }
   return DONE
 }
 

@@ -1,12 +1,21 @@
 /** When something is due in a queue: one timer for all of them, on store time (journal.md §3). */
 import { Deadline, DeadlineHeap } from '../lib/deadline-heap.ts'
+import { Fifo } from '../lib/fifo.ts'
 import type { Broker, Timed } from './broker.ts'
 import type { KeptLetters } from './kept-letters.ts'
 
 /** Deadlines that are looked at in one turn. */
 const DUE_A_TURN = 512
-/** Dead messages that leave in one turn, all queues together: as many as publishers may bring (publish-turns.ts). */
-const DEAD_A_TURN = 4_096
+/** Steps of the work of queues in one turn, all together: a dead letter, the dearest, takes some 10 µs. */
+const STEPS_A_TURN = 768
+/** A queue that has work gets so many at least, if any are left. */
+const STEPS_MIN = 16
+
+/** What is to be done in a queue. */
+export interface QueueWork {
+  /** At most so many steps; returns how many it took. */
+  work(most: number): number
+}
 /** A timer is set for no longer: store time may run ahead of it. */
 const TIMER_MS_MAX = 60_000
 
@@ -25,8 +34,9 @@ class QueueClock {
   #timer: NodeJS.Timeout | null
   /** What the timer is set for. */
   #setFor: number
-  /** Of `DEAD_A_TURN`. */
-  #rest: number
+  /** Queues that have work, in their order: whoever needs more stands behind the others again. */
+  readonly #waiting: Fifo<QueueWork>
+  #isWorking: boolean
 
   constructor(broker: Broker) {
     this.kept = new Set()
@@ -36,7 +46,8 @@ class QueueClock {
     this.#heap = new DeadlineHeap()
     this.#timer = null
     this.#setFor = Number.POSITIVE_INFINITY
-    this.#rest = DEAD_A_TURN
+    this.#waiting = new Fifo()
+    this.#isWorking = false
   }
 
   get size(): number {
@@ -74,18 +85,25 @@ class QueueClock {
     for (const kept of this.kept) kept.changed()
   }
 
-  /** Up to `count` of the messages that may still leave in this turn. */
-  takeRest(count: number): number {
-    if (count === 0) return 0
-    if (this.#rest === DEAD_A_TURN) setImmediate(restore, this)
-    const taken = Math.min(count, this.#rest)
-    this.#rest -= taken
-    return taken
+  /** It has work, and is not known to have. */
+  schedule(queue: QueueWork): void {
+    this.#waiting.push(queue)
+    if (this.#isWorking) return
+    this.#isWorking = true
+    setImmediate(work, this)
   }
 
-  /** A turn has begun. */
-  restore(): void {
-    this.#rest = DEAD_A_TURN
+  /** One turn: bounded, however many queues have work and however much it is. */
+  work(): void {
+    const waiting = this.#waiting
+    let left = STEPS_A_TURN
+    for (let count = waiting.size; count > 0 && left > 0; count--) {
+      const share = Math.max(STEPS_MIN, Math.floor(left / count))
+      // To ask costs, too.
+      left -= 1 + waiting.shift()!.work(share)
+    }
+    this.#isWorking = waiting.size > 0
+    if (this.#isWorking) setImmediate(work, this)
   }
 
   /** Bounded: a hundred thousand queues that are due at once must not stop everybody. */
@@ -134,6 +152,6 @@ function run(clock: QueueClock): void {
   clock.run()
 }
 
-function restore(clock: QueueClock): void {
-  clock.restore()
+function work(clock: QueueClock): void {
+  clock.work()
 }

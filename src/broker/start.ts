@@ -30,7 +30,7 @@ export function startBroker(broker: Broker): void {
   dropUnfinished(broker)
   if (broker.journal.level === 'red') broker.diskAlarm = true
   broker.judge()
-  broker.bury = life => bury(life as QueueLife)
+  broker.bury = (life, most) => bury(life as QueueLife, most)
   for (const vhost of broker.vhosts.values()) {
     if (vhost.policies.size + vhost.operatorPolicies.size > 0) applyPolicies(broker, vhost)
   }

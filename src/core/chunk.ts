@@ -8,7 +8,8 @@ import {
   ENTRY_STATE,
   READY,
   RELEASED,
-  SETTLED
+  SETTLED,
+  shareOf
 } from './queue-entry.ts'
 import { MEMORY } from './slabs.ts'
 
@@ -90,6 +91,33 @@ export function grow(chunk: Chunk): void {
   chunk.words = words
 }
 
+/**
+ * What the unsettled entries of a chunk in memory are charged with, of all up to `upTo` but `except`: segment, bytes,
+ * segment, bytes … Neighbours in one segment of the journal are one pair; a block in memory counts its entries.
+ */
+export function chargesOf(
+  chunk: Chunk,
+  upTo = Number.MAX_SAFE_INTEGER,
+  except: ReadonlySet<number> = NO_SEQUENCES
+): number[] {
+  const words = chunk.words!
+  const charges: number[] = []
+  let segment = 0
+  for (let i = 0; i < chunk.count && chunk.start + i <= upTo; i++) {
+    const at = i * WORDS
+    const flags = words[at + 3]!
+    if ((flags & ENTRY_STATE) === SETTLED) continue
+    if (words[at] === 0 || (except.size > 0 && except.has(chunk.start + i))) continue
+    const bytes = shareOf(words[at + 2]!, flags)
+    if (words[at] === segment && segment < MEMORY) charges[charges.length - 1]! += bytes
+    else {
+      segment = words[at]!
+      charges.push(segment, bytes)
+    }
+  }
+  return charges
+}
+
 /** The state of an entry of a cold chunk, as far as it changed since; else READY. */
 export function coldState(chunk: Chunk, sequence: number): number {
   const patches = chunk.patches
@@ -151,6 +179,7 @@ export function isCoolable(chunk: Chunk, moves: ReadonlyMap<number, unknown> | n
 }
 
 const NO_SHARES: number[] = []
+const NO_SEQUENCES: ReadonlySet<number> = new Set()
 
 /** Payload bytes of what is not settled. */
 export function liveBytes(words: Uint32Array, count: number): number {

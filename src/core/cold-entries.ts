@@ -4,6 +4,7 @@
  */
 import {
   applyPatch,
+  chargesOf,
   type Chunk,
   coldReleased,
   coldState,
@@ -71,6 +72,29 @@ export class ColdEntries extends Entries {
     const chunk = this.coldChunkOf(sequence)!
     chunk.patches ??= []
     chunk.patches.push(sequence, 0, 0, 0, flags)
+  }
+
+  /**
+   * Ends all of a chunk in memory up to `upTo`, but those in `except`: in one go, of very many. Returns what they were
+   * charged with, by segment.
+   */
+  finishChunk(chunk: Chunk, upTo: number, except: ReadonlySet<number>): number[] {
+    const charges = chargesOf(chunk, upTo, except)
+    const words = chunk.words!
+    const hasSome = except.size > 0
+    for (let i = 0; i < chunk.count && chunk.start + i <= upTo; i++) {
+      const at = i * WORDS + 3
+      const state = words[at]! & ENTRY_STATE
+      if (state === SETTLED || (hasSome && except.has(chunk.start + i))) continue
+      if (state === READY) {
+        this.readyCount--
+        this.readyBytes -= words[at - 1]!
+      } else this.unackedCount--
+      words[at] = SETTLED
+      chunk.live--
+    }
+    if (chunk.live === 0) this.drop(chunk)
+    return charges
   }
 
   /** A chunk without live entries goes, unless it is the last and small: that one is filled further. */

@@ -3,7 +3,7 @@
  * to the segment in which its message lies, and a cold chunk to that of its index, so that a segment is known to
  * be empty when all that it is charged with was released.
  */
-import type { Chunk } from './chunk.ts'
+import { type Chunk, chargesOf } from './chunk.ts'
 import { DueEntries } from './due-entries.ts'
 import type { Liveness } from './liveness.ts'
 import type { Queue } from './queue.ts'
@@ -120,8 +120,12 @@ export class QueueContents {
       count += chunk.live
       this.dropCold(queue, chunk)
     }
-    for (let at = queue.after(0); at > 0 && at <= upTo; at = queue.after(at)) {
-      if (!except.has(at) && this.settleEntry(queue, at)) count++
+    for (const chunk of [...queue.chunks]) {
+      if (chunk.start > upTo) break
+      if (chunk.words === null) continue
+      const before = chunk.live
+      this.#release(queue.finishChunk(chunk, upTo, except))
+      count += before - chunk.live
     }
     this.forgetFinished(queue)
     return count
@@ -129,13 +133,9 @@ export class QueueContents {
 
   /** Ends all that a queue holds. */
   protected releaseAll(queue: Queue): void {
-    for (const chunk of [...queue.chunks]) {
+    for (const chunk of queue.chunks) {
       if (chunk.words === null) this.#releaseCold(chunk)
-    }
-    for (let at = queue.after(0); at > 0; at = queue.after(at)) {
-      if (queue.segment !== 0) {
-        this.liveness.release(queue.segment, shareOf(queue.bytes, queue.flags))
-      }
+      else this.#release(chargesOf(chunk))
     }
     queue.clear()
     this.heldCount -= queue.held?.count ?? 0
@@ -192,9 +192,12 @@ export class QueueContents {
     queue.dropCold(chunk)
   }
 
+  #release(charges: readonly number[]): void {
+    for (let i = 0; i < charges.length; i += 2) this.liveness.release(charges[i]!, charges[i + 1]!)
+  }
+
   #releaseCold(chunk: Chunk): void {
-    const shares = chunk.shares
-    for (let i = 0; i < shares.length; i += 2) this.liveness.release(shares[i]!, shares[i + 1]!)
+    this.#release(chunk.shares)
     this.liveness.release(chunk.segment, chunk.count * INDEX_ENTRY_BYTES)
     this.#chargePatches(chunk, false)
   }

@@ -35,7 +35,7 @@ export abstract class GatewayBase<Client extends { destroy(): void }> {
       principalOf
     })
     this.broker.attach(this.journal)
-    this.broker.bury = life => bury(life as QueueLife)
+    this.broker.bury = (life, most) => bury(life as QueueLife, most)
     this.journal.onDurable = ticket => {
       for (const publisher of [...this.broker.waiting]) publisher.onDurable(ticket)
       unhold(this.broker, ticket)

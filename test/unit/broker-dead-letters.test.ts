@@ -252,15 +252,44 @@ describe('a message that came over MQTT', () => {
   })
 })
 
-it('leave a full queue as fast as publishers make them die', async () => {
+it('leave a full queue as fast as publishers make them die, each in turns that are short', async () => {
   const queue = declare('q', { 'x-max-length': 10, ...DEAD })
   declare('d', { 'x-max-length': 10 })
+  const late = { onTurn: () => undefined }
+  const { turns: publishing } = rig.broker
+  let published = 0
   for (let turn = 0; turn < 20; turn++) {
-    for (let i = 0; i < 2_000; i++) backend.publish('', 'q', 'x', false)
+    publishing.end()
+    for (; publishing.mayGoOn(late); published++) backend.publish('', 'q', 'x', false)
+    const before = rig.broker.counters.deadLettered.maxlen
     await turns(1)
-    expect(queue.unackedCount).toBeLessThanOrEqual(4_000)
+    expect(rig.broker.counters.deadLettered.maxlen - before).toBeLessThanOrEqual(2 * 768)
+    expect(queue.unackedCount).toBeLessThanOrEqual(2_000)
   }
+  expect(published).toBeGreaterThan(20 * 400)
   await rig.pass(0)
   await turns(4)
   expect([queue.unackedCount, ready('q'), ready('d')]).toEqual([0, 10, 10])
+})
+
+it('leave very many queues in short turns, all of them alike', async () => {
+  declare('d')
+  const queues = Array.from({ length: 200 }, (_, i) =>
+    declare(`q${i}`, { 'x-message-ttl': 1_000, ...DEAD })
+  )
+  for (const { name } of queues) for (let i = 0; i < 50; i++) backend.publish('', name, 'x', false)
+  rig.clock.advance(1_001)
+  await turns(2)
+  queueClockOf(rig.broker).run()
+  const dead = (): number => rig.broker.counters.deadLettered.expired
+  let most = 0
+  for (let turn = 0; turn < 3_000 && dead() < 10_000; turn++) {
+    const before = dead()
+    await turns(1)
+    most = Math.max(most, dead() - before)
+    const left = queues.map(queue => queue.readyCount)
+    if (dead() > 4_000 && dead() < 5_000) expect(Math.min(...left)).toBeGreaterThan(0)
+  }
+  expect([dead(), ready('d')]).toEqual([10_000, 10_000])
+  expect(most).toBeLessThanOrEqual(2 * 768)
 })
