@@ -5,7 +5,7 @@
 import type { Logger } from 'pino'
 import type { Broker } from '../broker/broker.ts'
 import type { Publisher } from '../broker/consumer.ts'
-import { cancel } from '../broker/consumers.ts'
+import { cancelAll } from '../broker/consumers.ts'
 import { allBack, putBack, reject, requeue, settle } from '../broker/settle.ts'
 import type { Exchange } from '../core/exchange.ts'
 import type { Message } from '../core/message.ts'
@@ -21,13 +21,14 @@ import { type FrameTarget, writeConfirm } from './outbound.ts'
 import { FAIL, type Outcome, REQUEUE, SETTLE } from './outcome.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 import type { DeliveryAges } from './delivery-ages.ts'
+import type { ChannelRooms } from './channel-room.ts'
 import type { Transaction } from './transaction.ts'
 import { Unacked } from './unacked.ts'
 
 /** What a channel asks of its connection. */
 export interface ChannelConnection extends Publisher, FrameTarget {
   readonly broker: Broker
-  readonly context: ReplyConsumers
+  readonly context: ReplyConsumers & { readonly channelRooms: ChannelRooms }
   readonly log: Logger
   readonly client: ClientCapabilities
   /** Largest payload of a frame that we take. */
@@ -137,7 +138,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.id = id
     this.isClosing = false
     this.isClosed = false
-    this.assembler = new ContentAssembler()
+    this.assembler = new ContentAssembler(connection.context.channelRooms.of(connection))
     this.confirms = null
     this.hasReadyConfirms = false
     this.tx = null
@@ -419,19 +420,20 @@ export class AmqpChannel implements Publisher, ConfirmSink {
 
   // End
 
-  /** Of a whole connection first, so that none of them is given what another one gives back. */
-  cancelConsumers(): void {
+  /** Its consumers go into `into`, cancelled; their queues are told by the caller. */
+  takeConsumers(into: ChannelConsumer[]): void {
     this.replyConsumer?.end()
-    const consumers = [...this.consumers.values()]
+    for (const consumer of this.consumers.values()) {
+      consumer.isCancelled = true
+      into.push(consumer)
+    }
     this.consumers.clear()
-    for (const consumer of consumers) consumer.isCancelled = true
-    for (const consumer of consumers) cancel(this.connection.broker, consumer.queue, consumer)
   }
 
   /** Cancels the consumers and gives back what is open. Nothing is sent. Idempotent. */
   close(): void {
     if (this.isClosed) return
-    this.cancelConsumers()
+    cancelConsumers(this.connection.broker, [this])
     this.isClosed = true
     this.assembler.reset()
     if (this.tx !== null) this.rollback(this.tx)
@@ -445,6 +447,13 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.owed.length = 0
     this.stopWaiting()
   }
+}
+
+/** Of a whole connection at once, so that none of them is given what another one gives back. */
+export function cancelConsumers(broker: Broker, channels: Iterable<AmqpChannel>): void {
+  const consumers: ChannelConsumer[] = []
+  for (const channel of channels) channel.takeConsumers(consumers)
+  cancelAll(broker, consumers)
 }
 
 function unknownTag(tag: number): AmqpError {

@@ -15,7 +15,8 @@ import type { PropertiesDecoder } from '../core/properties.ts'
 import type { Session } from '../core/session.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { PeerSocket, SocketHandler } from '../net/socket.ts'
-import { AmqpChannel, type ChannelConnection, type ClientCapabilities } from './channel.ts'
+import { AmqpChannel, cancelConsumers } from './channel.ts'
+import type { ChannelConnection, ClientCapabilities } from './channel.ts'
 import { syntaxError } from './codec/field-table.ts'
 import { type FrameHandler, FrameSplitter, HOLD } from './codec/frame-splitter.ts'
 import {
@@ -440,7 +441,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
     this.isTornDown = true
     this.forgetUnknown()
     unregister(this)
-    for (const channel of this.channels.values()) channel.cancelConsumers()
+    cancelConsumers(this.broker, this.channels.values())
     for (const channel of this.channels.values()) channel.drop()
     this.channels.clear()
     this.lastChannel = null

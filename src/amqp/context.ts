@@ -5,6 +5,7 @@ import type { Principal } from '../core/principal.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { AmqpChannel, ChannelConnection, ReplyConsumers } from './channel.ts'
 import type { AmqpOptions } from './options.ts'
+import type { ChannelRooms } from './channel-room.ts'
 
 /** Who connected, and where. */
 export interface PeerInfo {
@@ -26,6 +27,7 @@ export interface AmqpContext<C> extends ReplyConsumers {
   readonly authenticator: Authenticator
   readonly options: AmqpOptions
   readonly handlers: AmqpHandlers<C>
+  readonly channelRooms: ChannelRooms
   /** connection.start, the same for all. */
   readonly startFrame: Buffer
   /** The same for a peer that TLS has verified. */

@@ -20,7 +20,8 @@ export function handleTxSelect(channel: AmqpChannel): void {
   if (channel.confirms !== null) {
     throw new AmqpError(REPLY.preconditionFailed, 'cannot switch from confirm to tx mode')
   }
-  channel.tx ??= new Transaction()
+  const { connection } = channel
+  channel.tx ??= new Transaction(connection.context.channelRooms.of(connection))
   channel.reply(0, encodeMethod(TX.selectOk, channel.id, {}))
 }
 

@@ -21,6 +21,7 @@ import type { AmqpOptions } from './options.ts'
 import { decodeProperties, encodeProperties } from './properties.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 import { MECHANISMS, MECHANISMS_WITH_EXTERNAL } from './sasl.ts'
+import { ChannelRooms } from './channel-room.ts'
 
 /** What the listener knows of an accepted socket. */
 export interface AcceptedPeer {
@@ -69,6 +70,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
   readonly nobody: Principal
   readonly nowhere: Vhost
   readonly replyConsumers: Map<string, ReplyConsumer>
+  readonly channelRooms: ChannelRooms
   readonly connections: Map<AmqpConnection, AcceptedPeer>
   private readonly sockets: Sockets
   private timer: NodeJS.Timeout | null
@@ -90,6 +92,7 @@ export class AmqpServer implements AmqpContext<AmqpConnection> {
     this.nobody = new Principal('', [], '', [], [], false)
     this.nowhere = new Vhost('')
     this.replyConsumers = new Map()
+    this.channelRooms = new ChannelRooms(broker.limits.channelBytesMax)
     this.connections = new Map()
     this.timer = null
     this.tickMs = TICK_MS_MAX

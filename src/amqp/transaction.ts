@@ -7,6 +7,7 @@ import type { FieldTable } from '../core/field-table.ts'
 import type { Message } from '../core/message.ts'
 import type { Outcome } from './outcome.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
+import type { ChannelRoom } from './channel-room.ts'
 
 const MESSAGES_MAX = 10_000
 const BYTES_MAX = 16 * 1024 * 1024
@@ -42,9 +43,11 @@ export class Transaction {
   readonly sequences: number[]
   readonly holders: number[]
   readonly outcomes: Outcome[]
+  readonly #room: ChannelRoom
   #bytes: number
 
-  constructor() {
+  constructor(room: ChannelRoom) {
+    this.#room = room
     this.publishes = []
     this.tags = []
     this.sequences = []
@@ -55,13 +58,15 @@ export class Transaction {
 
   /** Throws 406 when it becomes too large. */
   add(publish: StagedPublish): void {
-    this.#bytes += publish.bytes.length + MESSAGE_EXTRA_BYTES
-    if (this.publishes.length >= MESSAGES_MAX || this.#bytes > BYTES_MAX) {
+    const bytes = publish.bytes.length + MESSAGE_EXTRA_BYTES
+    if (this.publishes.length >= MESSAGES_MAX || this.#bytes + bytes > BYTES_MAX) {
       throw new AmqpError(
         REPLY.preconditionFailed,
         `transaction larger than ${MESSAGES_MAX} messages or ${BYTES_MAX} bytes`
       )
     }
+    this.#room.take(bytes)
+    this.#bytes += bytes
     this.publishes.push(publish)
   }
 
@@ -79,6 +84,7 @@ export class Transaction {
     this.sequences.length = 0
     this.holders.length = 0
     this.outcomes.length = 0
+    this.#room.give(this.#bytes)
     this.#bytes = 0
   }
 }

@@ -6,6 +6,7 @@ import type { Consumer } from './consumer.ts'
 import { consumersOf } from './deliver.ts'
 import { endQueue } from './end-queue.ts'
 import { addTaker, removeTaker } from './group-takers.ts'
+import type { Consumers } from './queue-consumers.ts'
 import { used } from './queue-life.ts'
 
 export interface ConsumeOptions {
@@ -45,10 +46,31 @@ export function consume(
 /** What it was sent stays open. An auto-delete queue goes with its last consumer. */
 export function cancel(broker: Broker, queue: Queue, consumer: Consumer): void {
   const consumers = consumersOf(broker, queue)
-  if (!consumers.remove(consumer)) return
+  if (consumers.remove(consumer)) haveLeft(broker, queue, consumers, 1)
+}
+
+/** The same for many at once, of any queues: a queue with very many looks through them once. */
+export function cancelAll(
+  broker: Broker,
+  gone: readonly (Consumer & { readonly queue: Queue })[]
+): void {
+  const byQueue = new Map<Queue, Set<Consumer>>()
+  for (const consumer of gone) {
+    const others = byQueue.get(consumer.queue)
+    if (others === undefined) byQueue.set(consumer.queue, new Set([consumer]))
+    else others.add(consumer)
+  }
+  for (const [queue, those] of byQueue) {
+    const consumers = consumersOf(broker, queue)
+    const count = consumers.removeAll(those)
+    if (count > 0) haveLeft(broker, queue, consumers, count)
+  }
+}
+
+function haveLeft(broker: Broker, queue: Queue, consumers: Consumers, count: number): void {
   consumers.letGo()
   const group = broker.state.groups.get(queue.id)
-  if (group !== undefined) removeTaker(broker, group)
+  if (group !== undefined) for (let i = 0; i < count; i++) removeTaker(broker, group)
   if (consumers.list.length > 0) return
   if (queue.options.isAutoDelete) endQueue(broker, queue)
   else used(broker, queue)

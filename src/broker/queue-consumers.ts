@@ -45,6 +45,20 @@ class Level {
     if (at < this.#next) this.#next--
     return true
   }
+
+  /** Many of them, in one go through all; returns how many there were. */
+  removeAll(gone: ReadonlySet<Consumer>): number {
+    const consumers = this.consumers
+    const next = this.#next
+    let count = 0
+    for (let i = 0; i < consumers.length; i++) {
+      if (!gone.has(consumers[i]!)) consumers[count++] = consumers[i]!
+      else if (i < next) this.#next--
+    }
+    const removed = consumers.length - count
+    consumers.length = count
+    return removed
+  }
 }
 
 /** Who stands by for a single active consumer. */
@@ -174,6 +188,38 @@ export class Consumers implements TurnTask {
     return true
   }
 
+  #removeAllSingle(standingBy: readonly StandingBy[], gone: ReadonlySet<Consumer>): number {
+    const before = this.list.length
+    this.list = this.list.filter(consumer => !gone.has(consumer))
+    const left = standingBy.filter(({ consumer }) => !gone.has(consumer))
+    this.#standingBy = left
+    if (this.active === null || !gone.has(this.active)) return before - this.list.length
+    const next = left.shift()
+    this.#all = new Level(next?.priority ?? 0, next === undefined ? [] : [next.consumer])
+    // As when it goes alone: nobody else would tell it of what is ready.
+    if (next !== undefined) this.schedule()
+    return before - this.list.length
+  }
+
+  /** Returns how many of them it had. */
+  removeAll(gone: ReadonlySet<Consumer>): number {
+    if (this.#standingBy !== null) return this.#removeAllSingle(this.#standingBy, gone)
+    const count = this.#all.removeAll(gone)
+    if (this.exclusive !== null && gone.has(this.exclusive)) this.exclusive = null
+    if (this.#levels === null) return count
+    for (const level of this.#levels) level.removeAll(gone)
+    this.#levels = this.#levels.filter(level => level.consumers.length > 0)
+    this.#joinLevels(this.#levels)
+    return count
+  }
+
+  /** With one left there is nothing to choose. */
+  #joinLevels(levels: readonly Level[]): void {
+    if (levels.length > 1) return
+    this.#all = new Level(levels[0]?.priority ?? 0, this.list)
+    this.#levels = null
+  }
+
   remove(consumer: Consumer): boolean {
     if (this.#standingBy !== null) return this.#removeSingle(this.#standingBy, consumer)
     if (!this.#all.remove(consumer)) return false
@@ -182,10 +228,7 @@ export class Consumers implements TurnTask {
     if (levels === null) return true
     const at = levels.findIndex(level => level.remove(consumer))
     if (levels[at]!.consumers.length === 0) levels.splice(at, 1)
-    if (levels.length === 1) {
-      this.#all = new Level(levels[0]!.priority, this.list)
-      this.#levels = null
-    }
+    this.#joinLevels(levels)
     return true
   }
 

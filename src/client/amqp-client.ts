@@ -135,7 +135,7 @@ export class AmqpClient implements SocketHandler, FrameHandler {
 
   private constructor(socket: Socket, sockets: Sockets) {
     this.splitter = new FrameSplitter(FRAME_BYTES_MAX)
-    this.content = new ContentAssembler()
+    this.content = new ContentAssembler(null)
     this.waiting = []
     this.onDelivery = null
     this.handler = null

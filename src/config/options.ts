@@ -133,6 +133,11 @@ const LIMITS = {
   topicAliasMax: count(100, 'most topic aliases of an MQTT 5 connection, each way', 0, 65_535),
   topicAliasBytesMax: bytes(64 * KIB, 'most bytes of the topics behind them, each way', 1 * KIB),
   channelUnackedMax: count(1_000_000, 'most open deliveries of an AMQP channel without prefetch'),
+  channelBytesMax: bytes(
+    128 * MIB,
+    'most bytes of unfinished messages and open transactions, over AMQP; half of it for a connection',
+    MIB
+  ),
   outputBytesMax: bytes(MIB, 'most bytes that wait for a slow client to read', 64 * KIB),
   drainTimeoutMs: ms(30_000, 'a client that reads nothing for this long is closed', 1_000),
   routeCacheMax: count(10_000, 'most topics whose route is remembered', 0),

@@ -42,6 +42,8 @@ export interface Limits {
   topicAliasBytesMax: number
   sessionExpirySecondsMax: number
   channelUnackedMax: number
+  /** Of messages that have not come whole and open transactions, of all AMQP channels; a connection's hold half. */
+  channelBytesMax: number
   outputBytesMax: number
   drainTimeoutMs: number
   routeCacheMax: number
@@ -97,6 +99,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   topicAliasBytesMax: 64 * 1024,
   sessionExpirySecondsMax: 30 * 86_400,
   channelUnackedMax: 1_000_000,
+  channelBytesMax: 128 * MIB,
   outputBytesMax: MIB,
   drainTimeoutMs: 30_000,
   routeCacheMax: 10_000,

@@ -371,3 +371,55 @@ describe('tx mode', () => {
     expect(ready()).toBe(1)
   })
 })
+
+describe('many transactions', () => {
+  const BODY = 'x'.repeat(100 * 1024)
+  const MESSAGES = 20
+
+  /** Opens a channel in tx mode and publishes to it, 2 MiB in all. */
+  async function staged(from: RawAmqp, channel: number): Promise<void> {
+    await from.openChannel(channel)
+    await from.call(TX.select, {}, TX.selectOk, channel)
+    for (let i = 0; i < MESSAGES; i++) from.publish('', 'q', BODY, { channel })
+  }
+
+  const flow = (from: RawAmqp, channel: number) =>
+    from.call(CHANNEL.flow, { active: true }, CHANNEL.flowOk, channel)
+
+  /** The channel is closed with 406 and may be opened again. */
+  async function refused(from: RawAmqp, channel: number, whose: string): Promise<void> {
+    const close = await from.expect(CHANNEL.close, channel)
+    const text = `PRECONDITION_FAILED - the unfinished messages and transactions of ${whose} hold at most `
+    expect([close.replyCode, close.replyText.startsWith(text)]).toEqual([406, true])
+    from.method(CHANNEL.closeOk, channel, {})
+  }
+
+  it('of one connection, then of all, are bounded together, and give back what they held', async () => {
+    const limits = { channelBytesMax: 9 * 1024 * 1024 }
+    const { gateway: tight, client: first } = await startAmqp({ limits })
+    await declareQueue(first)
+    for (const channel of [2, 3]) {
+      await staged(first, channel)
+      await flow(first, channel)
+    }
+    await staged(first, 4)
+    await refused(first, 4, 'one connection')
+    const second = await tight.connect()
+    for (const channel of [2, 3]) await staged(second, channel)
+    await flow(second, 3)
+    const third = await tight.connect()
+    await staged(third, 2)
+    await refused(third, 2, 'all connections')
+    // A commit, a rollback and the end of a connection make room.
+    await first.call(TX.commit, {}, TX.commitOk, 2)
+    await first.call(TX.rollback, {}, TX.rollbackOk, 3)
+    second.destroy()
+    await expect.poll(() => tight.amqp.channelRooms.whole.bytes).toBe(0)
+    for (const channel of [2, 3]) {
+      await staged(third, channel)
+      await third.call(TX.commit, {}, TX.commitOk, channel)
+    }
+    const queue = tight.broker.vhosts.get('/')!.queues.get('q')!
+    expect([queue.readyCount, tight.amqp.channelRooms.whole.bytes]).toEqual([3 * MESSAGES, 0])
+  })
+})

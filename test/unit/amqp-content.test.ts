@@ -84,7 +84,7 @@ describe('content in one read', () => {
 
 describe('content in several reads', () => {
   function opened(): ContentAssembler {
-    const assembler = new ContentAssembler()
+    const assembler = new ContentAssembler(null)
     const key = Buffer.from('..a.key..')
     assembler.open('e', 'a.key', false, key, 2, 7)
     return assembler
@@ -127,7 +127,7 @@ describe('content in several reads', () => {
     give(assembler, header(3))
     expect(codeOf(() => give(assembler, header(3)))).toBe(505)
     expect(codeOf(() => assembler.onBody(Buffer.alloc(4), 0, 4))).toBe(501)
-    expect(codeOf(() => give(new ContentAssembler(), header(3)))).toBe(505)
+    expect(codeOf(() => give(new ContentAssembler(null), header(3)))).toBe(505)
   })
 
   function give(assembler: ContentAssembler, bytes: Buffer): boolean {

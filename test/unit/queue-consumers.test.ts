@@ -1,8 +1,8 @@
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import type { Broker } from '../../src/broker/broker.ts'
 import type { Consumer } from '../../src/broker/consumer.ts'
-import { consume } from '../../src/broker/consumers.ts'
+import { cancelAll, consume } from '../../src/broker/consumers.ts'
 import { ready } from '../../src/broker/deliver.ts'
 import { publishTo } from '../../src/broker/publish.ts'
 import { Consumers } from '../../src/broker/queue-consumers.ts'
@@ -172,5 +172,86 @@ describe('the consumers of a queue', () => {
       }),
       { numRuns: 300 }
     )
+  })
+})
+
+describe('consumers that leave together', () => {
+  const takers = (priorities: readonly number[]) =>
+    priorities.map((priority, i) => new Taker(String.fromCharCode(97 + i), priority, 2))
+
+  it('leave the others as if each had gone by itself', () => {
+    const priority = fc.integer({ min: 0, max: 2 })
+    const list = fc.array(priority, { minLength: 1, maxLength: 8 })
+    fc.assert(
+      fc.property(list, fc.nat(255), fc.nat(9), fc.boolean(), (priorities, mask, turns, isOne) => {
+        const [together, apart] = [0, 1].map(() => {
+          const those = takers(isOne ? priorities.map(() => 0) : priorities)
+          const consumers = entered(...those)
+          picks(consumers, turns)
+          return { consumers, gone: those.filter((_, i) => ((mask >> i) & 1) === 1) }
+        })
+        expect(together!.consumers.removeAll(new Set(together!.gone))).toBe(together!.gone.length)
+        for (const each of apart!.gone) apart!.consumers.remove(each)
+        const names = ({ list: left }: Consumers) => left.map(each => (each as Taker).name)
+        expect(names(together!.consumers)).toEqual(names(apart!.consumers))
+        // One that comes after them finds its place.
+        for (const { consumers } of [together!, apart!]) consumers.add(new Taker('z', 1, 2), 1)
+        expect(picks(together!.consumers, 20)).toBe(picks(apart!.consumers, 20))
+      }),
+      { numRuns: 500 }
+    )
+  })
+
+  it('hand over to the next that stays, where one alone is active', () => {
+    const consumers = new Consumers(
+      {} as Broker,
+      { options: { hasSingleActiveConsumer: true } } as Queue,
+      null,
+      () => {}
+    )
+    const those = takers([0, 0, 5, 1, 0])
+    for (const taker of those) consumers.add(taker, taker.priority)
+    const [a, b, c, d, e] = those
+    expect(consumers.removeAll(new Set([b!, a!, c!]))).toBe(3)
+    expect([consumers.active, consumers.list]).toEqual([d, [d, e]])
+    expect(consumers.removeAll(new Set([e!]))).toBe(1)
+    expect(consumers.active).toBe(d)
+    expect(consumers.removeAll(new Set([d!]))).toBe(1)
+    expect([consumers.active, consumers.list]).toEqual([null, []])
+    consumers.add(a!, 0)
+    expect(consumers.active).toBe(a)
+  })
+
+  it('of one connection are looked for once in each queue', async () => {
+    const rig = await openRig()
+    onTestFinished(() => rig.close())
+    const fields = { passive: false, durable: false, exclusive: false, autoDelete: true }
+    const nobody = { arguments: [], principal: null, owner: null }
+    const queues = ['q', 'r'].map(
+      name => declareQueue(rig.broker, rig.vhost, { name, ...fields, ...nobody }).queue
+    )
+    const gone = Array.from({ length: 40 }, (_, i) =>
+      Object.assign(new Taker(`${i}`, 0, 0), { queue: queues[i % 2]! })
+    )
+    for (const each of gone) {
+      consume(rig.broker, each.queue, each, { exclusive: false, priority: 0 })
+    }
+    let looks = 0
+    const one = Consumers.prototype.remove
+    const many = Consumers.prototype.removeAll
+    onTestFinished(() => {
+      Object.assign(Consumers.prototype, { remove: one, removeAll: many })
+    })
+    Consumers.prototype.remove = function (this: Consumers, consumer) {
+      looks++
+      return one.call(this, consumer)
+    }
+    Consumers.prototype.removeAll = function (this: Consumers, all) {
+      looks++
+      return many.call(this, all)
+    }
+    cancelAll(rig.broker, gone)
+    // Both were auto-delete: they went with their last consumer.
+    expect([looks, queues.map(queue => queue.isDeleted)]).toEqual([2, [true, true]])
   })
 })

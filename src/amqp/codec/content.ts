@@ -16,6 +16,8 @@ const HEADER_FIXED_BYTES = 12
 /** The hard bound of a content's size, beyond which the peer is taken for broken: 512 MiB. */
 const BODY_BYTES_HARD_MAX = 512 * 1024 * 1024
 const GATHER_BYTES_FIRST = 64 * 1024
+/** A larger buffer is given back with its message; up to it no room is asked for. */
+const KEPT_BYTES_MAX = 4 * 1024
 const TWO_32 = 4294967296
 const EMPTY = Buffer.alloc(0)
 
@@ -74,6 +76,12 @@ const AWAIT_METHOD = 0
 const AWAIT_HEADER = 1
 const AWAIT_BODY = 2
 
+/** Where it asks for the memory that it holds; `take` throws when there is no more. */
+export interface ContentRoom {
+  take(bytes: number): void
+  give(bytes: number): void
+}
+
 /** Gathers the content of one channel, frame by frame. */
 export class ContentAssembler {
   exchange: string
@@ -88,8 +96,11 @@ export class ContentAssembler {
   /** What the header announced. */
   bodyBytes: number
   private state: number
+  /** Null: nobody counts what it holds. */
+  readonly #room: ContentRoom | null
 
-  constructor() {
+  constructor(room: ContentRoom | null) {
+    this.#room = room
     this.exchange = ''
     this.key = ''
     this.isMandatory = false
@@ -178,7 +189,10 @@ export class ContentAssembler {
   reset(): void {
     this.state = AWAIT_METHOD
     this.end = 0
-    if (this.buffer.length > GATHER_BYTES_FIRST) this.buffer = EMPTY
+    const bytes = this.buffer.length
+    if (bytes <= KEPT_BYTES_MAX) return
+    this.buffer = EMPTY
+    this.#room?.give(bytes)
   }
 
   private append(source: Buffer, start: number, end: number): void {
@@ -188,9 +202,15 @@ export class ContentAssembler {
     this.end = needed
   }
 
+  #take(bytes: number): void {
+    const held = this.buffer.length
+    this.#room?.take(held > KEPT_BYTES_MAX ? bytes - held : bytes)
+  }
+
   private grow(needed: number): void {
     const whole = this.state === AWAIT_BODY ? this.propertiesEnd + this.bodyBytes : needed
     const bytes = Math.max(needed, Math.min(whole, Math.max(GATHER_BYTES_FIRST, needed * 2)))
+    if (bytes > KEPT_BYTES_MAX) this.#take(bytes)
     const grown = Buffer.allocUnsafe(bytes)
     this.buffer.copy(grown, 0, 0, this.end)
     this.buffer = grown
