@@ -31,6 +31,15 @@ import {
   FRAME_METHOD
 } from './codec/methods.ts'
 import { PROTOCOL_HEADER, ProtocolHeader } from './codec/protocol-header.ts'
+import {
+  AUTHENTICATING,
+  AWAIT_HEADER,
+  AWAIT_START_OK,
+  CLOSED,
+  CLOSING,
+  REFUSED,
+  RUNNING
+} from './connection-states.ts'
 import type { AmqpContext, PeerInfo } from './context.ts'
 import { closeOverdue } from './consumer-timeout.ts'
 import { explain } from './explain.ts'
@@ -41,22 +50,6 @@ import { register, unregister } from './registration.ts'
 import { AmqpError, expectedMethod, REPLY, unexpectedFrame } from './reply-codes.ts'
 import type { Login } from './sasl.ts'
 import { WakeList } from './wake-list.ts'
-
-/** Waits for the protocol header. */
-export const AWAIT_HEADER = 0
-export const AWAIT_START_OK = 1
-/** The credentials are being looked at. */
-export const AUTHENTICATING = 2
-export const AWAIT_TUNE_OK = 3
-export const AWAIT_OPEN = 4
-export const RUNNING = 5
-/** connection.close was sent: only its close-ok counts. */
-export const CLOSING = 6
-export const CLOSED = 7
-/** The login failed: the connection ends soon, and nothing is read or said until then. */
-export const REFUSED = 8
-/** close-ok was sent: it is the client who ends the socket now. */
-export const LEAVING = 9
 
 /** What a failed login costs a client that is told nothing (RabbitMQ's `SILENT_CLOSE_DELAY`). */
 const SILENT_CLOSE_MS = 3_000

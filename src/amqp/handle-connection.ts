@@ -1,8 +1,8 @@
 /** Methods on channel 0: the handshake, and the end (AMQP 0-9-1 §1.4, §2.2.4). */
 import { type FieldTable, fieldOf } from '../core/field-table.ts'
 import { CONNECTION, encodeMethod, type Method, readArguments } from './codec/methods.ts'
+import type { AmqpConnection } from './connection.ts'
 import {
-  type AmqpConnection,
   AUTHENTICATING,
   AWAIT_OPEN,
   AWAIT_START_OK,
@@ -10,7 +10,7 @@ import {
   CLOSING,
   LEAVING,
   RUNNING
-} from './connection.ts'
+} from './connection-states.ts'
 import { AmqpError, REPLY } from './reply-codes.ts'
 import { type Login, readLogin } from './sasl.ts'
 import { misplacedMethod } from './unserved.ts'
