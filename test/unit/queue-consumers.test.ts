@@ -225,11 +225,8 @@ describe('consumers that leave together', () => {
   it('of one connection are looked for once in each queue', async () => {
     const rig = await openRig()
     onTestFinished(() => rig.close())
-    const fields = { passive: false, durable: false, exclusive: false, autoDelete: true }
-    const nobody = { arguments: [], principal: null, owner: null }
-    const queues = ['q', 'r'].map(
-      name => declareQueue(rig.broker, rig.vhost, { name, ...fields, ...nobody }).queue
-    )
+    const fields = { durable: false, autoDelete: true }
+    const queues = ['q', 'r'].map(name => declaredQueue(rig, name, fields))
     const gone = Array.from({ length: 40 }, (_, i) =>
       Object.assign(new Taker(`${i}`, 0, 0), { queue: queues[i % 2]! })
     )
