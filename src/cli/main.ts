@@ -179,7 +179,7 @@ function addBench(program: Command): void {
     .command('bench')
     .description('put load on a broker and measure it')
     .option('--url <url>', 'broker (else MOTEMQ_URL, mqtt://127.0.0.1:1883)')
-    .option('--amqp [url]', 'over AMQP 0-9-1 (default: amqp://127.0.0.1:5672)')
+    .option('--amqp [url]', 'over AMQP 0-9-1, amqps: with TLS (default: amqp://127.0.0.1:5672)')
     .option('--layout <word>', 'pairs, fan-in or fan-out (default: pairs)')
     .option('--publishers <number>', 'default: 10, with fan-out 1')
     .option(

@@ -2,7 +2,7 @@
  * A small AMQP 0-9-1 client over the broker's own codec: one channel, to declare, bind and consume queues and to
  * publish what was encoded before. For `motemq demo` and `motemq bench`.
  */
-import { connect, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { ContentAssembler } from '../amqp/codec/content.ts'
 import { type FrameHandler, FrameSplitter } from '../amqp/codec/frame-splitter.ts'
 import {
@@ -26,8 +26,11 @@ import {
 } from '../amqp/codec/methods.ts'
 import { PROTOCOL_HEADER } from '../amqp/codec/protocol-header.ts'
 import { PeerSocket, type SocketHandler, type Sockets } from '../net/socket.ts'
+import { openStream, PLAIN } from './transport.ts'
 
 export interface AmqpTarget {
+  /** Over TLS: whom Node trusts is trusted. */
+  readonly isSecure: boolean
   readonly host: string
   readonly port: number
   readonly username: string
@@ -80,15 +83,18 @@ interface Waiting {
   readonly reject: (error: Error) => void
 }
 
-/** Reads `amqp://user:password@host:port/vhost`; a string is what is wrong with it. */
+/** Reads `amqp://user:password@host:port/vhost`, or `amqps://`; a string is what is wrong with it. */
 export function parseAmqpUrl(text: string): AmqpTarget | string {
   if (!URL.canParse(text)) return 'no URL'
   const url = new URL(text)
-  if (url.protocol !== 'amqp:') return 'no amqp:// URL'
+  const isSecure = url.protocol === 'amqps:'
+  if (!isSecure && url.protocol !== 'amqp:') return 'no amqp:// or amqps:// URL'
   const vhost = decodeURIComponent(url.pathname.slice(1))
+  const port = isSecure ? 5671 : 5672
   return {
+    isSecure,
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: url.port === '' ? 5672 : Number(url.port),
+    port: url.port === '' ? port : Number(url.port),
     username: url.username === '' ? 'guest' : decodeURIComponent(url.username),
     password: url.username === '' ? 'guest' : decodeURIComponent(url.password),
     vhost: vhost === '' ? '/' : vhost
@@ -117,23 +123,16 @@ export class AmqpClient implements SocketHandler, FrameHandler {
 
   /** @throws AmqpClientError or the system's error */
   static async open(target: AmqpTarget, sockets: Sockets): Promise<AmqpClient> {
-    const { host, port } = target
-    const socket = connect({ host, port, allowHalfOpen: true, noDelay: true })
-    // A flowing socket would read for itself before its handle is taken over.
-    socket.pause()
-    await new Promise<void>((resolve, reject) => {
-      socket.once('error', reject)
-      socket.once('connect', () => {
-        socket.off('error', reject)
-        resolve()
-      })
-    })
-    const client = new AmqpClient(socket, sockets)
+    const { isSecure, host, port } = target
+    const transport = isSecure ? 'tls' : 'tcp'
+    const signal = new AbortController().signal
+    const stream = await openStream({ transport, host, port, path: '' }, PLAIN, 4, signal)
+    const client = new AmqpClient(stream, sockets)
     await client.login(target)
     return client
   }
 
-  private constructor(socket: Socket, sockets: Sockets) {
+  private constructor(stream: Duplex, sockets: Sockets) {
     this.splitter = new FrameSplitter(FRAME_BYTES_MAX)
     this.content = new ContentAssembler(null)
     this.waiting = []
@@ -148,7 +147,7 @@ export class AmqpClient implements SocketHandler, FrameHandler {
     this.unacked = 0
     this.failure = null
     this.heartbeat = null
-    this.socket = new PeerSocket(socket, this, sockets)
+    this.socket = new PeerSocket(stream, this, sockets)
     this.socket.write(PROTOCOL_HEADER, 0, PROTOCOL_HEADER.length)
   }
 

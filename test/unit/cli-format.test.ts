@@ -146,6 +146,7 @@ describe('URLs', () => {
       expect(typeof parseTarget(bad)).toBe('string')
     }
     expect(parseAmqpUrl('amqp://a:b@h:1/v')).toEqual({
+      isSecure: false,
       host: 'h',
       port: 1,
       username: 'a',
@@ -153,6 +154,7 @@ describe('URLs', () => {
       vhost: 'v'
     })
     expect(parseAmqpUrl('amqp://h')).toMatchObject({ port: 5672, username: 'guest', vhost: '/' })
+    expect(parseAmqpUrl('amqps://h')).toMatchObject({ isSecure: true, port: 5671 })
     expect(typeof parseAmqpUrl('http://h')).toBe('string')
   })
 
