@@ -1,6 +1,6 @@
 /** `/api/vhosts` on the admin socket: what `motemq vhost` asks. */
 import type { Broker } from '../broker/broker.ts'
-import { deleteVhost, putVhost } from '../broker/vhosts.ts'
+import { deleteVhost, putVhost, traceVhost } from '../broker/vhosts.ts'
 import { BrokerError } from '../core/errors.ts'
 import type { Vhost } from '../core/vhost.ts'
 import { isTexts, readObject } from './json-body.ts'
@@ -15,6 +15,8 @@ export interface VhostSummary {
   readonly messages: number
   readonly sessions: number
   readonly retained: number
+  /** Its messages are traced. */
+  readonly tracing: boolean
 }
 
 /** What a front-end has to do with it. */
@@ -54,6 +56,11 @@ export class VhostAdmin {
     return isNew
   }
 
+  /** @throws BrokerError notFound */
+  trace(name: string, isOn: boolean): void {
+    traceVhost(this.#broker, name, isOn)
+  }
+
   /** @throws BrokerError notFound, notAllowed */
   async remove(name: string): Promise<void> {
     if (this.#configured.has(name) && this.#broker.state.vhost(name) !== null) {
@@ -73,7 +80,7 @@ function summaryOf(vhost: Vhost): VhostSummary {
   let messages = 0
   for (const queue of queues.values()) messages += queue.count
   const counts = { queues: queues.size, sessions: sessions.size, retained: retained.count }
-  return { name, description, tags, messages, ...counts }
+  return { name, description, tags, messages, ...counts, tracing: vhost.tracer !== null }
 }
 
 export function vhostRoutes(vhosts: VhostAdmin): Route[] {
@@ -90,6 +97,17 @@ export function vhostRoutes(vhosts: VhostAdmin): Route[] {
         DELETE: async request => {
           await vhosts.remove(request.parts[2]!)
           return json(null, 204)
+        }
+      }
+    },
+    {
+      path: '/api/vhosts/:name/tracing',
+      methods: {
+        PUT: async request => {
+          const { on } = await readObject(request, ['on'])
+          if (typeof on !== 'boolean') throw new HttpError(400, 'on is neither true nor false')
+          vhosts.trace(request.parts[2]!, on)
+          return json({ name: request.parts[2], tracing: on })
         }
       }
     }

@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino'
 import type { Broker } from '../broker/broker.ts'
-import type { Publisher } from '../broker/consumer.ts'
+import type { Origin, Publisher } from '../broker/consumer.ts'
 import { cancelAll } from '../broker/consumers.ts'
 import { allBack, putBack, reject, requeue, settle } from '../broker/settle.ts'
 import type { Exchange } from '../core/exchange.ts'
@@ -174,6 +174,11 @@ export class AmqpChannel implements Publisher, ConfirmSink {
 
   get session(): Session | null {
     return null
+  }
+
+  origin(): Origin {
+    const { socket, principal } = this.connection
+    return { connection: socket.peer, channel: this.id, user: principal.name }
   }
 
   /** Replies that have not left. */

@@ -1,5 +1,5 @@
 /** An AMQP consumer: what a queue delivers to on a channel. */
-import { DELIVER_REDELIVERED } from '../broker/consumer.ts'
+import { DELIVER_REDELIVERED, type Origin } from '../broker/consumer.ts'
 import { ready } from '../broker/deliver.ts'
 import type { Message } from '../core/message.ts'
 import type { Queue } from '../core/queue.ts'
@@ -71,6 +71,10 @@ export class AmqpConsumer implements ChannelConsumer {
     const isRedelivered = (flags & DELIVER_REDELIVERED) !== 0
     writeDeliver(connection, channel.id, this.tagBytes, tag, isRedelivered, message)
     connection.socket.units[this.noAck ? 0 : 1]!++
+  }
+
+  origin(): Origin {
+    return this.channel.origin()
   }
 
   /** The queue is gone or may not be read any more: said to those who asked to be told. */

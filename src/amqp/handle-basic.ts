@@ -1,6 +1,7 @@
 /** Methods of the basic class (AMQP 0-9-1 §1.8), but for publish and the acknowledgements. */
 import { DELIVER_REDELIVERED } from '../broker/consumer.ts'
 import { cancel, consume } from '../broker/consumers.ts'
+import type { Tracer } from '../broker/trace.ts'
 import { requeue } from '../broker/settle.ts'
 import { lookupQueue } from '../broker/queues.ts'
 import { get } from '../broker/get.ts'
@@ -153,6 +154,12 @@ class Getter {
     if (message === null) {
       channel.reply(0, encodeMethod(BASIC.getEmpty, channel.id, { reserved: '' }))
     } else {
+      ;(connection.vhost.tracer as Tracer | null)?.noteDelivery(
+        message,
+        this.queue.name,
+        flags,
+        channel.origin()
+      )
       const tag = channel.nextTag()
       connection.broker.counters.amqpSent[this.noAck ? 0 : 1]!++
       if (!this.noAck) channel.hold(channel.holders.ofGet(this.queue), tag, sequence)

@@ -11,6 +11,14 @@ export const DELIVER_RETAIN = 4
 /** Delivered before: AMQP's redelivered; MQTT's DUP, only with QoS > 0. */
 export const DELIVER_REDELIVERED = 8
 
+/** Who it was, for whoever traces: see trace.ts. */
+export interface Origin {
+  readonly connection: string
+  /** 0: it has none. */
+  readonly channel: number
+  readonly user: string
+}
+
 /** What takes the deliveries of a queue: a session's connection, an AMQP consumer, a bridge. */
 export interface Consumer {
   /** True: what it gets is settled by being handed over. */
@@ -29,6 +37,8 @@ export interface Consumer {
     flags: number,
     subscriptionIds: readonly number[] | null
   ): void
+  /** Not given: what it gets is not traced. */
+  origin?(): Origin
   /** The queue is gone or may not be read any more. */
   onCancelled(queue: Queue): void
 }
@@ -59,6 +69,8 @@ export interface Publisher {
   readonly clientId: string
   readonly vhost: Vhost
   readonly session: Session | null
+  /** Not given: what it publishes is not traced. */
+  origin?(): Origin
   /** Every record up to `ticket` is durable: send the acknowledgements owed for it, in order. */
   onDurable(ticket: number): void
   /** Do not read from the peer until `onResume`: too much is on its way to the disk. */

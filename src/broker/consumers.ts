@@ -8,6 +8,7 @@ import { endQueue } from './end-queue.ts'
 import { addTaker, removeTaker } from './group-takers.ts'
 import type { Consumers } from './queue-consumers.ts'
 import { used } from './queue-life.ts'
+import type { Tracer } from './trace.ts'
 
 export interface ConsumeOptions {
   exclusive: boolean
@@ -38,6 +39,8 @@ export function consume(
     })
   }
   consumers.add(consumer, options.priority)
+  const vhost = broker.state.vhost(queue.vhost)
+  ;((vhost?.tracer ?? null) as Tracer | null)?.watch(consumer)
   if (group !== undefined) addTaker(broker, group)
   if (options.exclusive) consumers.exclusive = consumer
   consumers.schedule()

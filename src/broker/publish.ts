@@ -33,6 +33,7 @@ import { propertiesOf, rewrite } from './rewrite.ts'
 import { routeKey, routeTopic, topicOf } from './routing.ts'
 import { store } from './store.ts'
 import { targets } from './targets.ts'
+import type { Tracer } from './trace.ts'
 
 const DOLLAR = 36
 /** Below it no record gets a file of its own, however small the disk. */
@@ -190,7 +191,7 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
   targets.clear()
   const isRejected =
     route.only === null
-      ? !addAll(broker, message, route, lasts)
+      ? !addAll(broker, message, publisher, route, lasts)
       : !addQueue(broker, message, route.only, lasts)
   const retains = lasts && message.retain
   if (!broker.matched && !retains) countUnmatched(broker, route.detour)
@@ -201,6 +202,12 @@ function send(broker: Broker, message: Message, publisher: Publisher, route: Rou
   return ticketBehind(message, route.detour, ticket)
 }
 
+/** What a client published: told before it is delivered. */
+function trace(message: Message, publisher: Publisher, route: Route): void {
+  if (publisher.origin === undefined) return
+  ;(publisher.vhost.tracer as Tracer | null)?.notePublish(message, route, publisher.origin())
+}
+
 /** Also of what was held back, or was a duplicate. */
 function ticketBehind(message: Message, detour: Detour, ticket: number): number {
   const ofFirst = message.isAwaited ? ticketOfFirst(detour) : 0
@@ -208,16 +215,27 @@ function ticketBehind(message: Message, detour: Detour, ticket: number): number 
 }
 
 /** False: some queue refuses it. */
-function addAll(broker: Broker, message: Message, route: Route, lasts: boolean): boolean {
+function addAll(
+  broker: Broker,
+  message: Message,
+  publisher: Publisher,
+  route: Route,
+  lasts: boolean
+): boolean {
+  if (route.isToSessions) {
+    for (const target of route.sessions) addSession(broker, message, target, lasts)
+    return true
+  }
+  const { detour } = route
+  if (detour?.isTraced) trace(message, publisher, route)
   for (const target of route.sessions) addSession(broker, message, target, lasts)
-  if (route.isToSessions) return true
   let isTaken = true
   for (const queue of route.queues) {
     if (!addQueue(broker, message, queue, lasts)) isTaken = false
   }
   for (const group of route.groups) addGroup(broker, message, group, lasts)
-  if (route.detour === null || route.count === 0) return isTaken
-  return addDetour(broker, message, route.detour, isTaken)
+  if (detour === null || route.count === 0) return isTaken
+  return addDetour(broker, message, detour, isTaken)
 }
 
 /** The exchanges on the way remember what was taken by all; what they delay goes into their stores. */

@@ -5,7 +5,7 @@ import { FORM_AMQP, FORM_MQTT, type Message } from '../core/message.ts'
 import { mayTopic } from '../core/permissions.ts'
 import { HASHED_PROPERTIES, PROPERTY_PREFIX } from '../core/pick-binding.ts'
 import type { Queue } from '../core/queue.ts'
-import { compileRoute, type Detour, Route } from '../core/route.ts'
+import { compileRoute, type Detour, NO_GROUPS, Route, TRACED } from '../core/route.ts'
 import { Routes, routeAll } from '../core/route-all.ts'
 import type { Session, Subscription } from '../core/session.ts'
 import type { SharedGroup } from '../core/shared-group.ts'
@@ -115,13 +115,18 @@ function routeToQueue(broker: Broker, vhost: Vhost, exchange: Exchange, key: str
   const route = cache.routes.get(key)
   if (route !== undefined) return route
   const queue = vhost.queues.get(key)
-  if (queue === undefined) return NO_ROUTE
-  const compiled = new Route([], [queue], 0)
+  if (queue === undefined) return vhost.tracer === null ? NO_ROUTE : TRACED_NO_ROUTE
+  const compiled = new Route([], [queue], 0, NO_GROUPS, tracedIn(vhost))
   cache.remember(cache.routes, key, compiled, broker.limits.routeCacheMax)
   return compiled
 }
 
 const NO_ROUTE = new Route([], [], 0)
+const TRACED_NO_ROUTE = new Route([], [], 0, NO_GROUPS, TRACED)
+
+function tracedIn(vhost: Vhost): Detour | null {
+  return vhost.tracer === null ? null : TRACED
+}
 
 function compileKey(
   broker: Broker,
@@ -145,7 +150,7 @@ function routeDefault(vhost: Vhost, key: string, moreKeys: readonly string[] | n
     const queue = vhost.queues.get(name)
     if (queue !== undefined) queues.add(queue)
   }
-  return new Route([], [...queues], 0)
+  return new Route([], [...queues], 0, NO_GROUPS, tracedIn(vhost))
 }
 
 function compile(
@@ -174,23 +179,24 @@ function compile(
     queues,
     exchange.version,
     session => mayRead(broker, vhost, session, topic),
-    detourOf(headers ?? [])
+    detourOf(headers ?? [], vhost.tracer !== null)
   )
   found.clear()
   return route
 }
 
 /** Of the route that was found; null: nothing on it asks for more than to be routed. */
-function detourOf(headers: FieldTable): Detour | null {
+function detourOf(headers: FieldTable, isTraced: boolean): Detour | null {
   const { delays, key, newIn, refusedBy } = found
-  if (delays.length + newIn.length + refusedBy.length === 0) return null
+  if (delays.length + newIn.length + refusedBy.length === 0) return isTraced ? TRACED : null
   return {
     stores: delays.slice(),
     headers: withoutProperties(headers),
     key,
     keyTtlMs: keyTtlIn(headers),
     newIn: newIn.slice(),
-    refusedBy: refusedBy.slice()
+    refusedBy: refusedBy.slice(),
+    isTraced
   }
 }
 

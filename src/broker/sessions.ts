@@ -26,6 +26,7 @@ import { consumersOf, ready } from './deliver.ts'
 import { attend, unattend } from './group-member.ts'
 import { neverDelivered } from './never-delivered.ts'
 import { giveBackAll, join, leaveAll, settleGroups } from './shared-groups.ts'
+import type { Tracer } from './trace.ts'
 import { cancelOrphans, keepWill, triggerWill } from './wills.ts'
 
 /** Characters that the filters of a client may have on the average: a single one may have 65,535. */
@@ -71,6 +72,7 @@ export function connect(broker: Broker, request: ConnectRequest): ConnectResult 
   session ??= openSession(broker, request)
   session.version = request.version
   session.connection = request.connection
+  ;(vhost.tracer as Tracer | null)?.watch(request.connection)
   session.endsAt = 0
   unscheduleEnd(broker, session)
   session.expirySeconds = request.expirySeconds

@@ -9,7 +9,9 @@ import { append } from './append.ts'
 import type { Broker } from './broker.ts'
 import { endQueue } from './end-queue.ts'
 import { endDelay } from './hold-back.ts'
+import { publishRouted } from './publish.ts'
 import { endSession } from './sessions.ts'
+import { Tracer } from './trace.ts'
 import { keepWill } from './wills.ts'
 
 const NAME_BYTES_MAX = 255
@@ -49,6 +51,23 @@ export function putVhost(
   const ticket = append(broker, KIND.vhost, AWAITED)
   if (old === null) broker.events.emit('vhostCreated', { name })
   return { vhost, ticket, isNew: old === null }
+}
+
+/** Every message of the virtual host is traced from now on, or none. Throws `notFound`. */
+export function traceVhost(broker: Broker, name: string, isOn: boolean): void {
+  const vhost = broker.state.vhost(name)
+  if (vhost === null) throw new BrokerError('notFound', `there is no virtual host '${name}'`)
+  const old = vhost.tracer as Tracer | null
+  if (isOn === (old !== null)) return
+  old?.stop()
+  const tracer = isOn
+    ? new Tracer(broker, vhost, (message, publisher, route) => {
+        publishRouted(broker, message, publisher, route)
+      })
+    : null
+  vhost.tracer = tracer
+  tracer?.start()
+  vhost.forgetRoutes()
 }
 
 function checkName(name: string): void {

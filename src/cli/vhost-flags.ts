@@ -20,6 +20,13 @@ export function addVhosts(program: Command): void {
     const { deleteVhost } = await import('./vhosts.ts')
     await deleteVhost(readFlags(remove), name)
   })
+  const trace = vhosts.command('trace <on|off> <name>')
+  trace.description('publish each of its messages to amq.rabbitmq.trace as well, until a restart')
+  addDataFlags(trace)
+  trace.action(async (word: string, name: string) => {
+    const { traceVhost } = await import('./trace.ts')
+    await traceVhost(readFlags(trace), word, name)
+  })
   const list = vhosts.command('list').description('list them')
   list.option('--json', 'as JSON')
   addDataFlags(list)

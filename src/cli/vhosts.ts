@@ -33,7 +33,11 @@ export async function listVhosts(input: LoadInput, isJson: boolean): Promise<voi
     `${vhost.messages} messages`,
     `${vhost.sessions} sessions`,
     `${vhost.retained} retained`,
-    printable([vhost.description, ...vhost.tags].filter(note => note !== '').join(' '))
+    printable(
+      [vhost.tracing ? 'traced' : '', vhost.description, ...vhost.tags]
+        .filter(note => note !== '')
+        .join(' ')
+    )
   ])
   sayRows(rows)
 }

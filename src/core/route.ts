@@ -38,7 +38,7 @@ export class SessionTarget {
   }
 }
 
-/** What only some exchanges on the way ask for. Such a route is one message's own. */
+/** What only some exchanges on the way ask for: then such a route is one message's own. Or it is traced. */
 export interface Detour {
   /** What holds the message back. */
   readonly stores: readonly DelayStore[]
@@ -50,6 +50,19 @@ export interface Detour {
   readonly newIn: readonly KeyCache[]
   /** Exchanges to which it is a duplicate. */
   readonly refusedBy: readonly KeyCache[]
+  /** Its publisher is to be told of to whoever traces the virtual host. */
+  readonly isTraced: boolean
+}
+
+/** Of a route that asks for nothing else: any message's. */
+export const TRACED: Detour = {
+  stores: [],
+  headers: [],
+  key: '',
+  keyTtlMs: -1,
+  newIn: [],
+  refusedBy: [],
+  isTraced: true
 }
 
 export class Route {
@@ -102,7 +115,7 @@ export class Route {
 
 const NO_SESSIONS: readonly SessionTarget[] = []
 const NO_QUEUES: readonly Queue[] = []
-const NO_GROUPS: readonly SharedGroup[] = []
+export const NO_GROUPS: readonly SharedGroup[] = []
 
 /**
  * Joins the matches of each session. `mayRead` leaves out sessions whose user may not read the topic, and

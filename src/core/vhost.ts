@@ -8,6 +8,9 @@ import { RouteCache } from './route-cache.ts'
 import type { Session } from './session.ts'
 import type { SharedGroup } from './shared-group.ts'
 
+/** Clients do not publish to it: see broker/trace.ts. */
+export const TRACE_EXCHANGE = 'amq.rabbitmq.trace'
+
 /** What every vhost has (AMQP 0-9-1 §3.1.3, RabbitMQ): the name and kind. */
 const PREDECLARED: readonly (readonly [string, ExchangeKind])[] = [
   ['', 'direct'],
@@ -16,7 +19,7 @@ const PREDECLARED: readonly (readonly [string, ExchangeKind])[] = [
   ['amq.topic', 'topic'],
   ['amq.headers', 'headers'],
   ['amq.match', 'headers'],
-  ['amq.rabbitmq.trace', 'topic']
+  [TRACE_EXCHANGE, 'topic']
 ]
 
 /** The virtual host that is always there. */
@@ -48,6 +51,8 @@ export class Vhost {
   /** What policies name as alternates: an argument has precedence. */
   readonly #policyAlternates: Map<Exchange, string>
   bindingCount: number
+  /** What traces its messages, the broker's business; null: nobody does. Gone with a restart. */
+  tracer: object | null
   /** Where its queues are bound. */
   readonly bound: BoundQueues
   /** Auto-delete exchanges that have lost their last binding: they are about to end. */
@@ -68,6 +73,7 @@ export class Vhost {
     this.#withAlternate = new Map()
     this.#policyAlternates = new Map()
     this.bindingCount = 0
+    this.tracer = null
     this.bound = new BoundQueues()
     this.unused = new Set()
     for (const [exchangeName, kind] of PREDECLARED) {
@@ -156,6 +162,6 @@ function predeclared(name: string, kind: ExchangeKind): Exchange {
     kind,
     isDurable: true,
     isAutoDelete: false,
-    isInternal: name === 'amq.rabbitmq.trace'
+    isInternal: name === TRACE_EXCHANGE
   })
 }

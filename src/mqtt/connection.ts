@@ -9,6 +9,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Logger } from 'pino'
 import {
+  type Origin,
   type SessionConnection,
   DELIVER_QOS,
   DELIVER_REDELIVERED,
@@ -221,6 +222,10 @@ export class MqttConnection
     const keptOn = isEnded && lost[1] > 0 ? givenBackOf(delivered, lost[1]) : 0
     this.context.broker.counters.loseMqtt(lost, isEnded, keptOn)
     this.options.onClosed()
+  }
+
+  origin(): Origin {
+    return { connection: this.socket.peer, channel: 0, user: this.principal.name }
   }
 
   hasCredit(): boolean {
