@@ -253,6 +253,9 @@ describe('a traced virtual host', () => {
     await none()
     await declareQueue(client, { queue: 'q' })
     await client.call(BASIC.consume, { ...CONSUME_VALUES, queue: 'q' }, BASIC.consumeOk)
+    // Its route is remembered by now.
+    client.publish('', 'q', 'before')
+    await client.content(BASIC.deliver)
     await trace(true)
     await trace(true)
     client.publish('', 'q', 'x')
