@@ -1,6 +1,6 @@
 /** Consumers that may have credit again: their queues are looked at once, when all frames are read. */
 import type { Broker } from '../broker/broker.ts'
-import { ready } from '../broker/deliver.ts'
+import { credited, goOn } from '../broker/deliver.ts'
 import type { ChannelConsumer } from './holders.ts'
 
 export class WakeList {
@@ -19,12 +19,20 @@ export class WakeList {
   run(broker: Broker): void {
     const consumers = this.consumers
     // Delivering may make others wait and be woken: they come at the end of the same list.
-    for (let i = 0; i < consumers.length; i++) {
-      const consumer = consumers[i]!
-      consumer.isWaking = false
-      if (consumer.isCancelled) continue
-      consumer.isStarved = false
-      ready(broker, consumer.queue)
+    for (let from = 0; from < consumers.length; ) {
+      const to = consumers.length
+      for (let i = from; i < to; i++) {
+        const consumer = consumers[i]!
+        consumer.isWaking = false
+        if (consumer.isCancelled) continue
+        consumer.isStarved = false
+        credited(consumer.queue)
+      }
+      for (let i = from; i < to; i++) {
+        const consumer = consumers[i]!
+        if (!consumer.isCancelled) goOn(broker, consumer.queue)
+      }
+      from = to
     }
     consumers.length = 0
   }

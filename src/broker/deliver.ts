@@ -55,6 +55,16 @@ export function consumerCount(queue: Queue): number {
 
 /** A consumer of this queue has credit again. */
 export function ready(broker: Broker, queue: Queue): void {
+  credited(queue)
+  goOn(broker, queue)
+}
+
+/** The same of several consumers: said of each of them first, then `goOn` for each. */
+export function credited(queue: Queue): void {
+  if (queue.attached !== null) (queue.attached as Consumers).isStarved = false
+}
+
+export function goOn(broker: Broker, queue: Queue): void {
   if (queue.attached !== null && readyOf(queue) > 0) deliver(broker, queue.attached as Consumers)
 }
 

@@ -8,6 +8,9 @@ import type { Session } from '../core/session.ts'
 import type { Broker, TurnTask } from './broker.ts'
 import type { Consumer } from './consumer.ts'
 
+/** Beyond so many it is remembered that nobody had credit: until somebody says to have some again, all are passed by. */
+const MANY = 1_000
+
 /** Consumers of one priority. */
 class Level {
   readonly priority: number
@@ -88,6 +91,8 @@ export class Consumers implements TurnTask {
   isScheduled: boolean
   /** A block is being read for its next delivery. */
   isLoading: boolean
+  /** Of very many nobody had credit, and nobody has said since to have some again. */
+  isStarved: boolean
   readonly #deliver: (broker: Broker, consumers: Consumers) => void
 
   constructor(
@@ -107,6 +112,7 @@ export class Consumers implements TurnTask {
     this.exclusive = null
     this.isScheduled = false
     this.isLoading = false
+    this.isStarved = false
     this.#deliver = deliver
   }
 
@@ -115,14 +121,20 @@ export class Consumers implements TurnTask {
    * any. It stays its turn until `passTurn`: a message may turn out to be expired, or on the disk.
    */
   pick(): Consumer | null {
+    if (this.isStarved) return null
     const levels = this.#levels
-    if (levels === null) return this.#all.pick()
+    if (levels === null) {
+      const consumer = this.#all.pick()
+      if (consumer === null && this.list.length > MANY) this.isStarved = true
+      return consumer
+    }
     for (let i = 0; i < levels.length; i++) {
       const consumer = levels[i]!.pick()
       if (consumer === null) continue
       this.#picked = levels[i]!
       return consumer
     }
+    if (this.list.length > MANY) this.isStarved = true
     return null
   }
 
@@ -234,6 +246,7 @@ export class Consumers implements TurnTask {
 
   /** Goes on delivering in another turn. */
   schedule(): void {
+    this.isStarved = false
     if (this.isScheduled) return
     this.isScheduled = true
     setImmediate(runScheduled, this)

@@ -252,3 +252,43 @@ describe('consumers that leave together', () => {
     expect([looks, queues.map(queue => queue.isDeleted)]).toEqual([2, [true, true]])
   })
 })
+
+describe('very many consumers', () => {
+  it('without credit are asked once, until one of them has some again', async () => {
+    const rig = await openRig()
+    onTestFinished(() => rig.close())
+    const queue = declaredQueue(rig, 'q', { durable: false })
+    let asked = 0
+    class Counted extends Worker {
+      override hasCredit(): boolean {
+        asked++
+        return super.hasCredit()
+      }
+    }
+    const workers = Array.from({ length: 1_200 }, () => new Counted(0))
+    for (const each of workers) {
+      consume(rig.broker, queue, each, { exclusive: false, priority: 0 })
+    }
+    await turns()
+    const publisher = new Backend(rig)
+    const publish = (): void => {
+      const message = messageOf('q', 'x')
+      message.form = FORM_AMQP
+      publishTo(rig.broker, rig.vhost.exchanges.get('')!, message, publisher)
+    }
+    publish()
+    expect(asked).toBe(workers.length)
+    for (let i = 0; i < 50; i++) publish()
+    expect(asked).toBe(workers.length)
+    for (const i of [700, 3, 1_199]) {
+      workers[i]!.credit = 1
+      ready(rig.broker, queue)
+    }
+    expect(workers.flatMap(({ got }, i) => (got.length > 0 ? [i] : []))).toEqual([3, 700, 1_199])
+    const newcomer = new Worker(10)
+    consume(rig.broker, queue, newcomer, { exclusive: false, priority: 0 })
+    await turns()
+    expect(newcomer.got.length).toBe(10)
+    expect(queue.readyCount).toBe(51 - 3 - 10)
+  })
+})
