@@ -27,7 +27,7 @@ const MESSAGE_CODES: ReadonlySet<string> = new Set([
 ])
 
 const TLS_CODES =
-  /^(?:CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_|ERR_SSL_|ERR_OSSL_|HOSTNAME_MISMATCH|CRL_)/
+  /^(?:CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_|ERR_SSL_|ERR_OSSL_|HOSTNAME_MISMATCH|CRL_|INVALID_|PATH_LENGTH_)/
 
 export function codeOf(error: unknown): string {
   const { code } = (error ?? {}) as { code?: unknown }
