@@ -11,6 +11,7 @@ import type { SharedGroup } from '../core/shared-group.ts'
 import { filterToBindingKey, isDollarTopic, parseSharedFilter } from '../core/topic.ts'
 import { MQTT_EXCHANGE, type Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
+import { consumersOf } from './deliver.ts'
 import { judgeGroup } from './group-life.ts'
 import { may, quota } from './refusals.ts'
 import { createdGroup } from './shared-groups.ts'
@@ -78,4 +79,7 @@ export function removeTaker(broker: Broker, group: SharedGroup): void {
   group.takers--
   broker.state.enterGroup(group)
   judgeGroup(broker, group)
+  const { queue } = group
+  // Members that let it have what they may not read wait for nobody any more.
+  if (!queue.isDeleted && queue.readyCount > 0) consumersOf(broker, queue).schedule()
 }

@@ -116,7 +116,6 @@ describe('an AMQP consumer of a shared subscription', () => {
     from.publish('jobs/red', 'u', { qos: 1 })
     await turns()
     cancel(rig.broker, taker.queue, taker)
-    ready(rig.broker, taker.queue)
     await turns()
     expect([red.payloads, rig.dropped('not_authorized')]).toEqual([['u'], 1])
   })
