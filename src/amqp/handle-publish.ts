@@ -1,9 +1,10 @@
 /** basic.publish: from the frames to the broker, and what the publisher is told. Hot. */
 import { publishTo } from '../broker/publish.ts'
 import { topicOf } from '../broker/routing.ts'
+import { noteBlindKeys } from '../core/blind-keys.ts'
 import { ERROR_CODES, ERROR_NAMES } from '../core/errors.ts'
 import type { Exchange } from '../core/exchange.ts'
-import { type FieldTable, fieldOf, fieldTypeName } from '../core/field-table.ts'
+import { type FieldTable, fieldOf, fieldTypeName, textsIn } from '../core/field-table.ts'
 import { FORM_AMQP, type Message } from '../core/message.ts'
 import { mayResource, mayTopic } from '../core/permissions.ts'
 import { responseTopicIn } from '../core/reply-address.ts'
@@ -257,9 +258,11 @@ function takeCopies(message: Message, headers: FieldTable): string[] {
       const explanation = `invalid message: {unacceptable_type_in_header,"${name}",${type}}`
       throw new AmqpError(REPLY.preconditionFailed, explanation)
     }
-    for (const item of value.value) if (item.type === 'S') keys.push(item.value)
+    keys.push(...textsIn(value))
   }
-  if (fieldOf(headers, 'BCC') === null) return keys
+  const blind = fieldOf(headers, 'BCC')
+  if (blind === null) return keys
+  noteBlindKeys(keys, textsIn(blind))
   const { source, propertiesStart, propertiesEnd, payloadStart, payloadEnd } = message
   const properties = decodeProperties(source, propertiesStart, propertiesEnd, true)
   properties.headers = properties.headers.filter(([name]) => name !== 'BCC')

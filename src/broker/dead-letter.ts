@@ -3,15 +3,22 @@
  * exchange. A bounded part of it a turn; bodies that lie on the disk are read first. A dead letter enters its
  * queues in the record that ends it in its old one: a crash finds it here or there.
  */
+import { blindKeysIn, noteBlindKeys } from '../core/blind-keys.ts'
 import { DEATH_REASONS, type Death, type DeathReason, isCycle, recordDeath } from '../core/death.ts'
 import { NOTHING } from '../core/entries.ts'
 import type { Exchange } from '../core/exchange.ts'
-import { type FieldTable, fieldOf } from '../core/field-table.ts'
+import { type FieldTable, fieldOf, textsIn } from '../core/field-table.ts'
 import { Message } from '../core/message.ts'
 import type { MessageProperties } from '../core/properties.ts'
 import { COLD, type Queue, readyBytesOf, readyOf } from '../core/queue.ts'
-import { ENTRY_EXPIRES, ENTRY_STATE, RELEASED, UNACKED } from '../core/queue-entry.ts'
-import { expiryIn } from '../core/records/message.ts'
+import {
+  ENTRY_EXPIRES,
+  ENTRY_HAS_IDS,
+  ENTRY_STATE,
+  RELEASED,
+  UNACKED
+} from '../core/queue-entry.ts'
+import { expiryIn, identifiersOf } from '../core/records/message.ts'
 import type { Route } from '../core/route.ts'
 import type { Chunk } from '../core/chunk.ts'
 import type { BlockWaiter } from '../journal/journal.ts'
@@ -42,6 +49,7 @@ const NO_ROOM = 1
 const REFUSED = 2
 
 const letter = new Message()
+const NO_KEYS: readonly string[] = []
 
 /** At most so many steps of the work in a queue's life; returns how many it took. */
 export function bury(life: QueueLife, most: number): number {
@@ -280,6 +288,7 @@ function send(
     broker.counters.dropFrom(queue, DROPPED[reason])
     return SENT
   }
+  blindKeys = sequence > 0 ? blindKeysOf(queue, message) : NO_KEYS
   const deaths = write(broker, queue, message, reason, exchange)
   const route = routeOf(broker, queue, exchange)
   const needsDisk = route.hasDurableQueue || route.hasLastingSession
@@ -305,6 +314,13 @@ function send(
   if (isRecorded) broker.state.settleEntry(queue, sequence)
   else finish(broker, queue, sequence)
   return SENT
+}
+
+/** BCC keys, which a letter without a key of its own goes to again. The entry was found, and its record viewed, just now. */
+function blindKeysOf(queue: Queue, message: Message): readonly string[] {
+  if (queue.options.deadLetterKey !== null || (queue.flags & ENTRY_HAS_IDS) === 0) return NO_KEYS
+  const numbers = identifiersOf(message.source, message, viewed.end, queue.id)
+  return numbers === null ? NO_KEYS : blindKeysIn(numbers)
 }
 
 /** The letter in AMQP's form, with its deaths in its headers. */
@@ -338,10 +354,15 @@ function write(
 
 /** Of the letter that was written last. */
 let headers: FieldTable = []
+let blindKeys: readonly string[] = NO_KEYS
 
 function routeOf(broker: Broker, queue: Queue, exchange: Exchange): Route {
   const vhost = broker.state.vhost(queue.vhost)!
   const copies = copiesIn(headers)
+  if (blindKeys.length > 0) {
+    copies.push(...blindKeys)
+    noteBlindKeys(copies, blindKeys)
+  }
   return routeKey(
     broker,
     vhost,
@@ -359,11 +380,7 @@ function copiesOf(properties: MessageProperties): string[] {
 
 /** Further keys of a message (RabbitMQ's sender-selected distribution). */
 function copiesIn(table: FieldTable): string[] {
-  const value = fieldOf(table, 'CC')
-  if (value?.type !== 'A') return []
-  const keys: string[] = []
-  for (const item of value.value) if (item.type === 'S') keys.push(item.value)
-  return keys
+  return textsIn(fieldOf(table, 'CC'))
 }
 
 const EMPTY = Buffer.alloc(0)

@@ -240,6 +240,7 @@ function addAll(
 
 /** The exchanges on the way remember what was taken by all; what they delay goes into their stores. */
 function addDetour(broker: Broker, message: Message, detour: Detour, isTaken: boolean): boolean {
+  if (detour.blind !== null) targets.keepBlind(detour.blind)
   if (isTaken) markCaches(broker, detour)
   if (detour.stores.length === 0 || holdBack(broker, message, detour)) return isTaken
   if (isTaken) targets.unmarkCaches()

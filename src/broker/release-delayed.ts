@@ -6,7 +6,8 @@
 import { withDelayDone } from '../core/delay.ts'
 import type { DelayStore } from '../core/delay-store.ts'
 import { ERROR_CODES } from '../core/errors.ts'
-import { type FieldTable, fieldOf } from '../core/field-table.ts'
+import { noteBlindKeys } from '../core/blind-keys.ts'
+import { type FieldTable, fieldOf, textsIn } from '../core/field-table.ts'
 import { writeDelayEnd } from '../core/records/delay.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { type BlockWaiter, LAZY } from '../journal/journal.ts'
@@ -27,7 +28,6 @@ const BUDGET = 256
 const RETRY_MS = 1_000
 /** No timer runs longer: whatever happened to it, its store is looked at again. */
 const TIMER_MAX_MS = 60_000
-const COPY_HEADERS = ['CC', 'BCC'] as const
 
 /** A store is there, new or found at a start: from now on what is due in it leaves. */
 export function attachDelay(broker: Broker, store: DelayStore): void {
@@ -225,11 +225,8 @@ function letGo(broker: Broker, store: DelayStore): boolean {
 
 /** Further keys of an AMQP message. */
 function copyKeys(headers: FieldTable): string[] | null {
-  const keys: string[] = []
-  for (const name of COPY_HEADERS) {
-    const value = fieldOf(headers, name)
-    if (value?.type !== 'A') continue
-    for (const item of value.value) if (item.type === 'S') keys.push(item.value)
-  }
+  const blind = textsIn(fieldOf(headers, 'BCC'))
+  const keys = [...textsIn(fieldOf(headers, 'CC')), ...blind]
+  noteBlindKeys(keys, blind)
   return keys.length === 0 ? null : keys
 }

@@ -1,4 +1,5 @@
 /** Where a message goes: routes are looked up, or compiled and remembered. */
+import { blindNumbersOf } from '../core/blind-keys.ts'
 import type { Exchange } from '../core/exchange.ts'
 import type { FieldTable } from '../core/field-table.ts'
 import { FORM_AMQP, FORM_MQTT, type Message } from '../core/message.ts'
@@ -140,17 +141,24 @@ function compileKey(
   const topic = swapSeparators(key)
   const own = isTopic ? topic : key
   const more = moreKeys !== null && isTopic ? moreKeys.map(swapSeparators) : moreKeys
-  if (exchange.name === '') return routeDefault(vhost, key, moreKeys)
-  return compile(broker, vhost, exchange, own, topic, headers, more)
+  const blind = blindNumbersOf(moreKeys)
+  if (exchange.name === '') return routeDefault(vhost, key, moreKeys, blind)
+  return compile(broker, vhost, exchange, own, topic, headers, more, blind)
 }
 
-function routeDefault(vhost: Vhost, key: string, moreKeys: readonly string[] | null): Route {
+function routeDefault(
+  vhost: Vhost,
+  key: string,
+  moreKeys: readonly string[] | null,
+  blind: readonly number[] | null
+): Route {
   const queues = new Set<Queue>()
   for (const name of [key, ...(moreKeys ?? [])]) {
     const queue = vhost.queues.get(name)
     if (queue !== undefined) queues.add(queue)
   }
-  return new Route([], [...queues], 0, NO_GROUPS, tracedIn(vhost))
+  found.clear()
+  return new Route([], [...queues], 0, NO_GROUPS, detourOf([], vhost.tracer !== null, blind))
 }
 
 function compile(
@@ -160,7 +168,8 @@ function compile(
   key: string,
   topic: string,
   headers: FieldTable | null,
-  moreKeys: readonly string[] | null
+  moreKeys: readonly string[] | null,
+  blind: readonly number[] | null = null
 ): Route {
   found.clear()
   if (headers !== null && headers.length > 0) {
@@ -179,16 +188,22 @@ function compile(
     queues,
     exchange.version,
     session => mayRead(broker, vhost, session, topic),
-    detourOf(headers ?? [], vhost.tracer !== null)
+    detourOf(headers ?? [], vhost.tracer !== null, blind)
   )
   found.clear()
   return route
 }
 
 /** Of the route that was found; null: nothing on it asks for more than to be routed. */
-function detourOf(headers: FieldTable, isTraced: boolean): Detour | null {
+function detourOf(
+  headers: FieldTable,
+  isTraced: boolean,
+  blind: readonly number[] | null
+): Detour | null {
   const { delays, key, newIn, refusedBy } = found
-  if (delays.length + newIn.length + refusedBy.length === 0) return isTraced ? TRACED : null
+  if (blind === null && delays.length + newIn.length + refusedBy.length === 0) {
+    return isTraced ? TRACED : null
+  }
   return {
     stores: delays.slice(),
     headers: withoutProperties(headers),
@@ -196,7 +211,8 @@ function detourOf(headers: FieldTable, isTraced: boolean): Detour | null {
     keyTtlMs: keyTtlIn(headers),
     newIn: newIn.slice(),
     refusedBy: refusedBy.slice(),
-    isTraced
+    isTraced,
+    blind
   }
 }
 

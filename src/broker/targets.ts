@@ -1,6 +1,7 @@
 /** The queues that take the message at hand: decided first, then written by one record, then entered. */
 import type { Mark } from '../core/deduplication.ts'
 import type { Queue } from '../core/queue.ts'
+import { ENTRY_HAS_IDS } from '../core/queue-entry.ts'
 import { MARK_BYTES_MAX } from '../core/records/deduplication.ts'
 import { DESTINATION_BYTES_MAX } from '../core/records/message.ts'
 
@@ -51,6 +52,18 @@ export class Targets {
     if (this.hasTimes) this.times[at] = 0
     if (isDurable) this.isDurable = true
     this.bytesMax += DESTINATION_BYTES_MAX + (identifiers === null ? 0 : identifiers.length * 5)
+  }
+
+  /** BCC keys: for those queues that give their dead letters a message's own keys. */
+  keepBlind(numbers: readonly number[]): void {
+    for (let i = 0; i < this.count; i++) {
+      const queue = this.queues[i]!
+      const { deadLetterExchange, deadLetterKey } = queue.options
+      if (queue.isSession || deadLetterExchange === null || deadLetterKey !== null) continue
+      this.identifiers[i] = numbers
+      this.flags[i]! |= ENTRY_HAS_IDS
+      this.bytesMax += numbers.length * 5
+    }
   }
 
   /** The store time of the one added last: its expiry there. */

@@ -86,3 +86,11 @@ const TYPE_NAMES = {
   F: 'table',
   V: 'void'
 } as const satisfies Record<FieldType, string>
+
+/** The texts of an array of them; whatever else it is or holds is left out. */
+export function textsIn(value: FieldValue | null): string[] {
+  if (value?.type !== 'A') return []
+  const texts: string[] = []
+  for (const item of value.value) if (item.type === 'S') texts.push(item.value)
+  return texts
+}

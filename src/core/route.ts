@@ -52,6 +52,8 @@ export interface Detour {
   readonly refusedBy: readonly KeyCache[]
   /** Its publisher is to be told of to whoever traces the virtual host. */
   readonly isTraced: boolean
+  /** Its BCC keys: see blind-keys.ts. */
+  readonly blind: readonly number[] | null
 }
 
 /** Of a route that asks for nothing else: any message's. */
@@ -62,7 +64,8 @@ export const TRACED: Detour = {
   keyTtlMs: -1,
   newIn: [],
   refusedBy: [],
-  isTraced: true
+  isTraced: true,
+  blind: null
 }
 
 export class Route {

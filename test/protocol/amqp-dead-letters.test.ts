@@ -1,6 +1,7 @@
 /** Dead letters (RabbitMQ's x-death), over a real socket. */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { BASIC, CHANNEL, QUEUE } from '../../src/amqp/codec/methods.ts'
+import type { FieldValue } from '../../src/core/field-table.ts'
 import { Principal } from '../../src/core/principal.ts'
 import {
   bind,
@@ -106,6 +107,35 @@ describe('a rejected message', () => {
     expect((await get(client, 'a'))!.deaths).toEqual(['q rejected×1  q,other'])
     expect((await get(client, 'b'))!.headers['CC']).toEqual(['other'])
   })
+
+  it.each([false, true])(
+    'goes under its BCC keys as well, of which nobody is told (durable: %s)',
+    async durable => {
+      await declareExchange(client, 'dlx', 'direct', true)
+      const args = { 'x-dead-letter-exchange': 'dlx' }
+      await declare(client, 'q', args, { durable })
+      for (const key of ['q', 'cc', 'bcc']) {
+        await declare(client, `on-${key}`, args, { durable })
+        await bind(client, `on-${key}`, 'dlx', key)
+      }
+      const keys = (key: string) => ({ type: 'A', value: [{ type: 'S', value: key }] }) as const
+      const headers: [string, FieldValue][] = [
+        ['CC', keys('cc')],
+        ['BCC', keys('bcc')]
+      ]
+      client.publish('', 'q', 'x', { properties: { headers } })
+      await rejectOne('q')
+      for (const key of ['q', 'cc', 'bcc']) {
+        const dead = await get(client, `on-${key}`, false)
+        expect(dead).toMatchObject({ key: 'q', body: 'x', deaths: ['q rejected×1  q,cc'] })
+        expect([dead!.headers['CC'], dead!.headers['BCC']]).toEqual([['cc'], undefined])
+        // Dead again in one of them, it goes to all three again.
+        if (key === 'bcc') reject(dead!.tag)
+      }
+      await nothingMoreLater(client)
+      for (const key of ['q', 'cc', 'bcc']) expect(await readyIn(client, `on-${key}`)).toBe(1)
+    }
+  )
 
   it('by nack, several at once, goes in its order', async () => {
     await declare(client, 'q', { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'd' })

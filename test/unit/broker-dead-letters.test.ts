@@ -6,9 +6,11 @@ import { Compaction } from '../../src/broker/compaction.ts'
 import { bindQueue } from '../../src/broker/bindings.ts'
 import { get } from '../../src/broker/get.ts'
 import { queueClockOf } from '../../src/broker/queue-clock.ts'
+import { publishTo } from '../../src/broker/publish.ts'
 import { reject } from '../../src/broker/settle.ts'
 import { cool } from '../../src/broker/spill.ts'
-import { FORM_AMQP, FORM_MQTT, type Message } from '../../src/core/message.ts'
+import { noteBlindKeys } from '../../src/core/blind-keys.ts'
+import { FORM_AMQP, FORM_MQTT, Message } from '../../src/core/message.ts'
 import type { Queue } from '../../src/core/queue.ts'
 import { KIND } from '../../src/core/records/kinds.ts'
 import { decodeProperties as decodeMqtt } from '../../src/mqtt/properties.ts'
@@ -250,6 +252,31 @@ describe('a message that came over MQTT', () => {
     expect(client.payloads).toEqual(['x'])
     expect(client.got[0]).toMatchObject({ qos: 1, topic: 'dead.q' })
   })
+})
+
+it('go under BCC keys that came through a crash and a compaction', async () => {
+  const queue = declare('q', { 'x-dead-letter-exchange': '' })
+  for (const name of ['b', 'c']) declare(name)
+  const keys = ['q', 'b', 'c']
+  noteBlindKeys(keys, ['b', 'c'])
+  const message = new Message()
+  message.compose(Buffer.from('qx'), 'q', 1, 1)
+  message.form = FORM_AMQP
+  publishTo(rig.broker, rig.vhost.exchanges.get('')!, message, backend, null, keys)
+  await rig.flush()
+  queue.find(1)
+  const { segment, offset } = queue
+  rig.journal.view(segment, offset)
+  const { viewBuffer, viewStart, viewEnd } = rig.journal
+  const record = Buffer.from(viewBuffer.subarray(viewStart, viewEnd))
+  new Compaction(rig.broker).compact(KIND.message, record, 0, record.length, segment, offset)
+  await again('crash')
+  const taken = await new Promise<number>(resolve => {
+    get(rig.broker, rig.queue('q'), { onGot: (_message, sequence) => resolve(sequence) }, false)
+  })
+  reject(rig.broker, rig.queue('q'), taken)
+  await rig.pass(0)
+  expect([ready('q'), ready('b'), ready('c')]).toEqual([1, 2, 2])
 })
 
 it('leave a full queue as fast as publishers make them die, each in turns that are short', async () => {
