@@ -7,9 +7,10 @@ import { decodeProperties, encodeProperties } from '../../src/amqp/properties.ts
 import { declareQueue } from '../../src/broker/queues.ts'
 import { get } from '../../src/broker/get.ts'
 import { publishTo } from '../../src/broker/publish.ts'
-import { reject } from '../../src/broker/settle.ts'
+import { reject, requeue } from '../../src/broker/settle.ts'
 import type { Broker } from '../../src/broker/broker.ts'
 import type { FieldTable } from '../../src/core/field-table.ts'
+import { lettersOf } from '../../src/core/held.ts'
 import { FORM_AMQP } from '../../src/core/message.ts'
 import { Backend, messageOf, openRig, type Rig, turns } from '../support/broker-rig.ts'
 import { chargedBytes, liveBytes } from '../support/lasting-state.ts'
@@ -47,7 +48,7 @@ async function reopen(rig: Rig): Promise<Rig> {
 }
 
 /** Publishes, lets messages die in two ways, and cuts the power after so many calls of the disk. */
-async function round(rig: Rig, first: number, cut: number): Promise<Rig> {
+async function round(rig: Rig, first: number, cut: number, isRetried = false): Promise<Rig> {
   const backend = new Backend(rig)
   for (let i = first; i < first + BATCH; i++) {
     const body = Buffer.alloc(4_000 + ((i * 7_919) % 100_000), i)
@@ -63,7 +64,9 @@ async function round(rig: Rig, first: number, cut: number): Promise<Rig> {
   rig.disk.intercept = () => (rig.disk.calls >= at ? { powerOff: true } : null)
   for (let i = 0; i < BATCH / 2; i++) {
     const taken = await take(rig, 'q', false)
-    if (taken !== null) reject(rig.broker, rig.queue('q'), taken[1])
+    // With delayed retry some are held back first.
+    if (taken !== null && isRetried && i % 2 === 0) requeue(rig.broker, rig.queue('q'), taken[1])
+    else if (taken !== null) reject(rig.broker, rig.queue('q'), taken[1])
   }
   await turns(4)
   if (cut % 3 === 0) void rig.journal.checkpoint().catch(() => undefined)
@@ -114,5 +117,52 @@ test(`a dead letter is in one queue over ${CUTS} cuts (seed ${SEED})`, async () 
   // The cuts must fall before and behind the letters' records.
   expect(moved).toBeGreaterThan(0)
   expect(moved).toBeLessThan(published)
+  await rig.close()
+})
+
+/** Whatever is due happens, and what is in `d` is taken, until nothing is left. */
+async function drain(rig: Rig): Promise<number[]> {
+  const bodies: number[] = []
+  for (let left = 100; left > 0; left--) {
+    await rig.pass(1_000)
+    for (
+      let taken = await take(rig, 'd', true);
+      taken !== null;
+      taken = await take(rig, 'd', true)
+    ) {
+      bodies.push(taken[0])
+    }
+    if (rig.queue('q').count === 0) break
+  }
+  return bodies.toSorted((a, b) => a - b)
+}
+
+test(`what is held, or waits for its queue, is in one place over ${CUTS} cuts (seed ${SEED})`, async () => {
+  let rig = await openRig({ seed: SEED + 1, onReplayed: withAmqp })
+  const held = {
+    'x-dead-letter-exchange': '',
+    'x-dead-letter-routing-key': 'd',
+    'x-dead-letter-strategy': 'at-least-once',
+    'x-overflow': 'reject-publish',
+    'x-delayed-retry-min': 3_000,
+    'x-message-ttl': 2 * TTL_MS
+  }
+  declare(rig, 'q', table(held))
+  declare(rig, 'd', table({ 'x-max-length': 1, 'x-overflow': 'reject-publish' }))
+  await rig.flush()
+  let published = 0
+  let letters = 0
+  for (let cut = 0; cut < CUTS; cut++) {
+    rig = await round(rig, published, 1 + (cut % 9), true)
+    published += BATCH
+    letters += lettersOf(rig.queue('q'))
+    expect(chargedBytes(rig.broker), `cut ${cut}`).toEqual(liveBytes(rig.broker, false))
+    const bodies = await drain(rig)
+    const expected = Array.from({ length: BATCH }, (_, i) => published - BATCH + i)
+    expect(bodies, `cut ${cut}`).toEqual(expected)
+    expect([rig.queue('q').count, rig.broker.state.heldCount]).toEqual([0, 0])
+    await rig.flush()
+  }
+  expect(letters).toBeGreaterThan(0)
   await rig.close()
 })
