@@ -119,6 +119,8 @@ async function queueLines(broker: Broker, queue: Queue, lines: string[]): Promis
   )
   for (const entries of [queue.held, queue.letters]) {
     for (let is = entries?.first(); is; is = entries!.after(entries!.dueAt, entries!.sequence)) {
+      // A replay learns only at its end of those whose message was finished meanwhile.
+      if (queue.stateOf(entries!.sequence) !== RELEASED) continue
       lines.push(`held ${id} ${entries!.dueAt} ${entries!.sequence} ${entries!.flags}`)
     }
   }
