@@ -26,6 +26,7 @@ import { Owner } from './broker/owner.ts'
 import { MemoryAlarm, memoryShare } from './broker/memory-alarm.ts'
 import { Report } from './broker/report.ts'
 import { startBroker, stopBroker } from './broker/start.ts'
+import { removeOrphans } from './broker/streams.ts'
 import { SysTopics } from './broker/sys-topics.ts'
 import { putVhost } from './broker/vhosts.ts'
 import { limitsOf, type Options } from './config/options.ts'
@@ -39,6 +40,7 @@ import { realDisk } from './journal/disk.ts'
 import { readIdentity } from './journal/identity.ts'
 import type { Journal, Recovery } from './journal/journal.ts'
 import { openJournal } from './journal/log.ts'
+import { openStreamFiles } from './journal/stream-files.ts'
 import { systemClock } from './lib/clock.ts'
 import { LoopLag } from './lib/loop-lag.ts'
 import { VERSION } from './lib/version.ts'
@@ -111,9 +113,19 @@ export async function openStore(
       redFreeBytes: options.disk.redFreeBytes
     },
     log: (level, message, fields) => log[level](fields, message),
-    neighbours: ['admin.sock', 'certs', 'motemq.yaml', 'lost+found'],
+    neighbours: ['admin.sock', 'certs', 'motemq.yaml', 'lost+found', 'streams'],
     attach: opened => broker.attach(opened)
   })
+  try {
+    broker.streamFiles = await openStreamFiles({
+      folder: options.data,
+      disk: realDisk,
+      log: (level, message, fields) => log[level](fields, message)
+    })
+  } catch (error) {
+    await journal.close()
+    throw error
+  }
   return { broker, journal, recovery }
 }
 
@@ -254,6 +266,9 @@ class Server implements RunningServer {
   async open(): Promise<void> {
     const options = this.#options
     startBroker(this.broker)
+    // Where records were lost, it may be the stream that is missing.
+    const { damagedBatches, skippedRecords } = this.recovery
+    if (damagedBatches + skippedRecords === 0) await removeOrphans(this.broker)
     for (const name of options.vhosts) putVhost(this.broker, name)
     this.#authenticator.setEntryVhosts(entryVhosts(options))
     await this.#makeFirstUser()
@@ -372,6 +387,7 @@ class Server implements RunningServer {
     stopBroker(this.broker)
     // What was taken before the stop is made durable, and its acknowledgements leave, before the end.
     if (!this.#journal.failed) await this.#journal.flush()
+    await this.broker.streams?.close()
     this.#amqp.close()
     await this.#mqtt.close()
     await this.#drained()

@@ -3,8 +3,8 @@ import type { Broker } from '../broker/broker.ts'
 import { policiesOfQueue } from '../broker/policies.ts'
 import type { Consumers } from '../broker/queue-consumers.ts'
 import { sessionQueueName } from '../broker/session-queues.ts'
-import { heldOf, lettersOf } from '../core/held.ts'
-import { type Queue, readyBytesOf, readyOf, unackedOf } from '../core/queue.ts'
+import { bytesOf, heldOf, lettersOf, messagesOf } from '../core/held.ts'
+import { type Queue, unackedOf } from '../core/queue.ts'
 import { json, type Route } from './router.ts'
 
 /** Of a broker with more the rest is left out. */
@@ -13,6 +13,8 @@ const QUEUES_MAX = 100_000
 export interface QueueSummary {
   readonly vhost: string
   readonly name: string
+  /** classic, quorum or stream. */
+  readonly type: string
   readonly durable: boolean
   /** An MQTT session's: only its client consumes it. */
   readonly session: boolean
@@ -62,13 +64,14 @@ function summaryOf(
   return {
     vhost: queue.vhost,
     name,
+    type: queue.options.type,
     durable: queue.isDurable,
     session: queue.isSession,
-    ready: readyOf(queue),
+    ready: messagesOf(queue),
     unacked: unackedOf(queue) - heldOf(queue) - lettersOf(queue),
     delayed: heldOf(queue),
     letters: lettersOf(queue),
-    bytes: readyBytesOf(queue),
+    bytes: bytesOf(queue),
     consumers: (queue.attached as Consumers | null)?.list.length ?? 0,
     policy,
     operatorPolicy

@@ -7,6 +7,7 @@ import type { Broker } from '../broker/broker.ts'
 import type { Origin, Publisher } from '../broker/consumer.ts'
 import { cancelAll } from '../broker/consumers.ts'
 import { allBack, putBack, reject, requeue, settle } from '../broker/settle.ts'
+import { notOfStreams } from '../broker/stream-refusals.ts'
 import type { Exchange } from '../core/exchange.ts'
 import type { Message } from '../core/message.ts'
 import type { Principal } from '../core/principal.ts'
@@ -16,6 +17,7 @@ import type { Vhost } from '../core/vhost.ts'
 import { ContentAssembler } from './codec/content.ts'
 import { BASIC } from './codec/methods.ts'
 import type { ConfirmRing, ConfirmSink } from './confirm-ring.ts'
+import { explain } from './explain.ts'
 import { type ChannelConsumer, type Holder, Holders } from './holders.ts'
 import { type FrameTarget, writeConfirm } from './outbound.ts'
 import { FAIL, type Outcome, REQUEUE, SETTLE } from './outcome.ts'
@@ -121,6 +123,8 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   consumedCount: number
   /** Of ours that the client has not answered; it need not. */
   cancelsSent: number
+  /** One of its consumers was a stream's. */
+  readsStreams: boolean
   /** The queue that was declared last: what an empty name stands for. */
   lastQueue: string
   /** A basic.get waits for the disk: nothing further is read meanwhile. */
@@ -151,6 +155,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     this.globalPrefetchCount = 0
     this.consumedCount = 0
     this.cancelsSent = 0
+    this.readsStreams = false
     this.lastQueue = ''
     this.isGetting = false
     this.isFinishing = false
@@ -305,6 +310,7 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   /** basic.ack, basic.nack, basic.reject. Throws 406 for a tag of which nothing is open. */
   finish(tag: number, multiple: boolean, outcome: Outcome): void {
     const { unacked } = this
+    if (outcome !== SETTLE && this.readsStreams) this.refuseStreams(tag, multiple)
     if (!multiple) {
       if (!unacked.remove(tag)) throw unknownTag(tag)
       if (this.tx === null) this.finishOne(unacked.holder, unacked.sequence, outcome)
@@ -315,6 +321,16 @@ export class AmqpChannel implements Publisher, ConfirmSink {
     const tagMax = tag === 0 ? this.lastTag : tag
     if (this.tx === null) this.finishUpTo(tagMax, outcome)
     else this.keepUpTo(tagMax, outcome, this.tx)
+  }
+
+  /** A stream's messages stay where they are: none comes again, none is rejected. */
+  private refuseStreams(tag: number, multiple: boolean): void {
+    const holder = multiple ? -1 : this.unacked.holderOf(tag)
+    for (const { index, queue, unackedCount } of this.holders) {
+      if (queue.stream === null || unackedCount === 0) continue
+      if (!multiple && index !== holder) continue
+      throw explain(notOfStreams('basic.nack and basic.reject', queue), queue.vhost)
+    }
   }
 
   private keepUpTo(tagMax: number, outcome: Outcome, tx: Transaction): void {
@@ -340,7 +356,12 @@ export class AmqpChannel implements Publisher, ConfirmSink {
   }
 
   /** basic.recover: everything open goes back to its place. */
-  requeueAll(): void {
+  recover(): void {
+    if (this.readsStreams) this.refuseStreams(0, true)
+    this.requeueAll()
+  }
+
+  private requeueAll(): void {
     this.finishUpTo(this.lastTag, REQUEUE)
   }
 

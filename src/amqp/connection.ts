@@ -308,7 +308,7 @@ export class AmqpConnection implements SocketHandler, FrameHandler, ChannelConne
       for (let i = 0; i < dirty.length; i++) dirty[i]!.releaseConfirms()
       dirty.length = 0
     }
-    this.waking.run(this.broker)
+    this.waking.run()
     if (this.splitter.isHeld) this.socket.pauseReading()
   }
 

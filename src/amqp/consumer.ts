@@ -1,6 +1,6 @@
 /** An AMQP consumer: what a queue delivers to on a channel. */
 import { DELIVER_REDELIVERED, type Origin } from '../broker/consumer.ts'
-import { ready } from '../broker/deliver.ts'
+import { goOn, ready } from '../broker/deliver.ts'
 import type { Message } from '../core/message.ts'
 import type { Queue } from '../core/queue.ts'
 import type { AmqpChannel } from './channel.ts'
@@ -21,7 +21,7 @@ export class AmqpConsumer implements ChannelConsumer {
   isWaking: boolean
   hasSharedPrefetch: boolean
   /** Its consume-ok has left. */
-  private isStarted: boolean
+  protected isStarted: boolean
   /** The tag as a short string, its length before it. */
   private readonly tagBytes: Buffer
 
@@ -46,6 +46,11 @@ export class AmqpConsumer implements ChannelConsumer {
     if (this.isCancelled || this.isStarted) return
     this.isStarted = true
     ready(this.channel.connection.broker, this.queue)
+  }
+
+  /** It may have credit again, and its queue knows that. */
+  onCredit(): void {
+    goOn(this.channel.connection.broker, this.queue)
   }
 
   hasCredit(): boolean {

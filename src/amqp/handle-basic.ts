@@ -7,6 +7,7 @@ import { lookupQueue } from '../broker/queues.ts'
 import { get } from '../broker/get.ts'
 import { endUnused, takeableQueue } from '../broker/group-takers.ts'
 import { used } from '../broker/queue-life.ts'
+import { notOfStreams } from '../broker/stream-refusals.ts'
 import { type FieldTable, fieldOf, fieldTypeName, integerOf } from '../core/field-table.ts'
 import type { Message } from '../core/message.ts'
 import { mayResource } from '../core/permissions.ts'
@@ -14,6 +15,7 @@ import type { Queue } from '../core/queue.ts'
 import type { AmqpChannel } from './channel.ts'
 import { type ArgumentsOf, BASIC, encodeMethod } from './codec/methods.ts'
 import { AmqpConsumer } from './consumer.ts'
+import { streamConsumer } from './stream-consumer.ts'
 import { consumeReplies, REPLY_QUEUE } from './direct-reply-to.ts'
 import { accessRefused } from './explain.ts'
 import { queueNamed } from './names.ts'
@@ -53,8 +55,11 @@ export function handleConsume(
   const queue = readableQueue(channel, values.queue, true)
   let consumer: AmqpConsumer | null = null
   try {
-    const priority = priorityOf(queue, values.arguments)
-    consumer = new AmqpConsumer(channel, queue, tag, values.noAck)
+    const isStream = queue.options.type === 'stream'
+    const priority = isStream ? 0 : priorityOf(queue, values.arguments)
+    consumer = isStream
+      ? streamConsumer(channel, queue, tag, values)
+      : new AmqpConsumer(channel, queue, tag, values.noAck)
     consume(broker, queue, consumer, { exclusive: values.exclusive, priority })
   } catch (error) {
     if (consumer !== null) channel.holders.forget(consumer.holder)
@@ -126,6 +131,7 @@ export function handleGet(channel: AmqpChannel, values: ArgumentsOf<typeof BASIC
       'are not supported by quorum queues with single active consumer'
     throw new AmqpError(REPLY.resourceLocked, explanation)
   }
+  if (queue.options.type === 'stream') throw notOfStreams('basic.get', queue)
   channel.isGetting = true
   used(channel.connection.broker, queue)
   get(channel.connection.broker, queue, new Getter(channel, queue, values.noAck), values.noAck)
@@ -192,5 +198,5 @@ export function handleRecoverAsync(
   values: ArgumentsOf<typeof BASIC.recover.shape>
 ): void {
   if (!values.requeue) throw new AmqpError(REPLY.notImplemented, 'requeue=false')
-  channel.requeueAll()
+  channel.recover()
 }

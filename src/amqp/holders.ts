@@ -19,6 +19,8 @@ export interface ChannelConsumer extends Consumer {
   hasSharedPrefetch: boolean
   /** Its consume-ok has left: deliveries may follow. */
   start(): void
+  /** It may have credit again. */
+  onCredit(): void
 }
 
 export class Holder {

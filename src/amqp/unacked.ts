@@ -69,6 +69,12 @@ export class Unacked {
     return this.indexOf(tag) >= 0
   }
 
+  /** Who took the delivery with this tag; -1: none is open. */
+  holderOf(tag: number): number {
+    const index = this.indexOf(tag)
+    return index < 0 ? -1 : this.holders[(this.head + index) & (this.tags.length - 1)]!
+  }
+
   /** Takes the delivery with this tag out and sets its fields; false when none is open. */
   remove(tag: number): boolean {
     const index = this.indexOf(tag)

@@ -1,6 +1,5 @@
 /** Consumers that may have credit again: their queues are looked at once, when all frames are read. */
-import type { Broker } from '../broker/broker.ts'
-import { credited, goOn } from '../broker/deliver.ts'
+import { credited } from '../broker/deliver.ts'
 import type { ChannelConsumer } from './holders.ts'
 
 export class WakeList {
@@ -16,7 +15,7 @@ export class WakeList {
     this.consumers.push(consumer)
   }
 
-  run(broker: Broker): void {
+  run(): void {
     const consumers = this.consumers
     // Delivering may make others wait and be woken: they come at the end of the same list.
     for (let from = 0; from < consumers.length; ) {
@@ -30,7 +29,7 @@ export class WakeList {
       }
       for (let i = from; i < to; i++) {
         const consumer = consumers[i]!
-        if (!consumer.isCancelled) goOn(broker, consumer.queue)
+        if (!consumer.isCancelled) consumer.onCredit()
       }
       from = to
     }

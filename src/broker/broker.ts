@@ -16,7 +16,7 @@ import { MEMORY, Slabs } from '../core/slabs.ts'
 import type { Liveness } from '../core/liveness.ts'
 import { State } from '../core/state.ts'
 import type { Vhost } from '../core/vhost.ts'
-import type { Journal } from '../journal/journal.ts'
+import type { Journal, StreamFiles } from '../journal/journal.ts'
 import { ByteWriter } from '../lib/byte-writer.ts'
 import type { Clock } from '../lib/clock.ts'
 import { DeadlineHeap } from '../lib/deadline-heap.ts'
@@ -40,6 +40,16 @@ export interface Timed {
 /** Sends what a new subscription below `$SYS` is to get. */
 export interface SysReplays {
   replay(session: Session, subscription: Subscription): void
+}
+
+/** See streams.ts. */
+export interface StreamMoves {
+  /** More waits for the streams' files than is good. */
+  readonly isCrowded: boolean
+  /** Moves what is durable now, and waits for it. */
+  flush(): Promise<void>
+  /** The last time. */
+  close(): Promise<void>
 }
 
 export interface BrokerOptions {
@@ -101,6 +111,12 @@ export class Broker implements Liveness {
   memoryAlarm: boolean
   isStopping: boolean
   ticker: NodeJS.Timeout | null
+  /** The files of streams; null: there are no streams here. */
+  streamFiles: StreamFiles | null
+  /** What moves messages into them; made with the first stream. */
+  streams: StreamMoves | null
+  /** What is recorded now takes effect with the transaction's end. */
+  isInTransaction: boolean
   /** Says what there is below `$SYS`; null while that is off. */
   sys: SysReplays | null
   /** What carries messages on; null while nothing is configured. */
@@ -148,6 +164,9 @@ export class Broker implements Liveness {
     this.memoryAlarm = false
     this.isStopping = false
     this.ticker = null
+    this.streamFiles = null
+    this.streams = null
+    this.isInTransaction = false
     this.sys = null
     this.bridges = null
     this.stored = new Message()
@@ -211,7 +230,7 @@ export class Broker implements Liveness {
 
   /** Tells whoever publishes when reading it stops or goes on, and of which alarm. */
   judgePause(): void {
-    this.isPaused = this.isCrowded || this.memoryAlarm
+    this.isPaused = this.isCrowded || this.memoryAlarm || this.streams?.isCrowded === true
     if (this.isPaused) for (const publisher of this.publishers) publisher.onPause()
     else this.resumeAll()
   }

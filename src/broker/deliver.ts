@@ -234,7 +234,12 @@ export function deliverNew(
   identifiers: readonly number[] | null
 ): void {
   const consumers = queue.attached as Consumers | null
-  if (consumers === null || consumers.list.length === 0 || consumers.isLoading) return
+  if (consumers === null) return
+  if (consumers.list.length === 0 || consumers.isLoading) {
+    // Of a stream this is always so: its readers go on by themselves.
+    if (queue.stream !== null) queue.stream.onStored()
+    return
+  }
   if (queue.isDurable && broker.journal.failed) return
   // What waits in a higher level goes first.
   if (queue.readyCount !== 1 || consumers.isScheduled || queue.levels !== null) {

@@ -26,6 +26,7 @@ export function endQueue(broker: Broker, queue: Queue): number {
     broker.writer.varint(queue.id)
     ticket = append(broker, KIND.queueDelete, AWAITED)
   }
+  queue.stream?.end(ticket)
   const vhost = broker.state.vhost(queue.vhost)
   if (vhost !== null) endUnused(broker, vhost)
   return ticket

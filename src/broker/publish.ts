@@ -448,6 +448,7 @@ function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean
     return true
   }
   if (options.isGuarded) {
+    if (queue.stream !== null) return addStream(broker, message, queue, bytes)
     if (options.deduplicates) key = newKeyIn(broker, message, queue)
     if (key === null) return true
     if (!makeRoom(broker, queue, bytes, options.messagesMax, options.bytesMax)) {
@@ -471,5 +472,16 @@ function addQueue(broker: Broker, message: Message, queue: Queue, lasts: boolean
   )
   if (messageTtlMs >= 0) targets.timeLast(broker.nowMs + messageTtlMs)
   if (key !== '') markLast(key)
+  return true
+}
+
+/** Nothing expires in a stream; its readers get what is durable, so a sync follows at once. */
+function addStream(broker: Broker, message: Message, queue: Queue, bytes: number): boolean {
+  if (!queue.stream!.mayTake(bytes)) {
+    broker.counters.dropFrom(queue, 'queue_full')
+    return false
+  }
+  message.isAwaited = true
+  targets.add(queue, entryFlags(Math.min(message.qos, 1), false, false, false), true, null)
   return true
 }

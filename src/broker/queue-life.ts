@@ -181,6 +181,10 @@ export function trimSoon(broker: Broker, queue: Queue): void {
 export function optionsChanged(broker: Broker, queue: Queue): void {
   const { options } = queue
   used(broker, queue)
+  if (queue.stream !== null) {
+    queue.stream.onOptions()
+    return
+  }
   if (options.isBounded && options.overflow === 'drop-head') trimSoon(broker, queue)
 }
 

@@ -6,8 +6,8 @@
 import { BrokerError } from '../core/errors.ts'
 import type { FieldTable } from '../core/field-table.ts'
 import type { Principal } from '../core/principal.ts'
-import { heldSequences, waitingOf } from '../core/held.ts'
-import { Queue, readyOf } from '../core/queue.ts'
+import { heldSequences, messagesOf, waitingOf } from '../core/held.ts'
+import { Queue } from '../core/queue.ts'
 import { checkQueueArguments, isClassicIn, isQueueArgument } from '../core/queue-arguments.ts'
 import { declaredOptions, queueOptions } from '../core/queue-options.ts'
 import { writeQueue } from '../core/records/definitions.ts'
@@ -20,6 +20,8 @@ import type { Broker } from './broker.ts'
 import { consumerCount } from './deliver.ts'
 import { endQueue } from './end-queue.ts'
 import { checkArguments, checkFlag } from './equivalence.ts'
+import { checkStream, notOfStreams } from './stream-refusals.ts'
+import { startStream } from './streams.ts'
 import { governQueue } from './policies.ts'
 import { isSharedName, sharedQueueNamed } from './group-takers.ts'
 import { queueClockOf } from './queue-clock.ts'
@@ -77,6 +79,7 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
   if (existing !== undefined) {
     may(principal, 'configure', 'queue', name, vhost)
     checkOwner(existing, owner)
+    checkStream(broker, vhost, request, name)
     checkSame(existing, request)
     return describe(broker, existing)
   }
@@ -84,6 +87,7 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
   const ownName = name === '' ? `amq.gen-${broker.random(16).toString('base64url')}` : name
   may(principal, 'configure', 'queue', ownName, vhost)
   checkQueueArguments(request.arguments, ownName, vhost.name)
+  checkStream(broker, vhost, request, ownName)
   const options = queueOptions(
     {
       isDurable: request.durable && !request.exclusive,
@@ -103,6 +107,7 @@ export function declareQueue(broker: Broker, vhost: Vhost, request: DeclareQueue
   if (request.exclusive && owner !== null) makeExclusive(broker, queue, owner)
   governQueue(vhost, queue)
   broker.state.addQueue(queue)
+  if (options.type === 'stream') startStream(broker, queue)
   used(broker, queue)
   queueClockOf(broker).routesChanged()
   broker.events.emit('queueDeclared', { vhost: vhost.name, name: ownName })
@@ -125,7 +130,7 @@ function describe(broker: Broker, queue: Queue): DeclaredQueue {
   used(broker, queue)
   // An earlier declaration may not be durable yet: what is answered must be.
   const ticket = queue.isDurable ? broker.definedTicket : 0
-  return { queue, ticket, messageCount: readyOf(queue), consumerCount: consumerCount(queue) }
+  return { queue, ticket, messageCount: messagesOf(queue), consumerCount: consumerCount(queue) }
 }
 
 /** Throws `notFound`, or `locked` when it is exclusive to another connection. */
@@ -217,6 +222,7 @@ export function purgeQueue(
 ): { messageCount: number; ticket: number } {
   may(request.principal, 'read', 'queue', name, vhost)
   const queue = lookupQueue(vhost, name, request.owner)
+  if (queue.options.type === 'stream') throw notOfStreams('queue.purge', queue)
   const messageCount = waitingOf(queue)
   if (messageCount === 0)
     return { messageCount, ticket: queue.isDurable ? broker.definedTicket : 0 }

@@ -1,7 +1,7 @@
 /** The broker's counts in the shape that the admin API and metrics read. */
 import type { Session } from '../core/session.ts'
-import { heldOf, lettersOf } from '../core/held.ts'
-import { isUpperLevel, readyBytesOf, readyOf, unackedOf } from '../core/queue.ts'
+import { bytesOf, heldOf, lettersOf, messagesOf } from '../core/held.ts'
+import { isUpperLevel, unackedOf } from '../core/queue.ts'
 import type { Vhost } from '../core/vhost.ts'
 import type { Broker } from './broker.ts'
 import type { Consumers } from './queue-consumers.ts'
@@ -116,11 +116,11 @@ export class Report implements StatsSource {
       found.push({
         vhost: queue.vhost,
         name: queue.name,
-        ready: readyOf(queue),
+        ready: messagesOf(queue),
         unacked: unackedOf(queue) - heldOf(queue) - lettersOf(queue),
         delayed: heldOf(queue),
         letters: lettersOf(queue),
-        bytes: readyBytesOf(queue),
+        bytes: bytesOf(queue),
         consumers: (queue.attached as Consumers | null)?.list.length ?? 0
       })
     }

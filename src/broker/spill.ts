@@ -47,6 +47,8 @@ function taskOf(broker: Broker): Spill {
 
 /** A queue has grown by `GROWTH_NOTED` entries. */
 export function noteGrown(broker: Broker, queue: Queue): void {
+  // It leaves for its files, and is bounded: see streams.ts.
+  if (queue.stream !== null) return
   broker.longQueues.add(queue)
   const task = taskOf(broker)
   task.estimate += GROWTH_NOTED

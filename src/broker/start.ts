@@ -19,6 +19,7 @@ import { attachDelay } from './release-delayed.ts'
 import { scheduleEnd } from './sessions.ts'
 import { wakeGroups } from './shared-groups.ts'
 import { dropUnfinished } from './transaction.ts'
+import { startStreams } from './streams.ts'
 import { GROWTH_NOTED, spill } from './spill.ts'
 import { OrphanWillDue, scheduleWill } from './wills.ts'
 
@@ -31,6 +32,7 @@ export function startBroker(broker: Broker): void {
   if (broker.journal.level === 'red') broker.diskAlarm = true
   broker.judge()
   broker.bury = (life, most) => bury(life as QueueLife, most)
+  startStreams(broker)
   for (const vhost of broker.vhosts.values()) {
     if (vhost.policies.size + vhost.operatorPolicies.size > 0) applyPolicies(broker, vhost)
   }
@@ -43,6 +45,7 @@ export function startBroker(broker: Broker): void {
     for (const chunk of queue.chunks) {
       if (coldReleased(chunk).length > 0) new ReleasedWaiter(broker, queue, chunk).ask()
     }
+    if (queue.stream !== null) continue
     if (!queue.isSession) {
       queue.redeliveredBelow = queue.nextSequence
       used(broker, queue)

@@ -11,12 +11,14 @@ import type { Broker } from './broker.ts'
 export function beginTransaction(broker: Broker): number {
   const { journal } = broker
   if (journal.failed) return 0
+  broker.isInTransaction = true
   return journal.end(KIND.transactionBegin, journal.begin(0), LAZY)
 }
 
 /** Returns the ticket with which all of it is durable; 0: nothing of it is for the disk. */
 export function endTransaction(broker: Broker, began: number): number {
   const { journal } = broker
+  broker.isInTransaction = false
   if (began === 0 || journal.failed) return 0
   const count = journal.ticket - began
   const at = journal.begin(END_BYTES_MAX)

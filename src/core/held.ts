@@ -1,6 +1,6 @@
 /** What a queue holds beside what is ready and what is delivered: of all its levels together. */
 import type { DueEntries } from './due-entries.ts'
-import { type Queue, readyOf } from './queue.ts'
+import { type Queue, readyBytesOf, readyOf } from './queue.ts'
 
 /** Messages that came back and wait for their time (delayed retry). */
 export function heldOf(queue: Queue): number {
@@ -27,9 +27,18 @@ export function heldBytesOf(queue: Queue): number {
   return bytes
 }
 
+/** All that there is for who comes now, of a stream what its files hold, too. */
+export function messagesOf(queue: Queue): number {
+  return queue.stream === null ? readyOf(queue) : queue.stream.count
+}
+
+export function bytesOf(queue: Queue): number {
+  return queue.stream === null ? readyBytesOf(queue) : queue.stream.bytes
+}
+
 /** All that waits in a queue: what is ready, and what is held. */
 export function waitingOf(queue: Queue): number {
-  return readyOf(queue) + heldOf(queue) + lettersOf(queue)
+  return messagesOf(queue) + heldOf(queue) + lettersOf(queue)
 }
 
 /** Of this level alone: what is held, and dead letters. */

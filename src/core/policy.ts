@@ -3,6 +3,7 @@
  * that match, the one with the highest priority holds, alone; an operator policy holds beside it. Per key, numbers
  * are the least of argument, policy and operator policy; else the argument goes before the policy.
  */
+import { durationMs } from './duration.ts'
 import { BrokerError } from './errors.ts'
 import type { FieldTable } from './field-table.ts'
 import { fieldOf } from './field-table.ts'
@@ -11,6 +12,7 @@ import {
   type Overflow,
   type DeadLetterStrategy,
   type QueueOptions,
+  type QueueType,
   type QueueSettings,
   RETRY_TYPES,
   type RetryType,
@@ -57,6 +59,8 @@ const oneOf =
   value =>
     words.includes(value as string) ? null : `is not one of ${words.join(', ')}`
 const any: Check = () => null
+const span: Check = value =>
+  typeof value === 'string' && durationMs(value) !== null ? null : 'is no span of time such as 7D'
 
 /** What means something here. */
 const SERVED: Readonly<Record<string, Check>> = {
@@ -64,6 +68,8 @@ const SERVED: Readonly<Record<string, Check>> = {
   expires: whole(1, MS_MAX),
   'max-length': whole(0),
   'max-length-bytes': whole(0),
+  'max-age': span,
+  'stream-max-segment-size-bytes': whole(0),
   'delivery-limit': whole(-1),
   'consumer-timeout': whole(0, MS_MAX),
   'dead-letter-strategy': oneOf('at-most-once', 'at-least-once'),
@@ -86,8 +92,6 @@ const WITHOUT_EFFECT: Readonly<Record<string, Check>> = {
   'target-group-size': whole(1),
   'max-in-memory-length': whole(0),
   'max-in-memory-bytes': whole(0),
-  'max-age': text,
-  'stream-max-segment-size-bytes': whole(0),
   'stream-filter-size-bytes': whole(0),
   'ha-mode': text,
   'ha-params': any,
@@ -134,13 +138,13 @@ export class Policy implements PolicyFields {
     this.#expression = compile(fields.pattern)
   }
 
-  matches(kind: 'classic' | 'quorum' | 'exchange', name: string): boolean {
+  matches(kind: QueueType | 'exchange', name: string): boolean {
     const { applyTo } = this
     const isFor =
       applyTo === 'all' ||
       (kind === 'exchange'
         ? applyTo === 'exchanges'
-        : applyTo === 'queues' || applyTo === `${kind}_queues`)
+        : applyTo === 'queues' || applyTo === (kind === 'stream' ? 'streams' : `${kind}_queues`))
     return isFor && (this.#expression?.test(name) ?? false)
   }
 }
@@ -187,7 +191,7 @@ function invalid(message: string): BrokerError {
 /** Of several that match, the one with the highest priority; of those alike, the first by name. */
 export function strongest(
   policies: ReadonlyMap<string, Policy>,
-  kind: 'classic' | 'quorum' | 'exchange',
+  kind: QueueType | 'exchange',
   name: string
 ): Policy | null {
   let found: Policy | null = null
@@ -207,8 +211,15 @@ const NUMBERS = [
   ['max-length-bytes', 'x-max-length-bytes', 'bytesMax', -1],
   ['message-ttl', 'x-message-ttl', 'messageTtlMs', -1],
   ['expires', 'x-expires', 'expiresMs', 0],
-  ['delivery-limit', 'x-delivery-limit', 'deliveryLimit', -1]
+  ['delivery-limit', 'x-delivery-limit', 'deliveryLimit', -1],
+  ['stream-max-segment-size-bytes', 'x-stream-max-segment-size-bytes', 'segmentBytesMax', -1]
 ] as const
+
+/** What of these a stream has; another queue has all but the size of segments. */
+const NUMBERS_OF_STREAMS: ReadonlySet<string> = new Set([
+  'max-length-bytes',
+  'stream-max-segment-size-bytes'
+])
 
 /** What holds for a queue under its policies; what was declared itself when they change nothing of it. */
 export function optionsUnder(
@@ -220,7 +231,9 @@ export function optionsUnder(
   if (policy === null && operatorPolicy === null) return declared
   const settings: { -readonly [K in keyof QueueSettings]?: QueueSettings[K] } = {}
   const definitions = [policy?.definition, operatorPolicy?.definition]
+  const isStream = declared.type === 'stream'
   for (const [key, argument, field, none] of NUMBERS) {
+    if (isStream && !NUMBERS_OF_STREAMS.has(key)) continue
     const values: number[] = []
     if (fieldOf(declared.arguments, argument) !== null) values.push(declared[field])
     for (const definition of definitions) {
@@ -230,7 +243,12 @@ export function optionsUnder(
     const least = leastOf(values, none)
     if (least !== declared[field]) settings[field] = least
   }
-  if (policy !== null) takeTexts(declared.arguments, policy.definition, settings)
+  if (isStream) {
+    const age = policy?.definition['max-age']
+    const theirs = typeof age === 'string' ? (durationMs(age) ?? -1) : -1
+    const maxAgeMs = leastOf([declared.maxAgeMs, theirs], -1)
+    if (maxAgeMs !== declared.maxAgeMs) settings.maxAgeMs = maxAgeMs
+  } else if (policy !== null) takeTexts(declared.arguments, policy.definition, settings)
   return Object.keys(settings).length === 0 ? declared : withSettings(declared, settings)
 }
 

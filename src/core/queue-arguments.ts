@@ -2,6 +2,7 @@
  * Whether the arguments of queue.declare make sense: RabbitMQ's checks, one for each name, with its words
  * for what is wrong. Names that it does not know either are the client's own notes.
  */
+import { durationMs } from './duration.ts'
 import { BrokerError } from './errors.ts'
 import { type FieldTable, type FieldValue, fieldOf, fieldTypeName } from './field-table.ts'
 import { RETRY_TYPES } from './queue-options.ts'
@@ -12,6 +13,10 @@ type Check = (value: FieldValue, table: FieldTable) => string | null
 const PRIORITY_MAX = 255
 /** 100 years: what is later is a mistake, and a sum of such numbers stays exact. */
 const MS_MAX = 100 * 365 * 24 * 3_600_000
+
+const SEGMENT_BYTES = 'x-stream-max-segment-size-bytes'
+/** RabbitMQ's bound. */
+const SEGMENT_BYTES_MAX = 3_000_000_000
 
 const INTEGERS: ReadonlySet<string> = new Set(['b', 'B', 's', 'u', 'I', 'i', 'l'])
 
@@ -77,9 +82,16 @@ function oneOf(words: readonly string[], wrong: string): Check {
   }
 }
 
+const TYPES: ReadonlySet<string> = new Set(['classic', 'quorum', 'stream'])
+
+function checkMaxAge(value: FieldValue): string | null {
+  if (value.type !== 'S') return unacceptable(value)
+  return durationMs(value.value) === null ? 'invalid_max_age' : null
+}
+
 function checkType(value: FieldValue): string | null {
   if (value.type !== 'S') return unacceptable(value)
-  const isKnown = value.value === 'classic' || value.value === 'quorum'
+  const isKnown = TYPES.has(value.value)
   return isKnown ? null : `"unsupported queue type '${value.value}'"`
 }
 
@@ -118,11 +130,27 @@ const CHECKS: ReadonlyMap<string, Check> = new Map<string, Check>([
   ['x-delayed-retry-min', checkExpires],
   ['x-delayed-retry-max', checkExpires],
   ['x-consumer-timeout', checkMs],
+  ['x-max-age', checkMaxAge],
+  [SEGMENT_BYTES, checkNotNegative],
   ['x-message-deduplication', checkBoolean],
   ['x-cache-size', checkPositive],
   ['x-cache-ttl', checkMs],
   ['x-deduplication-header', checkText]
 ])
+
+/** What means something for a stream; the other known arguments are refused for one. */
+const FOR_STREAMS: ReadonlySet<string> = new Set([
+  'x-queue-type',
+  'x-max-length-bytes',
+  'x-max-age',
+  SEGMENT_BYTES,
+  'x-initial-cluster-size',
+  'x-queue-leader-locator',
+  'x-consumer-timeout'
+])
+
+/** They mean nothing for any other queue. */
+const FOR_STREAMS_ONLY: ReadonlySet<string> = new Set(['x-max-age', SEGMENT_BYTES])
 
 /** They would change what happens to messages, and are not served yet: none is ignored in silence. */
 const NOT_SERVED: ReadonlySet<string> = new Set([
@@ -137,16 +165,37 @@ const NOT_SERVED: ReadonlySet<string> = new Set([
  */
 export function checkQueueArguments(table: FieldTable, queue: string, vhost: string): void {
   if (table.length === 0) return
+  const type = queueTypeIn(table)
   for (const [name, check] of CHECKS) {
     const value = fieldOf(table, name)
     if (value === null) continue
+    const isRefused = type === 'stream' ? !FOR_STREAMS.has(name) : FOR_STREAMS_ONLY.has(name)
+    if (isRefused) throw refusedByType(name, queue, vhost, type)
     const wrong = check(value, table)
     if (wrong !== null) throw invalid(name, queue, vhost, wrong)
+    if (name === SEGMENT_BYTES && numberOf(value) > SEGMENT_BYTES_MAX) {
+      const message = `Exceeded max value for ${name}`
+      throw new BrokerError('argumentInvalid', message, { kind: 'queue', argument: name, vhost })
+    }
     if (NOT_SERVED.has(name)) {
       const what = `queue argument ${name} (${String(value.value)}) is not served yet`
       throw new BrokerError('notImplemented', what, { argument: name })
     }
   }
+}
+
+/** RabbitMQ's words for an argument that this type of queue does not have. */
+export function refusedByType(
+  argument: string,
+  name: string,
+  vhost: string,
+  type: string
+): BrokerError {
+  return new BrokerError(
+    'argumentInvalid',
+    `invalid arg '${argument}' for queue '${name}' in vhost '${vhost}' of queue type rabbit_${type}_queue`,
+    { kind: 'queue', argument, name, vhost }
+  )
 }
 
 function invalid(argument: string, name: string, vhost: string, wrong: string): BrokerError {
@@ -155,6 +204,12 @@ function invalid(argument: string, name: string, vhost: string, wrong: string): 
     `invalid arg '${argument}' for queue '${name}' in vhost '${vhost}': ${wrong}`,
     { kind: 'queue', argument, name, vhost }
   )
+}
+
+/** What a declaration says, which need not make sense. */
+function queueTypeIn(table: FieldTable): string {
+  const type = fieldOf(table, 'x-queue-type')
+  return type?.type === 'S' && TYPES.has(type.value) ? type.value : 'classic'
 }
 
 /** A queue of these arguments is a classic one. */

@@ -2,10 +2,11 @@
  * What a queue's arguments mean. A declaration is judged in queue-arguments.ts; here it is only read,
  * and whatever makes no sense stands for nothing: a record of an earlier version must always load.
  */
+import { durationMs } from './duration.ts'
 import { EMPTY_TABLE, type FieldTable, fieldOf, integerOf } from './field-table.ts'
 
 export type Overflow = 'drop-head' | 'reject-publish' | 'reject-publish-dlx'
-export type QueueType = 'classic' | 'quorum'
+export type QueueType = 'classic' | 'quorum' | 'stream'
 export type DeadLetterStrategy = 'at-most-once' | 'at-least-once'
 export const RETRY_TYPES = ['disabled', 'all', 'failed', 'returned'] as const
 /** What of that which comes back is held for a time: all, what was rejected or lost with its consumer, or what was not. */
@@ -39,6 +40,10 @@ export interface QueueSettings {
   readonly deliveryLimit: number
   /** x-consumer-timeout; -1: the broker's. */
   readonly consumerTimeoutMs: number
+  /** x-max-age of a stream. */
+  readonly maxAgeMs: number
+  /** x-stream-max-segment-size-bytes. */
+  readonly segmentBytesMax: number
 }
 
 /** What a declaration says, with the arguments' meaning (RabbitMQ's names). */
@@ -52,11 +57,11 @@ export interface QueueOptions extends QueueSettings {
   readonly arguments: FieldTable
   /** What was declared, when a policy changed something of it; null: this is what was declared. */
   readonly declared: QueueOptions | null
-  /** It has a bound: `messagesMax` or `bytesMax`. */
+  /** It has a bound: `messagesMax` or `bytesMax`. That of a stream is its files' alone. */
   readonly isBounded: boolean
   /** A dead letter that nobody takes stays: at-least-once, which needs a queue that refuses when it is full. */
   readonly keepsLetters: boolean
-  /** A new message is looked at: the queue has a bound, or refuses duplicates. */
+  /** A new message is looked at: the queue has a bound, refuses duplicates, or is a stream. */
   readonly isGuarded: boolean
   /** x-queue-type. */
   readonly type: QueueType
@@ -95,7 +100,8 @@ function read(flags: QueueFlags, table: FieldTable): QueueOptions {
   const overflow = textIn(table, 'x-overflow')
   const deliveryLimit = numberIn(table, 'x-delivery-limit', -1)
   const deduplicates = isTrueIn(table, 'x-message-deduplication')
-  const isQuorum = textIn(table, 'x-queue-type') === 'quorum'
+  const type = typeIn(table)
+  const maxAge = textIn(table, 'x-max-age')
   const retryMinMs = numberIn(table, 'x-delayed-retry-min', -1)
   const settings = {
     overflow: overflowOf(overflow),
@@ -116,19 +122,21 @@ function read(flags: QueueFlags, table: FieldTable): QueueOptions {
     declared: null,
     messagesMax,
     bytesMax,
-    isBounded: messagesMax >= 0 || bytesMax >= 0,
-    isGuarded: messagesMax >= 0 || bytesMax >= 0 || deduplicates,
+    isBounded: type !== 'stream' && (messagesMax >= 0 || bytesMax >= 0),
+    isGuarded: messagesMax >= 0 || bytesMax >= 0 || deduplicates || type === 'stream',
     messageTtlMs: numberIn(table, 'x-message-ttl', -1),
     expiresMs: numberIn(table, 'x-expires', 0),
     deadLetterKey: textIn(table, 'x-dead-letter-routing-key'),
     deliveryLimit,
     countsDeliveries: countsDeliveries({
       deliveryLimit,
-      type: isQuorum ? 'quorum' : 'classic',
+      type,
       retryType: retryTypeIn(table, retryMinMs)
     }),
     consumerTimeoutMs: numberIn(table, 'x-consumer-timeout', -1),
-    type: isQuorum ? 'quorum' : 'classic',
+    maxAgeMs: maxAge === null ? -1 : (durationMs(maxAge) ?? -1),
+    segmentBytesMax: numberIn(table, 'x-stream-max-segment-size-bytes', -1),
+    type,
     priorityMax: numberIn(table, 'x-max-priority', 0),
     hasSingleActiveConsumer: isTrueIn(table, 'x-single-active-consumer'),
     deduplicates
@@ -141,11 +149,12 @@ export function withSettings(
   settings: Partial<QueueSettings>
 ): QueueOptions {
   const merged = { ...declared, ...settings, declared }
-  const isBounded = merged.messagesMax >= 0 || merged.bytesMax >= 0
+  const hasBound = merged.messagesMax >= 0 || merged.bytesMax >= 0
+  const isBounded = merged.type !== 'stream' && hasBound
   return {
     ...merged,
     isBounded,
-    isGuarded: isBounded || merged.deduplicates,
+    isGuarded: isBounded || merged.deduplicates || merged.type === 'stream',
     keepsLetters: keepsLetters(merged),
     countsDeliveries: countsDeliveries(merged)
   }
@@ -183,6 +192,11 @@ function countsDeliveries(of: Pick<QueueOptions, 'deliveryLimit' | 'type' | 'ret
 /** What was declared: what a declaration is compared with, and what is written and exported. */
 export function declaredOptions(options: QueueOptions): QueueOptions {
   return options.declared ?? options
+}
+
+function typeIn(table: FieldTable): QueueType {
+  const type = textIn(table, 'x-queue-type')
+  return type === 'quorum' || type === 'stream' ? type : 'classic'
 }
 
 function numberIn(table: FieldTable, name: string, none: number): number {

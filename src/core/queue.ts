@@ -9,6 +9,7 @@
  *
  * Pure: it returns facts, the broker acts on them.
  */
+import type { QueueStream } from './queue-stream.ts'
 import { NumberHeap } from '../lib/number-heap.ts'
 import { canAppend, type Chunk, coldState, grow, isCoolable, WORDS, writeEntry } from './chunk.ts'
 import { ColdEntries } from './cold-entries.ts'
@@ -60,6 +61,8 @@ export class Queue extends ColdEntries {
   life: Life | null
   /** A message with an expiry came into it once. */
   mayExpire: boolean
+  /** Of a stream: what it has beside what waits here for its files. */
+  stream: QueueStream | null
   /** What a shared group's queue gave to sessions, or a session's queue has of groups; by its sequence here. */
   moves: Map<number, Move> | null
   /** Entries (RELEASED) that came back and are ready again when they are due (delayed retry). Null: none. */
@@ -86,6 +89,7 @@ export class Queue extends ColdEntries {
     this.owner = null
     this.life = null
     this.mayExpire = false
+    this.stream = null
     this.moves = null
     this.held = null
     this.letters = null

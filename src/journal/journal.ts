@@ -143,5 +143,86 @@ export interface Journal {
   close(): Promise<void>
 }
 
+/** Numbered bodies in a row, as they lie in a stream's files: `count` of them, each behind a u32 of its length. */
+export interface StreamBlock {
+  readonly first: number
+  readonly count: number
+  /** Wall time at which the first of them came, milliseconds; it may have jumped. */
+  readonly wallTime: number
+  /** The same in store time. */
+  readonly storeTime: number
+  readonly buffer: Buffer
+  readonly start: number
+  readonly end: number
+  /** Where it lies, and where the next one may: see `StreamLog.load`. */
+  readonly place: StreamPlace
+  readonly next: StreamPlace
+}
+
+/** A block to be appended; `buffer` begins with room for its header (`STREAM_HEADER_BYTES`). */
+export interface NewBlock {
+  readonly first: number
+  readonly count: number
+  readonly wallTime: number
+  readonly storeTime: number
+  readonly buffer: Buffer
+}
+
+/** What a stream's block has before its bodies. */
+export const STREAM_HEADER_BYTES = 48
+
+/** A place in a stream's files: the first number of the file, and an offset in it. */
+export interface StreamPlace {
+  readonly file: number
+  readonly offset: number
+}
+
+/** The files of one stream (docs/decisions/0020): blocks are appended at the end and leave at the begin. */
+export interface StreamLog {
+  /** The first number that is kept. */
+  readonly first: number
+  /** The last one that is durable here; below `first`: nothing is kept. */
+  readonly last: number
+  readonly bytes: number
+  /** Wall time of the block that was written last, 0 before the first. */
+  readonly newestWallTime: number
+  /**
+   * Call once at a start. A hole in the newest file is what a crash tore when its numbers are elsewhere still, and
+   * nobody relies on what stands behind it; else it is damage, and what stands behind it is good.
+   */
+  cutTornEnd(isElsewhere: (from: number, to: number) => boolean): void
+  /**
+   * Appends blocks in their order; resolves when they are durable. A rejected one leaves nothing that counts, and
+   * may be tried again. One at a time. A file takes no more once it has `segmentBytes`.
+   */
+  append(blocks: readonly NewBlock[], segmentBytes: number): Promise<void>
+  /** The block that begins with this number if it is in memory. */
+  view(first: number): StreamBlock | null
+  /**
+   * Reads the block with this number, or the first behind it; null: there is none. `hint` is where it may lie.
+   * Damaged blocks are passed over. Rejects when the disk does.
+   */
+  load(number: number, hint: StreamPlace | null): Promise<StreamBlock | null>
+  /** The first number of the last block that began at this wall time or before; `first` when none did. */
+  findTime(wallTime: number): Promise<number>
+  /**
+   * Removes the oldest files: while there are more than `bytesMax` bytes (-1: any number), and those of which
+   * everything came before this store time. The newest one stays.
+   */
+  trim(bytesMax: number, storeTimeMin: number): Promise<void>
+  /** Removes all. */
+  remove(): Promise<void>
+}
+
+/** The files of all streams. */
+export interface StreamFiles {
+  /** By the number of its queue; made when it is not there. */
+  logOf(id: number): StreamLog
+  /** Those of which there are files. */
+  ids(): number[]
+  /** Waits for what is under way. */
+  close(): Promise<void>
+}
+
 /** The record kinds below this belong to the journal itself (checkpoint begin and end). */
 export const FIRST_OWNER_KIND = 8

@@ -23,6 +23,7 @@ import type { Vhost } from '../../src/core/vhost.ts'
 import { Will } from '../../src/core/will.ts'
 import type { Journal, Recovery } from '../../src/journal/journal.ts'
 import { openJournal } from '../../src/journal/log.ts'
+import { openStreamFiles } from '../../src/journal/stream-files.ts'
 import type { JournalLimits } from '../../src/journal/options.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import { ManualClock } from '../../src/lib/clock.ts'
@@ -147,6 +148,7 @@ export class Rig {
   /** Stops in order: clients are dropped, the journal writes its checkpoint. */
   async close(): Promise<void> {
     stopBroker(this.broker)
+    await this.broker.streams?.close()
     await this.journal.close()
   }
 
@@ -215,6 +217,7 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
     limits: { ...JOURNAL_LIMITS, ...options.journalLimits },
     attach: opened => broker.attach(opened)
   })
+  broker.streamFiles = await openStreamFiles({ folder: FOLDER, disk })
   await options.onReplayed?.(broker)
   if (options.isStarted !== false) startBroker(broker)
   return new Rig({ broker, journal, recovery, disk, clock, lines, refused, options })
