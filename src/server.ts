@@ -40,6 +40,7 @@ import { realDisk } from './journal/disk.ts'
 import { readIdentity } from './journal/identity.ts'
 import type { Journal, Recovery } from './journal/journal.ts'
 import { openJournal } from './journal/log.ts'
+import type { JournalLog } from './journal/options.ts'
 import { openStreamFiles } from './journal/stream-files.ts'
 import { systemClock } from './lib/clock.ts'
 import { LoopLag } from './lib/loop-lag.ts'
@@ -101,6 +102,7 @@ export async function openStore(
     random: randomBytes,
     principalOf
   })
+  const journalLog: JournalLog = (level, message, fields) => log[level](fields, message)
   const { journal, recovery } = await openJournal({
     folder: options.data,
     disk: realDisk,
@@ -112,20 +114,11 @@ export async function openStore(
       yellowFreeBytes: options.disk.yellowFreeBytes,
       redFreeBytes: options.disk.redFreeBytes
     },
-    log: (level, message, fields) => log[level](fields, message),
+    log: journalLog,
     neighbours: ['admin.sock', 'certs', 'motemq.yaml', 'lost+found', 'streams'],
     attach: opened => broker.attach(opened)
   })
-  try {
-    broker.streamFiles = await openStreamFiles({
-      folder: options.data,
-      disk: realDisk,
-      log: (level, message, fields) => log[level](fields, message)
-    })
-  } catch (error) {
-    await journal.close()
-    throw error
-  }
+  broker.streamFiles = await openStreamFiles(options.data, realDisk, journalLog, journal)
   return { broker, journal, recovery }
 }
 
@@ -266,9 +259,7 @@ class Server implements RunningServer {
   async open(): Promise<void> {
     const options = this.#options
     startBroker(this.broker)
-    // Where records were lost, it may be the stream that is missing.
-    const { damagedBatches, skippedRecords } = this.recovery
-    if (damagedBatches + skippedRecords === 0) await removeOrphans(this.broker)
+    await removeOrphans(this.broker, this.recovery)
     for (const name of options.vhosts) putVhost(this.broker, name)
     this.#authenticator.setEntryVhosts(entryVhosts(options))
     await this.#makeFirstUser()

@@ -8,6 +8,7 @@ import { StoredUsers } from './auth/users.ts'
 import type { Options } from './config/options.ts'
 import { configuredVhosts } from './config/vhost-names.ts'
 import { openStore } from './server.ts'
+import { startStreams } from './broker/streams.ts'
 
 export interface StoppedBroker {
   readonly users: StoredUsers
@@ -20,6 +21,7 @@ export interface StoppedBroker {
 export async function openStopped(options: Options): Promise<StoppedBroker> {
   const { pino } = await import('pino')
   const { broker, journal } = await openStore(options, pino({ level: 'silent' }), () => null)
+  startStreams(broker)
   const hasher = new Hasher()
   const store = new JournalUsers(broker, options.users, options.topics.length > 0, () => undefined)
   const users = new StoredUsers(store, hasher)
@@ -36,6 +38,7 @@ export async function openStopped(options: Options): Promise<StoppedBroker> {
     async close() {
       await users.close()
       await hasher.close()
+      await broker.streams?.close()
       await journal.close()
     }
   }

@@ -66,15 +66,20 @@ export function startStream(broker: Broker, queue: Queue): MovedStream {
 }
 
 /**
- * Files of streams that no queue is the owner of: a crash came while they were removed. Not to be called when records
- * of the journal were lost: then it may be the queue that is missing.
+ * Files of streams that no queue is the owner of: a crash came while they were removed. They stay where records of
+ * the journal were lost: it may be the queue that is missing.
  */
-export async function removeOrphans(broker: Broker): Promise<void> {
+export async function removeOrphans(broker: Broker, recovery: Recovery): Promise<void> {
   const files = broker.streamFiles
   if (files === null) return
-  for (const id of files.ids()) {
-    if (broker.state.queues.get(id)?.stream == null) await files.logOf(id).remove()
+  const orphans = files.ids().filter(id => broker.state.queues.get(id)?.stream == null)
+  if (orphans.length === 0) return
+  if (recovery.damagedBatches + recovery.skippedRecords > 0) {
+    const fields = { streams: orphans.length }
+    broker.log.warn(fields, 'files of streams that are not known stay: records were lost')
+    return
   }
+  for (const id of orphans) await files.logOf(id).remove()
 }
 
 class MovedStream extends Stream {

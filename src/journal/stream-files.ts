@@ -10,17 +10,22 @@ import { FiledStream, type StreamParts } from './stream-log.ts'
 
 export const STREAMS_FOLDER = 'streams'
 
-export interface StreamFilesOptions {
-  /** The data folder. */
-  folder: string
-  disk: Disk
-  log?: JournalLog
-}
-
-/** Reads what there is. Call with the data folder locked, so behind `openJournal`. */
-export async function openStreamFiles(options: StreamFilesOptions): Promise<StreamFiles> {
-  const files = new FolderOfStreams(options)
-  await files.open()
+/**
+ * Reads what there is in a data folder that `journal` has locked; where that fails, the lock is let go.
+ */
+export async function openStreamFiles(
+  folder: string,
+  disk: Disk,
+  log: JournalLog,
+  journal: { close(): Promise<void> }
+): Promise<StreamFiles> {
+  const files = new FolderOfStreams(folder, disk, log)
+  try {
+    await files.open()
+  } catch (error) {
+    await journal.close()
+    throw error
+  }
   return files
 }
 
@@ -34,10 +39,10 @@ class FolderOfStreams implements StreamFiles, StreamParts {
   /** The visit that was asked for last. */
   #busy: Promise<unknown> = Promise.resolve()
 
-  constructor(options: StreamFilesOptions) {
-    this.disk = options.disk
-    this.folder = join(options.folder, STREAMS_FOLDER)
-    this.log = options.log ?? (() => undefined)
+  constructor(folder: string, disk: Disk, log: JournalLog) {
+    this.disk = disk
+    this.folder = join(folder, STREAMS_FOLDER)
+    this.log = log
   }
 
   async open(): Promise<void> {

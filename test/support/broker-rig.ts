@@ -217,7 +217,7 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
     limits: { ...JOURNAL_LIMITS, ...options.journalLimits },
     attach: opened => broker.attach(opened)
   })
-  broker.streamFiles = await openStreamFiles({ folder: FOLDER, disk })
+  broker.streamFiles = await openStreamFiles(FOLDER, disk, () => undefined, journal)
   await options.onReplayed?.(broker)
   if (options.isStarted !== false) startBroker(broker)
   return new Rig({ broker, journal, recovery, disk, clock, lines, refused, options })

@@ -13,7 +13,7 @@ function block(first: number, count: number, time = first, size = 1_600): NewBlo
 
 async function logOn(disk: SimulatedDisk, lines: string[] = []): Promise<StreamLog> {
   const log = (_level: string, message: string) => void lines.push(message)
-  return (await openStreamFiles({ folder: '/d', disk, log })).logOf(7)
+  return (await openStreamFiles('/d', disk, log, { close: () => Promise.resolve() })).logOf(7)
 }
 
 /** The numbers of all that can be read, one block after the other. */
