@@ -8,7 +8,13 @@ import { messageBytesMax, writeMessage } from '../core/records/message.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writePurge } from '../core/records/settle.ts'
 import type { Queue } from '../core/queue.ts'
-import { type BlockWaiter, LAZY, type NewBlock, STREAM_HEADER_BYTES } from '../journal/journal.ts'
+import {
+  type BlockWaiter,
+  LAZY,
+  type NewBlock,
+  type Recovery,
+  STREAM_HEADER_BYTES
+} from '../journal/journal.ts'
 import { DAMAGED, load, NOT_LOADED, view } from './bodies.ts'
 import { append } from './append.ts'
 import type { Broker, StreamMoves } from './broker.ts'
