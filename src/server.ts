@@ -2,7 +2,6 @@
  * The only place that knows everything: options → journal → broker → listeners, started in this order
  * and stopped in the reverse.
  */
-import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import { bridgeRoutes } from './admin/bridges.ts'
@@ -20,29 +19,23 @@ import { Hasher } from './auth/password.ts'
 import { UserAuthenticator } from './auth/user-authenticator.ts'
 import { makeUser, StoredUsers } from './auth/users.ts'
 import type { Bridges } from './bridge/bridges.ts'
-import { Broker } from './broker/broker.ts'
+import type { Broker } from './broker/broker.ts'
 import { declareConfigured, noteUndeclared } from './broker/declared.ts'
-import { Owner } from './broker/owner.ts'
 import { MemoryAlarm, memoryShare } from './broker/memory-alarm.ts'
 import { Report } from './broker/report.ts'
 import { startBroker, stopBroker } from './broker/start.ts'
 import { removeOrphans } from './broker/streams.ts'
 import { SysTopics } from './broker/sys-topics.ts'
 import { putVhost } from './broker/vhosts.ts'
-import { limitsOf, type Options } from './config/options.ts'
+import type { Options } from './config/options.ts'
 import { packetLimitsOf } from './config/packet-limits.ts'
 import { judgeStart, StartRefusedError } from './config/start-rules.ts'
 import { needsRestart, withLive } from './config/reload.ts'
 import { takesIdentities, tlsOfListeners } from './config/tls.ts'
 import { configuredVhosts, entryVhosts } from './config/vhost-names.ts'
-import type { Principal } from './core/principal.ts'
-import { realDisk } from './journal/disk.ts'
 import { readIdentity } from './journal/identity.ts'
+import { realDisk } from './journal/disk.ts'
 import type { Journal, Recovery } from './journal/journal.ts'
-import { openJournal } from './journal/log.ts'
-import type { JournalLog } from './journal/options.ts'
-import { openStreamFiles } from './journal/stream-files.ts'
-import { systemClock } from './lib/clock.ts'
 import { LoopLag } from './lib/loop-lag.ts'
 import { VERSION } from './lib/version.ts'
 import { MqttServer } from './mqtt/server.ts'
@@ -51,6 +44,7 @@ import { type Arrival, type ListenAddress, Lobby, type Stage } from './net/arriv
 import { type Listener, openListeners } from './net/listener.ts'
 import { proxyStage } from './net/proxy-protocol.ts'
 import { Sockets } from './net/socket.ts'
+import { openStore, type Store } from './store.ts'
 import type { TlsSettings } from './net/tls-files.ts'
 import type { TlsListeners } from './net/tls-listeners.ts'
 import { WebSockets } from './net/web-sockets.ts'
@@ -81,46 +75,8 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-export interface Store {
-  broker: Broker
-  journal: Journal
-  recovery: Recovery
-}
-
 /** How long connections get to take their last bytes at a stop, milliseconds. */
 const CLOSE_GRACE_MS = 2_000
-
-export async function openStore(
-  options: Options,
-  log: Logger,
-  principalOf: (user: string, vhost: string) => Principal | null
-): Promise<Store> {
-  const broker = new Broker({
-    limits: limitsOf(options),
-    clock: systemClock,
-    log,
-    random: randomBytes,
-    principalOf
-  })
-  const journalLog: JournalLog = (level, message, fields) => log[level](fields, message)
-  const { journal, recovery } = await openJournal({
-    folder: options.data,
-    disk: realDisk,
-    owner: new Owner(broker),
-    clock: systemClock,
-    random: randomBytes,
-    limits: {
-      syncIdleMs: options.syncIdleMs,
-      yellowFreeBytes: options.disk.yellowFreeBytes,
-      redFreeBytes: options.disk.redFreeBytes
-    },
-    log: journalLog,
-    neighbours: ['admin.sock', 'certs', 'motemq.yaml', 'lost+found', 'streams'],
-    attach: opened => broker.attach(opened)
-  })
-  broker.streamFiles = await openStreamFiles(options.data, realDisk, journalLog, journal)
-  return { broker, journal, recovery }
-}
 
 /** Throws what an operator can mend: JournalError, ListenError, StartRefusedError, BrokerError. */
 export async function startServer(options: Options, log: Logger): Promise<RunningServer> {

@@ -7,7 +7,7 @@ import { Hasher } from './auth/password.ts'
 import { StoredUsers } from './auth/users.ts'
 import type { Options } from './config/options.ts'
 import { configuredVhosts } from './config/vhost-names.ts'
-import { openStore } from './server.ts'
+import { openStore } from './store.ts'
 import { startStreams } from './broker/streams.ts'
 
 export interface StoppedBroker {
