@@ -321,7 +321,7 @@ class Streams implements StreamMover, StreamMoves {
   }
 
   #run(): void {
-    if (this.#isFailing && this.#timer !== null) return
+    if (this.#isFailing && this.#timer !== null && !this.#isAll) return
     this.#running ??= this.#move().finally(() => {
       this.#running = null
     })
