@@ -1,5 +1,5 @@
 /**
- * A stream: a queue whose messages stay (docs/decisions/0022). What comes is an entry of the queue as everywhere,
+ * A stream: a queue whose messages stay (docs/decisions/0023). What comes is an entry of the queue as everywhere,
  * its record in the journal; `streams.ts` moves what is durable into files of the stream's own. The sequence of a
  * message is its offset and one. Readers get what is durable and nothing else: an offset that was seen once means the
  * same message for ever.

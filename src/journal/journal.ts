@@ -177,7 +177,7 @@ export interface StreamPlace {
   readonly offset: number
 }
 
-/** The files of one stream (docs/decisions/0022): blocks are appended at the end and leave at the begin. */
+/** The files of one stream (docs/decisions/0023): blocks are appended at the end and leave at the begin. */
 export interface StreamLog {
   /** The first number that is kept. */
   readonly first: number
