@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import { BASIC, CHANNEL, CONNECTION, encodeMethod } from '../../src/amqp/codec/methods.ts'
+import { BASIC, CHANNEL, CONNECTION } from '../../src/amqp/codec/methods.ts'
 import type { Credentials } from '../../src/auth/authenticator.ts'
 import { MemoryAlarm, memoryShare } from '../../src/broker/memory-alarm.ts'
 import { Principal } from '../../src/core/principal.ts'
@@ -139,18 +139,5 @@ describe('connection.update-secret', () => {
     await client.call(CONNECTION.updateSecret, secret, CONNECTION.updateSecretOk, 0)
     client.publish('', 'q', 'two')
     expect((await client.expect(CHANNEL.close)).replyCode).toBe(403)
-  })
-})
-
-describe('methods that only a server sends', () => {
-  it('and an answer that nobody asked for are 503', async () => {
-    const unblocked = encodeMethod(CONNECTION.unblocked, 0, {})
-    const blocked = encodeMethod(CONNECTION.blocked, 0, { reason: 'none' })
-    const secureOk = encodeMethod(CONNECTION.secureOk, 0, { response: Buffer.from('x') })
-    for (const frame of [unblocked, blocked, secureOk]) {
-      const { client } = await startAmqp()
-      client.send(frame)
-      expect((await client.expect(CONNECTION.close, 0)).replyCode).toBe(503)
-    }
   })
 })

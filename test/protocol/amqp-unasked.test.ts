@@ -84,6 +84,7 @@ describe('on channel 0 of an open connection', () => {
     ['connection.open', CONNECTION.open],
     ['connection.close-ok', CONNECTION.closeOk],
     ['connection.blocked', CONNECTION.blocked],
+    ['connection.unblocked', CONNECTION.unblocked],
     ['channel.open', CHANNEL.open],
     ['basic.qos', BASIC.qos]
   ])('%s is 504', async (_what, method) => {
