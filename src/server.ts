@@ -342,6 +342,7 @@ class Server implements RunningServer {
     await this.#users.close()
     this.#lag.close()
     await this.#hasher.close()
+    this.broker.isAtRest = true
     await this.#journal.close()
   }
 

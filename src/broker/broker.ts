@@ -110,6 +110,8 @@ export class Broker implements Liveness {
   diskAlarm: boolean
   memoryAlarm: boolean
   isStopping: boolean
+  /** Stopping, and everybody has gone: what is delivered shows in the queues, and no more will be. */
+  isAtRest: boolean
   ticker: NodeJS.Timeout | null
   /** The files of streams; null: there are no streams here. */
   streamFiles: StreamFiles | null
@@ -163,6 +165,7 @@ export class Broker implements Liveness {
     this.diskAlarm = false
     this.memoryAlarm = false
     this.isStopping = false
+    this.isAtRest = false
     this.ticker = null
     this.streamFiles = null
     this.streams = null

@@ -9,6 +9,7 @@ import type { KeyCache, QueueKeys } from '../core/deduplication.ts'
 import type { DelayStore } from '../core/delay-store.ts'
 import type { Move } from '../core/move.ts'
 import { isUpperLevel, type PriorityLevels, type Queue } from '../core/queue.ts'
+import { writeCounters } from '../core/records/counters.ts'
 import { KEYS_IN_RECORD, writeCacheKeys, writeQueueKeys } from '../core/records/deduplication.ts'
 import { writeDelays } from '../core/records/delay.ts'
 import {
@@ -119,6 +120,7 @@ export class Checkpoint {
       yield* this.#bindings(vhost)
       yield* this.#retained(vhost)
     }
+    if (broker.isAtRest) this.#append(KIND.stopped)
   }
 
   #append(kind: number): void {
@@ -128,8 +130,7 @@ export class Checkpoint {
 
   #counters(): void {
     const { writer, state } = this.#broker
-    writer.varint(state.nextId)
-    writer.varint(state.retainedSequence)
+    writeCounters(writer, state)
     this.#append(KIND.counters)
   }
 

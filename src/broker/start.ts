@@ -1,6 +1,7 @@
 /** After replay, before anybody connects: clients are gone, deadlines run, wills wait. */
 import { type Chunk, coldReleased } from '../core/chunk.ts'
 import type { Queue } from '../core/queue.ts'
+import { writeCounters } from '../core/records/counters.ts'
 import { KIND } from '../core/records/kinds.ts'
 import { writeSession, writeWill } from '../core/records/session.ts'
 import type { Session } from '../core/session.ts'
@@ -28,9 +29,11 @@ const TICK_MS = 200
 
 /** Call once, with the journal open and replayed. */
 export function startBroker(broker: Broker): void {
+  const { hasStopped } = broker.state
   dropUnfinished(broker)
   if (broker.journal.level === 'red') broker.diskAlarm = true
   broker.judge()
+  const knowsDelivered = hasStopped && noteRunning(broker)
   broker.bury = (life, most) => bury(life as QueueLife, most)
   startStreams(broker)
   for (const vhost of broker.vhosts.values()) {
@@ -47,7 +50,9 @@ export function startBroker(broker: Broker): void {
     }
     if (queue.stream !== null) continue
     if (!queue.isSession) {
-      queue.redeliveredBelow = queue.nextSequence
+      if (!knowsDelivered || broker.state.groups.has(queue.id)) {
+        queue.redeliveredBelow = queue.nextSequence
+      }
       used(broker, queue)
       wakeHeld(broker, queue)
       if (queue.mayExpire && queue.readyCount > 0) expireSoon(broker, queue)
@@ -57,6 +62,14 @@ export function startBroker(broker: Broker): void {
   if (broker.longQueues.size > 0) spill(broker)
   broker.ticker = setInterval(tick, TICK_MS, broker)
   broker.ticker.unref()
+}
+
+/** The record of the stop is the last one no more: after a crash nobody knows what was delivered. False: it cannot be written. */
+function noteRunning(broker: Broker): boolean {
+  if (broker.refusal !== 0) return false
+  writeCounters(broker.writer, broker.state)
+  append(broker, KIND.counters, LAZY)
+  return true
 }
 
 /** A delivery whose PUBREC is recorded must be known when its client is back: its chunk is read now. */

@@ -44,6 +44,8 @@ export class State extends QueueContents {
   /** The next id of a queue or session: never used twice, also over restarts. */
   nextId: number
   retainedSequence: number
+  /** At replay: the record that was applied last says that the broker stopped in order. */
+  hasStopped: boolean
 
   constructor(liveness: Liveness) {
     super(liveness)
@@ -57,6 +59,7 @@ export class State extends QueueContents {
     this.orphanWills = new Map()
     this.nextId = 1
     this.retainedSequence = 0
+    this.hasStopped = false
   }
 
   vhost(name: string): Vhost | null {

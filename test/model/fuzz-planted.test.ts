@@ -46,7 +46,7 @@ const PLANTS: readonly Plant[] = [
     name: 'a channel that keeps its open deliveries when it closes',
     protocol: 'amqp',
     file: 'src/amqp/channel.ts',
-    from: '    this.requeueAll()\n    if (this.owed.length === 0) this.stopWaiting()\n',
+    from: '    this.finishUpTo(this.lastTag, FAIL)\n    if (this.owed.length === 0) this.stopWaiting()\n',
     to: '    if (this.owed.length === 0) this.stopWaiting()\n',
     says: /unacked/
   },

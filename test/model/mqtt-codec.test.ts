@@ -386,7 +386,7 @@ describe('properties between protocols', () => {
     )
   })
 
-  it('of a message from AMQP go to version 5, what MQTT cannot say is left out', () => {
+  it('of a message from AMQP go to version 5, as user properties where MQTT has none of its own', () => {
     const neutral = new MessageProperties()
     neutral.contentType = 'text/plain'
     neutral.correlationId = Buffer.from('c1')
@@ -443,8 +443,12 @@ describe('properties between protocols', () => {
           l: String(2n ** 60n),
           t: 'true',
           d: '0.5',
-          D: '1.5',
-          v: ''
+          D: '1.50',
+          v: '',
+          A: '[]',
+          F: '{}',
+          x: '\u0001',
+          'x-amqp-message-id': 'no place'
         }
       })
     }

@@ -105,7 +105,8 @@ POLICY = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.5, "max
 
 
 def reconnects():
-    with Connection(URL, heartbeat=10) as connection:
+    # What is not confirmed may be gone after a kill.
+    with Connection(URL, heartbeat=10, transport_options={"confirm_publish": True}) as connection:
         worker = Steady(connection.clone())
         thread = threading.Thread(target=worker.run, daemon=True)
         thread.start()

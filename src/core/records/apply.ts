@@ -3,6 +3,7 @@ import { BytesError, BytesReader } from '../../lib/bytes-reader.ts'
 import { BrokerError } from '../errors.ts'
 import { Message } from '../message.ts'
 import type { State } from '../state.ts'
+import { applyCounters } from './counters.ts'
 import * as deduplication from './deduplication.ts'
 import * as delays from './delay.ts'
 import * as definitions from './definitions.ts'
@@ -30,6 +31,7 @@ export function applyRecord(
   segment: number,
   offset: number
 ): boolean {
+  state.hasStopped = kind === KIND.stopped
   if (kind === KIND.message) {
     return applyMessage(state, buffer, start, end, segment, offset, message)
   }
@@ -86,9 +88,6 @@ const COLD: Readonly<Record<number, (state: State, reader: BytesReader) => boole
   [KIND.vhostEnd]: vhosts.applyVhostEnd,
   [KIND.policy]: policies.applyPolicy,
   [KIND.policyEnd]: policies.applyPolicyEnd,
-  [KIND.counters]: (state, reader) => {
-    state.nextId = Math.max(state.nextId, reader.varint())
-    state.retainedSequence = Math.max(state.retainedSequence, reader.varint())
-    return true
-  }
+  [KIND.stopped]: () => true,
+  [KIND.counters]: applyCounters
 }

@@ -10,7 +10,7 @@ import { declaredOptions, queueOptions } from '../queue-options.ts'
 import type { State } from '../state.ts'
 import { readTable, writeTable } from './field-table.ts'
 
-/** A durable queue with nothing in it; `nextSequence` goes on where it was. */
+/** A durable queue with nothing in it; `nextSequence` and `redeliveredBelow` go on where they were. */
 export function writeQueue(writer: ByteWriter, queue: Queue): void {
   writer.varint(queue.id)
   writer.shortString(queue.vhost)
@@ -20,6 +20,7 @@ export function writeQueue(writer: ByteWriter, queue: Queue): void {
   writer.u8((isExclusive ? 1 : 0) | (isAutoDelete ? 2 : 0) | (isConfigured ? 4 : 0))
   writer.varint(queue.nextSequence)
   writeTable(writer, options.arguments)
+  writer.varint(queue.redeliveredBelow)
 }
 
 /**
@@ -42,14 +43,17 @@ export function applyQueue(state: State, reader: BytesReader): boolean {
     },
     readTable(reader)
   )
+  const redeliveredBelow = reader.remaining === 0 ? 0 : reader.varint()
   const old = state.queueOf(id)
   if (old !== null) {
     if (nextSequence > old.nextSequence) old.nextSequence = nextSequence
+    if (redeliveredBelow > old.redeliveredBelow) old.redeliveredBelow = redeliveredBelow
     return true
   }
   if (id < 1 || state.vhost(vhost) === null) return false
   const queue = new Queue(id, name, vhost, options, false)
   queue.nextSequence = nextSequence
+  queue.redeliveredBelow = redeliveredBelow
   state.addQueue(queue)
   return true
 }
@@ -61,6 +65,7 @@ export function writeQueueLevel(writer: ByteWriter, level: Queue): void {
   writer.varint(levels.owner.id)
   writer.u8(levels.priorityOf(level))
   writer.varint(level.nextSequence)
+  writer.varint(level.redeliveredBelow)
 }
 
 export function applyQueueLevel(state: State, reader: BytesReader): boolean {
@@ -68,10 +73,12 @@ export function applyQueueLevel(state: State, reader: BytesReader): boolean {
   const owner = state.queueOf(reader.varint())
   const priority = reader.u8()
   const nextSequence = reader.varint()
+  const redeliveredBelow = reader.remaining === 0 ? 0 : reader.varint()
   if (owner === null || id < 1) return false
   const level = state.queueOf(id) ?? state.addLevel(owner, id, priority)
   if (level === null || level.levels !== owner.levels) return false
   if (nextSequence > level.nextSequence) level.nextSequence = nextSequence
+  if (redeliveredBelow > level.redeliveredBelow) level.redeliveredBelow = redeliveredBelow
   return true
 }
 

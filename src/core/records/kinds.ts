@@ -69,5 +69,7 @@ export const KIND = {
   transactionBegin: 60,
   transactionEnd: 61,
   /** The one that was begun last never ended: a crash took its end. */
-  transactionDrop: 62
+  transactionDrop: 62,
+  /** The broker stopped in order. What was delivered before stands in its queue, entry by entry: while this is the last record. */
+  stopped: 63
 } as const

@@ -6,7 +6,15 @@ import type { ByteWriter } from '../../lib/byte-writer.ts'
 import type { BytesReader } from '../../lib/bytes-reader.ts'
 import { CHUNK_ENTRIES, Chunk } from '../chunk.ts'
 import type { Queue } from '../queue.ts'
-import { ENTRY_STATE, READY, RELEASED, SETTLED, shareOf } from '../queue-entry.ts'
+import {
+  ENTRY_REDELIVERED,
+  ENTRY_STATE,
+  READY,
+  RELEASED,
+  SETTLED,
+  shareOf,
+  UNACKED
+} from '../queue-entry.ts'
 import { MEMORY } from '../slabs.ts'
 import type { State } from '../state.ts'
 
@@ -43,7 +51,9 @@ export function applyEntries(state: State, reader: BytesReader): boolean {
     const bytes = reader.varint()
     const flags = reader.u32()
     const isReleased = (flags & ENTRY_STATE) === RELEASED
-    state.insertEntry(queue, sequence, segment, offset, bytes, (flags & ~ENTRY_STATE) | READY)
+    const again = (flags & ENTRY_STATE) === UNACKED ? ENTRY_REDELIVERED : 0
+    const ready = (flags & ~ENTRY_STATE) | READY | again
+    state.insertEntry(queue, sequence, segment, offset, bytes, ready)
     if (isReleased) state.markReleased(queue, sequence)
   }
   return true
