@@ -13,7 +13,11 @@ import { afterIndexRead, warm } from './deliver.ts'
 import { withDeliveryCount } from './delivery-count.ts'
 import { finish } from './finish.ts'
 import { countTaken, discardSpent, noteReturned } from './held.ts'
-import { discard, headChanged } from './queue-life.ts'
+import { trimReturned } from './overflow.ts'
+import { discard, headChanged, type QueueLife } from './queue-life.ts'
+
+/** With so many ready or fewer a get takes away first what is above the queue's length. */
+const TRIMMED_MAX = 1_000
 
 /** Gets the answer; `message` is a view for this turn, null when the queue is empty. `sequence`: as for a consumer. */
 export interface Taker {
@@ -22,6 +26,9 @@ export interface Taker {
 
 /** Answers at once, or when the block is in memory. With `noAck` the message is settled. */
 export function get(broker: Broker, whole: Queue, taker: Taker, noAck: boolean): void {
+  // What came in this turn and is too much is for consumers only. A long queue is trimmed in turns.
+  const life = whole.life as QueueLife | null
+  if (life?.isOver === true && readyOf(whole) <= TRIMMED_MAX) trimReturned(broker, whole)
   for (;;) {
     if (whole.isDeleted) {
       taker.onGot(null, 0, 0, 0)

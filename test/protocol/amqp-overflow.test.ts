@@ -1,12 +1,12 @@
 /** Bounds of a queue, and what a full one does: x-max-length, x-max-length-bytes, x-overflow. */
 import { beforeEach, describe, expect, it } from 'vitest'
-import { BASIC, CONFIRM } from '../../src/amqp/codec/methods.ts'
+import { BASIC, CONFIRM, encodeMethod } from '../../src/amqp/codec/methods.ts'
 import { optionsChanged } from '../../src/broker/queue-life.ts'
 import { withSettings } from '../../src/core/queue-options.ts'
 import { declare, delivery, get, later, readyIn } from '../support/amqp-dead.ts'
 import type { AmqpGateway } from '../support/amqp-gateway.ts'
 import { CONSUME_VALUES, nothingMoreLater, startAmqp } from '../support/amqp-moves.ts'
-import type { RawAmqp } from '../support/raw-amqp.ts'
+import { publishFrames, type RawAmqp } from '../support/raw-amqp.ts'
 
 let gateway: AmqpGateway
 let client: RawAmqp
@@ -106,6 +106,16 @@ describe('drop-head', () => {
     await later()
     client.publish('', 'q', 'somebody')
     expect((await delivery(client)).body).toBe('somebody')
+  })
+
+  it('with a length of 0 has nothing for a get that comes in the same read', async () => {
+    await declare(client, 'q', { 'x-max-length': 0, ...DEAD })
+    await declare(client, 'd')
+    const ask = encodeMethod(BASIC.get, 1, { reserved: 0, queue: 'q', noAck: true })
+    client.send(...publishFrames('', 'q', Buffer.from('1')), ask)
+    await client.expect(BASIC.getEmpty)
+    await nothingMoreLater(client)
+    expect(await bodiesIn('d')).toEqual(['1'])
   })
 
   it('goes round two full queues without end, but not for ever: the cycle is cut', async () => {
